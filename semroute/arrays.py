@@ -18,11 +18,11 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-LEAST_BYTES = 64 << 20
+MIN_BYTES = 64 << 20
 """Unpacked size that is allowed for any archive, bytes."""
-MOST_RATIO = 20
+MAX_RATIO = 20
 """Allowed compression ratio of a larger archive: trained weights hardly compress."""
-MOST_MEMBERS = 10_000
+MAX_MEMBERS = 10_000
 _KINDS = "fiubU"
 """Dtype kinds that are read: floats, integers, booleans and text, which is all that our files hold."""
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -50,14 +50,14 @@ def read_npz(source: Path | bytes) -> dict[str, NDArray[Any]]:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no such archive, or unpacks to more than :data:`LEAST_BYTES` and :data:`MOST_RATIO` times its
+        ValueError: it is no such archive, or unpacks to more than :data:`MIN_BYTES` and :data:`MAX_RATIO` times its
             size.
     """
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     try:
         with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
             members = archive.infolist()
-            _check_members(members, max(LEAST_BYTES, MOST_RATIO * size))
+            _check_members(members, max(MIN_BYTES, MAX_RATIO * size))
             return {member.filename.removesuffix(".npy"): _read_member(archive, member) for member in members}
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, LookupError) as error:
         raise ValueError(f"not an archive of arrays ({error})") from error
@@ -65,7 +65,7 @@ def read_npz(source: Path | bytes) -> dict[str, NDArray[Any]]:
 
 def _check_members(members: list[zipfile.ZipInfo], most_bytes: int) -> None:
     names = {member.filename for member in members}
-    if len(members) > MOST_MEMBERS or len(names) < len(members) or not all(name.endswith(".npy") for name in names):
+    if len(members) > MAX_MEMBERS or len(names) < len(members) or not all(name.endswith(".npy") for name in names):
         raise ValueError("not an archive of arrays, each with its own name")
     # Other methods, which NumPy never writes, take memory of their own to unpack.
     if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
@@ -79,8 +79,8 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[A
         shape, is_fortran, dtype = _check_header(stream, member.file_size)
         # One byte more: the checksum is compared at the end of the member.
         content = stream.read(member.file_size + 1)
-    flat: NDArray[Any] = np.frombuffer(content, dtype, math.prod(shape))
-    return flat.reshape(shape, order="F" if is_fortran else "C")
+    values: NDArray[Any] = np.frombuffer(content, dtype, math.prod(shape))
+    return values.reshape(shape, order="F" if is_fortran else "C")
 
 
 def _check_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -94,12 +94,12 @@ def _check_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, 
     try:
         shape, is_fortran, dtype = _HEADERS[npy.read_magic(stream)](stream)
         fits = dtype.kind in _KINDS and dtype.itemsize and min(shape, default=0) >= 0
-        wanted = math.prod(shape) * dtype.itemsize + stream.tell()
+        needed_bytes = math.prod(shape) * dtype.itemsize + stream.tell()
     # A header is a Python literal: a malformed one raises exceptions of many classes.
     except Exception as error:
         raise ValueError(f"not an array of numbers ({type(error).__name__})") from error
     if dtype.hasobject:
         raise ValueError("it holds pickled objects, which are never loaded")
-    if not fits or wanted != size:
-        raise ValueError(f"the header claims {wanted:,} bytes of {dtype}, and there are {size:,} in all")
+    if not fits or needed_bytes != size:
+        raise ValueError(f"the header claims {needed_bytes:,} bytes of {dtype}, and there are {size:,} in all")
     return shape, is_fortran, dtype

@@ -30,7 +30,7 @@ LATE_S = 0.02
 """Lateness of a beat that still counts as the loop's ordinary work, seconds."""
 GRACE_S = 0.1
 """Time after a stall in which bytes that arrived meanwhile are read, seconds."""
-MOST_GRACES = 3
+MAX_GRACES = 3
 """Most grace periods of one wait: a loop that keeps stalling must not postpone its end for ever."""
 
 
@@ -147,7 +147,7 @@ class Countdown:
     def grace_s(self) -> float:
         """Return extra time if the loop has stalled since the last call, else 0."""
         stalled_s = self._meter.seconds()
-        if stalled_s <= self._stalled_s or self._graces >= MOST_GRACES:
+        if stalled_s <= self._stalled_s or self._graces >= MAX_GRACES:
             return 0.0
         self._stalled_s = stalled_s
         self._graces += 1
@@ -185,21 +185,21 @@ class WorkerPool:
         most: most threads; None takes asyncio's default, four more than there are processors.
     """
 
-    def __init__(self, name: str, most: int | None = None) -> None:
+    def __init__(self, name: str, max_workers: int | None = None) -> None:
         self._name = name
-        self._most = most or min(32, (os.cpu_count() or 1) + 4)
+        self._most = max_workers or min(32, (os.cpu_count() or 1) + 4)
         self._threads = self._made()
 
-    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run ``work`` in a thread, in the caller's context."""
-        call = partial(contextvars.copy_context().run, work, *args, **kwargs)
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run ``function`` in a thread, in the caller's context."""
+        call = partial(contextvars.copy_context().run, function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._executor(), call)
 
     def close(self) -> None:
         """Let the threads end when their work is done."""
-        owner, executor = self._threads
+        pid, executor = self._threads
         self._threads = self._made()
-        if owner == os.getpid():  # the parent's may be locked for ever in a child
+        if pid == os.getpid():  # the parent's may be locked for ever in a child
             executor.shutdown(wait=False)
 
     def _executor(self) -> ThreadPoolExecutor:
@@ -236,14 +236,14 @@ def _lookup(host: str, port: int) -> Future[None]:
         _lookups_owner, _lookups_lock = os.getpid(), threading.Lock()
         _lookups.clear()
     with _lookups_lock:
-        found = _lookups.get((host, port))
-        if found is None:
-            found = _lookups[host, port] = Future()
-            found.set_running_or_notify_cancel()  # from here on no caller that gives up can cancel it for the others
+        lookup = _lookups.get((host, port))
+        if lookup is None:
+            lookup = _lookups[host, port] = Future()
+            lookup.set_running_or_notify_cancel()  # from here on no caller that gives up can cancel it for the others
             threading.Thread(
-                target=_resolve, args=(host, port, found), name=f"semroute-lookup-{host}", daemon=True
+                target=_resolve, args=(host, port, lookup), name=f"semroute-lookup-{host}", daemon=True
             ).start()
-        return found
+        return lookup
 
 
 def _resolve(host: str, port: int, result: Future[None]) -> None:

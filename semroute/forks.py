@@ -33,18 +33,18 @@ def lock() -> threading.Lock:
 
     It does not matter who held it in the parent.
     """
-    made = threading.Lock()
-    _locks.add(made)
-    return made
+    new_lock = threading.Lock()
+    _locks.add(new_lock)
+    return new_lock
 
 
 class WaitedLock:
     """Context manager that locks as :func:`lock`, and that forks wait for.
 
-    For work within a library that has locks of its own which no child can open, such as SQLite: a child that was forked
-    meanwhile could not even open another database. Hold it for the single step, and do not fork within. Whoever has had
-    it for longer than :data:`WAIT_S` hangs, and is not waited for: a server that forks its workers one after another
-    must not wait once for each.
+    For work within a library whose own locks a child cannot open, such as SQLite: a child that was forked meanwhile
+    could not even open another database. Hold it for a single step, and do not fork within. A holder for longer than
+    :data:`WAIT_S` is considered hanging, and forks do not wait for it: a server that forks its workers one after
+    another must not wait once for each.
     """
 
     def __init__(self) -> None:
@@ -85,8 +85,8 @@ def in_child(owner: T, reset: Callable[[T], None]) -> None:
 def leave_behind(*parents: object) -> None:
     """Keep the parent's loops, pools and connections undestroyed in a child.
 
-    Their destructors would wait for threads that are not here, or close what is the parent's; those of what a module
-    holds run at the end of the interpreter. Hence a reference that nobody gives back.
+    Their destructors would wait for threads that do not exist in the child, or close the parent's sockets, and those of
+    module attributes run at the end of the interpreter. Hence a reference that is never released.
     """
     import ctypes
 
@@ -95,19 +95,19 @@ def leave_behind(*parents: object) -> None:
 
 
 def _before_fork() -> None:
-    _taken.locks = [held for held in list(_waited) if held.acquire_for_fork()]
+    _taken.locks = [lock for lock in list(_waited) if lock.acquire_for_fork()]
 
 
 def _after_fork_in_parent() -> None:
-    for held in _taken.locks:
-        held.release()
+    for lock in _taken.locks:
+        lock.release()
     _taken.locks = []
 
 
 def _open_locks() -> None:
-    for held in list(_locks):
-        if held.locked():
-            held.release()
+    for lock in list(_locks):
+        if lock.locked():
+            lock.release()
 
 
 def _after_fork_in_child() -> None:

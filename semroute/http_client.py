@@ -59,7 +59,7 @@ def open_client(**options: Any) -> httpx.AsyncClient:
 
 def _proxies() -> Iterator[tuple[str, str]]:
     """Yield each proxy variable that is set, with its address."""
-    for name in (spelt for proxy in PROXIES for spelt in (proxy, proxy.upper())):
+    for name in (variable for proxy in PROXIES for variable in (proxy, proxy.upper())):
         if value := os.environ.get(name, ""):
             yield name, value if "://" in value else f"http://{value}"
 
@@ -93,28 +93,28 @@ class BodyTooLongError(BodyError):
 
 
 class BodyEncodingError(BodyError):
-    """Body with an unknown encoding, several, or another than it declares."""
+    """Body with an unknown, repeated or wrongly declared encoding."""
 
 
 class BodyCutError(BodyError):
-    """Compressed body that ended before its end."""
+    """Compressed body that was cut off."""
 
 
-async def read_body(response: httpx.Response, most: int) -> bytes:
-    """Return the whole decompressed body, of at most ``most`` bytes.
+async def read_body(response: httpx.Response, max_bytes: int) -> bytes:
+    """Return the whole decompressed body, of at most ``max_bytes`` bytes.
 
     Raises:
         BodyError: it is too long, or packed in a way that is not understood.
         httpx.RequestError: the connection failed.
     """
     content = bytearray()
-    async with aclosing(body_pieces(response, most)) as pieces:
-        async for piece in pieces:
-            content += piece
+    async with aclosing(body_pieces(response, max_bytes)) as chunks:
+        async for chunk in chunks:
+            content += chunk
     return bytes(content)
 
 
-async def body_pieces(response: httpx.Response, most: int) -> AsyncGenerator[bytes]:
+async def body_pieces(response: httpx.Response, max_bytes: int) -> AsyncGenerator[bytes]:
     """Yield the decompressed body in pieces.
 
     A piece has at most :data:`SLICE` bytes, or is what arrived.
@@ -123,24 +123,24 @@ async def body_pieces(response: httpx.Response, most: int) -> AsyncGenerator[byt
         BodyError, httpx.RequestError: as :func:`read_body`.
     """
     if response.is_stream_consumed:  # a transport that was handed in, such as httpx.MockTransport, has read it
-        if len(response.content) > most:
-            raise _too_long(most)
+        if len(response.content) > max_bytes:
+            raise _too_long(max_bytes)
         yield response.content
         return
     encoding = _encoding(response)
     inflater = None if encoding is None else _Inflater(encoding)
     # Compressed bytes are counted too: gzip members without content could arrive for ever.
-    received = given = 0
-    async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_raw())) as arriving:
-        async for raw in arriving:
+    received = decoded = 0
+    async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_raw())) as raw_chunks:
+        async for raw in raw_chunks:
             received += len(raw)
-            if received > most:
-                raise _too_long(most)
-            for piece in (raw,) if inflater is None else inflater.feed(raw):
-                given += len(piece)
-                if given > most:
-                    raise _too_long(most)
-                yield piece
+            if received > max_bytes:
+                raise _too_long(max_bytes)
+            for chunk in (raw,) if inflater is None else inflater.feed(raw):
+                decoded += len(chunk)
+                if decoded > max_bytes:
+                    raise _too_long(max_bytes)
+                yield chunk
                 if inflater is not None:
                     await asyncio.sleep(0)
     if inflater is not None and not inflater.is_complete:
@@ -169,9 +169,9 @@ class _Inflater:
                 if self._encoding == "deflate":
                     return  # what follows is not part of the body
                 self._stream = self._new(is_raw=False)
-            piece, self._has_begun = self._unpack(data), True
-            if piece:
-                yield piece
+            chunk, self._has_begun = self._unpack(data), True
+            if chunk:
+                yield chunk
             # Output that did not fit into a slice comes first; then another member.
             data = self._stream.unconsumed_tail or (self._stream.unused_data if self._stream.eof else b"")
 
@@ -196,18 +196,18 @@ class _Inflater:
 
 def _encoding(response: httpx.Response) -> str | None:
     """Return the one encoding of a body; None for an unencoded one."""
-    named = [name.strip().lower() for name in response.headers.get_list("content-encoding", split_commas=True)]
-    found = [name for name in named if name and name != "identity"]
-    if not found:
+    names = [name.strip().lower() for name in response.headers.get_list("content-encoding", split_commas=True)]
+    encodings = [name for name in names if name and name != "identity"]
+    if not encodings:
         return None
-    if len(found) > 1:
-        raise BodyEncodingError(f"packed its answer {len(found)} times; at most one content-encoding is read")
-    if found[0] not in ENCODINGS:
-        shown = "".join(letter for letter in found[0][:20] if letter.isalnum() or letter in "-_")
+    if len(encodings) > 1:
+        raise BodyEncodingError(f"packed its answer {len(encodings)} times; at most one content-encoding is read")
+    if encodings[0] not in ENCODINGS:
+        shown = "".join(letter for letter in encodings[0][:20] if letter.isalnum() or letter in "-_")
         raise BodyEncodingError(f"answered in the content-encoding {shown}, which it was not asked for")
-    return found[0]
+    return encodings[0]
 
 
-def _too_long(most: int) -> BodyTooLongError:
-    shown = f"{most // 2**20} MiB" if most >= 2**20 else f"{most} bytes"
+def _too_long(max_bytes: int) -> BodyTooLongError:
+    shown = f"{max_bytes // 2**20} MiB" if max_bytes >= 2**20 else f"{max_bytes} bytes"
     return BodyTooLongError(f"answered with more than {shown}; the rest was not read")

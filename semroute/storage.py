@@ -43,18 +43,18 @@ PART_AGE_S = 60.0
 UNLOCKED_PART_AGE_S = 86_400.0
 """The same where the system has no file locks: no file takes a day to write."""
 _ENDS = {ord(end): ascii(end)[1:-1] for end in "\u2028\u2029"} | {0x85: "\\u0085"}
-MOST_JSON_BYTES = 32 << 20
+MAX_JSON_BYTES = 32 << 20
 """Largest JSON file of ours; the manifest of an index with a thousand categories has 1 MiB."""
 
 
-def claim_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda name: False) -> None:
-    """Create a folder, or claim one that holds the marker ``mark``.
+def claim_folder(folder: Path, marker: str, is_ours: Callable[[str], bool] = lambda name: False) -> None:
+    """Create a folder, or claim one that holds the marker ``marker``.
 
-    Any other files in a folder belong to somebody else.
+    Other files in a folder are never touched.
 
     Args:
         folder: its path.
-        mark: name of the marker file, which every folder of this kind holds.
+        marker: name of the marker file, which every folder of this kind holds.
         is_ours: whether an entry of that name may exist without the marker, from a writer that was killed.
 
     Raises:
@@ -62,10 +62,10 @@ def claim_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambd
         OSError: it cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    check_folder(folder, mark, is_ours)
+    check_folder(folder, marker, is_ours)
 
 
-def check_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda name: False) -> None:
+def check_folder(folder: Path, marker: str, is_ours: Callable[[str], bool] = lambda name: False) -> None:
     """Refuse a folder that :func:`claim_folder` would refuse.
 
     Call it before the work whose results the folder is for.
@@ -73,26 +73,26 @@ def check_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambd
     Raises:
         InputError: it holds other files, or cannot be written or made.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise InputError(f"{folder}: cannot be written; name another folder")
-    if there != folder or (folder / mark).is_file():
+    if existing != folder or (folder / marker).is_file():
         return
-    if any(not (is_ours(path.name) or _is_left(path.name, mark, is_ours)) for path in folder.iterdir()):
+    if any(not (is_ours(path.name) or _is_leftover(path.name, marker, is_ours)) for path in folder.iterdir()):
         raise InputError(f"{folder}: holds other files; name a new folder")
 
 
 @contextmanager
-def exclusive_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda name: False) -> Iterator[None]:
+def exclusive_folder(folder: Path, marker: str, is_ours: Callable[[str], bool] = lambda name: False) -> Iterator[None]:
     """Claim a folder (:func:`claim_folder`) and lock it against other writers.
 
-    Processes and threads alike are kept out; files that a killed writer left are removed.
+    The lock excludes other processes and threads; files that a killed writer left are removed.
 
     Raises:
         InputError: it holds other files, or another writer does not end.
         OSError: it cannot be made.
     """
-    claim_folder(folder, mark, is_ours)
+    claim_folder(folder, marker, is_ours)
     import filelock
 
     lock = filelock.FileLock(folder / LOCK)
@@ -102,17 +102,17 @@ def exclusive_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = l
         raise InputError(f"{folder}: another process is writing there; wait for it to end") from None
     try:
         for path in folder.iterdir():
-            if path.name != LOCK and _is_left(path.name, mark, is_ours):
+            if path.name != LOCK and _is_leftover(path.name, marker, is_ours):
                 path.unlink(missing_ok=True)
         yield
     finally:
         lock.release()
 
 
-def _is_left(name: str, mark: str, is_ours: Callable[[str], bool]) -> bool:
+def _is_leftover(name: str, marker: str, is_ours: Callable[[str], bool]) -> bool:
     """Return True for a lock file, or for a part that was not completed."""
     part = _PART.fullmatch(name)
-    return name == LOCK or (part is not None and (part[1] == mark or is_ours(part[1])))
+    return name == LOCK or (part is not None and (part[1] == marker or is_ours(part[1])))
 
 
 @contextmanager
@@ -121,19 +121,19 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     It is removed after an error.
 
-    Others may read it as far as the umask lets them, and no more than they could read the file that it replaces.
+    Its permissions follow the umask, and never exceed those of the file that it replaces.
 
     Raises:
         OSError: it cannot be written.
     """
     collect_parts(path)
-    part, made = _begun_part(path)
-    with made:
+    part, handle = _open_part(path)
+    with handle:
         if fcntl is None:
-            made.close()  # an open file cannot be renamed there
+            handle.close()  # an open file cannot be renamed there
         else:
             # Held until the part has replaced the file, and released by the system however this process ends.
-            _lock(made)
+            _lock(handle)
         try:
             yield part
             sync(part)
@@ -149,8 +149,8 @@ def collect_parts(path: Path) -> None:
     """
     with suppress(OSError):
         for part in path.parent.iterdir():
-            found = _PART.fullmatch(part.name)
-            if found is not None and found[1] == path.name:
+            match = _PART.fullmatch(part.name)
+            if match is not None and match[1] == path.name:
                 with suppress(OSError):
                     _collect(part)
 
@@ -179,7 +179,7 @@ def _lock(file: IO[bytes]) -> bool:
     return True
 
 
-def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> Any:
+def read_json(path: Path, most_bytes: int = MAX_JSON_BYTES) -> Any:
     """Read a JSON file.
 
     Raises:
@@ -208,7 +208,7 @@ def json_line(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).translate(_ENDS)
 
 
-def _begun_part(path: Path) -> tuple[Path, IO[bytes]]:
+def _open_part(path: Path) -> tuple[Path, IO[bytes]]:
     """Create and open a part of ``path``, with its final permissions."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     # Not the 0600 of tempfile: the system alone knows the umask of every thread, and a folder's default permissions.
@@ -270,7 +270,7 @@ def checked_file(folder: Path, entry: Any) -> tuple[Path, bytes]:
 
 # Types of a manifest's values: people edit JSON, and tools rewrite it.
 
-_MOST_SHOWN = 40
+_MAX_SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,9 +289,9 @@ class Kind:
         """Return why the value of a key has the wrong type; None if it fits."""
         if self.fits(value):
             return None
-        said = json.dumps(value)
-        said = said if len(said) <= _MOST_SHOWN else f"{said[:_MOST_SHOWN]}…"
-        return f'"{key}" must be {self.name}, not {said}'
+        shown = json.dumps(value)
+        shown = shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"
+        return f'"{key}" must be {self.name}, not {shown}'
 
 
 def _is_number(value: Any) -> bool:
@@ -369,20 +369,26 @@ class ArrayFolder:
 
     def _write(self, folder: Path, manifest: Mapping[str, Any], arrays: Arrays, files: Mapping[str, Path]) -> None:
         stream = io.BytesIO()
-        named: dict[str, Any] = dict(arrays)
-        np.savez_compressed(stream, **named)
-        before = self._names(folder)
+        all_arrays: dict[str, Any] = dict(arrays)
+        np.savez_compressed(stream, **all_arrays)
+        names_before = self._names(folder)
         stored = store_file(folder, "weights", ".npz", stream.getvalue())
         copied = {name: store_file(folder, name, path.suffix, path.read_bytes()) for name, path in files.items()}
-        whole = {"format": self.format, "version": self.version, "arrays": stored, "files": copied, **manifest}
+        manifest_written = {
+            "format": self.format,
+            "version": self.version,
+            "arrays": stored,
+            "files": copied,
+            **manifest,
+        }
         # A reader begins with the manifest: until it is replaced, the old arrays are in force.
         with atomic_write(folder / MANIFEST) as part:
-            part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            part.write_text(json.dumps(manifest_written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         # Those of the generation before stay until the next: a reader that has its manifest still finds them.
-        kept = before | _named(whole)
-        for old in folder.iterdir():
-            if old.name not in kept and is_hashed(old.name):
-                old.unlink(missing_ok=True)
+        referenced = names_before | _named(manifest_written)
+        for stale in folder.iterdir():
+            if stale.name not in referenced and is_hashed(stale.name):
+                stale.unlink(missing_ok=True)
 
     def _names(self, folder: Path) -> set[str]:
         """Return the manifest's file names; none without a valid manifest."""
@@ -407,23 +413,23 @@ class ArrayFolder:
         """
         path = folder / MANIFEST
         try:
-            found = read_json(path)
+            manifest = read_json(path)
         except FileNotFoundError:
             raise ArtifactError(f"{folder}: no {self.what} is there; make one with: {self.command} {folder}") from None
         except (OSError, ValueError) as error:
             raise ArtifactError(f"{path}: cannot be read ({error}); train it again") from error
-        is_ours = isinstance(found, dict) and found.get("format") == self.format
-        if not is_ours or not {*self.keys, "arrays"} <= set(found):
+        is_ours = isinstance(manifest, dict) and manifest.get("format") == self.format
+        if not is_ours or not {*self.keys, "arrays"} <= set(manifest):
             raise ArtifactError(f"{path}: not the manifest of a {self.what}")
-        version = found.get("version")
+        version = manifest.get("version")
         if isinstance(version, bool) or version != self.version:
             raise ArtifactError(f"{path}: version {version}, and this is {self.version}; train it again")
         for key, kind in {"arrays": OBJECT, "files": OBJECT, **self.keys}.items():
             # Artifacts from before there were files have no such key.
-            problem = kind.problem(key, found.get(key, {}))
+            problem = kind.problem(key, manifest.get(key, {}))
             if problem is not None:
                 raise ArtifactError(f"{path}: {problem}; train it again")
-        return dict(found)
+        return dict(manifest)
 
     def read(self, folder: Path) -> Stored:
         """Return manifest, arrays and further files, with their hashes checked.

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-MOST_DEPTH = 64
-"""Levels of nesting; the deepest shape that any of our files has is 8."""
+MAX_DEPTH = 64
+"""Maximum levels of nesting; the deepest semroute file has 8."""
 CHARACTERS_PER_NODE = 100
 """Characters of text that count like one more node, so that an alias of a long text is counted too."""
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -43,8 +43,8 @@ class _Open:
 def check_yaml(text: str, *, most_bytes: int, most_nodes: int, is_for_python: bool = False) -> None:
     """Refuse a text that is too long, too deep, or too large.
 
-    Its size is counted with aliases expanded. A text that is no YAML passes: the parser that follows reports what is
-    wrong with it, and where.
+    Its size is counted with aliases expanded. Malformed YAML passes, since the parser that follows reports the fault
+    and its line.
 
     Args:
         text: one document.
@@ -66,36 +66,36 @@ def check_yaml(text: str, *, most_bytes: int, most_nodes: int, is_for_python: bo
 
 
 def _check_events(text: str, most_nodes: int, parser: Any) -> None:
-    whole, sizes = 0, dict[str, int]()
+    total, sizes = 0, dict[str, int]()
     stack: list[_Open] = []
     for event in yaml.parse(text, Loader=parser):
         nodes = 0
         match event:
             case yaml.AliasEvent():
-                if any(one.anchor == event.anchor for one in stack):
-                    raise YamlBoundsError("an alias stands inside of what it stands for; remove it", _row(event))
+                if any(collection.anchor == event.anchor for collection in stack):
+                    raise YamlBoundsError("an alias is inside of its own anchor; remove it", _row(event))
                 nodes = sizes.get(event.anchor or "", 1)
             case yaml.ScalarEvent():
                 nodes = 1 + len(event.value) // CHARACTERS_PER_NODE
                 if event.anchor is not None:
                     sizes[event.anchor] = nodes
             case yaml.CollectionStartEvent():
-                if len(stack) == MOST_DEPTH:
-                    message = f"malformed YAML: nested too deeply (more than {MOST_DEPTH} levels); flatten it"
+                if len(stack) == MAX_DEPTH:
+                    message = f"malformed YAML: nested too deeply (more than {MAX_DEPTH} levels); flatten it"
                     raise YamlBoundsError(message, _row(event))
                 stack.append(_Open(event.anchor))
                 nodes = 1
             case yaml.CollectionEndEvent():
-                done = stack.pop()
-                if done.anchor is not None:
-                    sizes[done.anchor] = done.nodes
+                finished = stack.pop()
+                if finished.anchor is not None:
+                    sizes[finished.anchor] = finished.nodes
                 if stack:
-                    stack[-1].nodes += done.nodes
+                    stack[-1].nodes += finished.nodes
                 continue
         if stack and not isinstance(event, yaml.CollectionStartEvent):
             stack[-1].nodes += nodes
-        whole += nodes
-        if whole > most_nodes:
+        total += nodes
+        if total > most_nodes:
             message = f"holds more than {most_nodes:,} values, aliases expanded; split the file, or write fewer aliases"
             raise YamlBoundsError(message, _row(event))
 

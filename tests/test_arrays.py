@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.lib import format as npy
 
-from semroute.arrays import LEAST_BYTES, read_npy, read_npz
+from semroute.arrays import MIN_BYTES, read_npy, read_npz
 
 
 def npy_bytes(header: dict[str, Any], content: bytes) -> bytes:
@@ -74,7 +74,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("content", BAD)
-def test_what_the_header_claims_and_the_file_has_not_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_an_array_shorter_than_its_header_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.npy"
     path.write_bytes(content)
     for mode in (None, "r"):
@@ -85,7 +85,7 @@ def test_what_the_header_claims_and_the_file_has_not_is_refused(tmp_path: Path, 
 
 
 def test_an_archive_that_unpacks_to_gigabytes_is_refused_unread() -> None:
-    zeros = npy_bytes(described((LEAST_BYTES // 4,)), b"\0" * LEAST_BYTES)
+    zeros = npy_bytes(described((MIN_BYTES // 4,)), b"\0" * MIN_BYTES)
     bomb = npz_bytes({"a": zeros})
     assert len(bomb) < 200_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -94,7 +94,7 @@ def test_an_archive_that_unpacks_to_gigabytes_is_refused_unread() -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # kB
 
 
-def test_a_size_that_lies_does_not_unpack_more_than_it_says() -> None:
+def test_a_false_size_does_not_unpack_more_than_declared() -> None:
     raw = npz_bytes({"a": npy_bytes(described((100,)), b"\0" * 400)})
     small = (128 + 400).to_bytes(4, "little")
     assert raw.count(small) >= 2
@@ -112,7 +112,7 @@ def test_a_size_that_lies_does_not_unpack_more_than_it_says() -> None:
         npz_bytes({"a": npy_bytes(described((1,)), b"\0" * 4)})[:-30],
     ],
 )
-def test_what_is_no_archive_of_numpy_is_refused(content: bytes) -> None:
+def test_files_other_than_numpy_archives_are_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"not an archive|another method"):
         read_npz(content)
 

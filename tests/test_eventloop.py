@@ -68,7 +68,7 @@ def test_a_result_that_came_during_a_stall_is_taken_although_the_time_is_over() 
     assert run(work) == "there"
 
 
-def test_what_hangs_ends_although_the_loop_stalls_on_and_on() -> None:
+def test_timeouts_end_hanging_work_despite_loop_stalls() -> None:
     async def stalling() -> None:
         while True:
             await asyncio.sleep(0.001)
@@ -86,7 +86,7 @@ def test_what_hangs_ends_although_the_loop_stalls_on_and_on() -> None:
 
 def test_a_pool_has_named_threads_of_its_own_and_works_on_after_it_was_closed() -> None:
     async def work() -> list[str]:
-        pool = WorkerPool("mine", most=1)
+        pool = WorkerPool("mine", max_workers=1)
         names = [await pool.run(lambda: threading.current_thread().name)]
         pool.close()
         names.append(await pool.run(lambda: threading.current_thread().name))
@@ -99,7 +99,7 @@ def test_a_pool_has_named_threads_of_its_own_and_works_on_after_it_was_closed() 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_child_closes_a_pool_that_its_parent_was_just_giving_work() -> None:
-    pool = WorkerPool("mine", most=1)
+    pool = WorkerPool("mine", max_workers=1)
     asyncio.run(pool.run(int))
     _, executor = pool._threads
     with executor._shutdown_lock:  # as within submit()
@@ -114,7 +114,7 @@ def test_a_child_closes_a_pool_that_its_parent_was_just_giving_work() -> None:
 FORKED = """
 import asyncio, os, signal
 from semroute.eventloop import WorkerPool, look_up
-pool = WorkerPool("mine", most=1)
+pool = WorkerPool("mine", max_workers=1)
 asyncio.run(pool.run(int))
 if os.fork() == 0:
     signal.alarm(20)

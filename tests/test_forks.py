@@ -106,7 +106,7 @@ def test_forks_do_not_wait_one_after_another_for_the_same_holder_that_hangs() ->
     assert time.monotonic() - started < 3 * forks.WAIT_S
 
 
-def test_who_is_gone_is_not_reset() -> None:
+def test_collected_owners_are_not_reset() -> None:
     class Owner:
         pass
 

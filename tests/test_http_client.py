@@ -41,7 +41,7 @@ def test_a_proxy_that_cannot_be_used_is_named_and_not_shown(
     assert caught.value.__cause__ is None
 
 
-def test_a_port_that_there_cannot_be_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_impossible_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://me:{SECRET}@host:99999999")
     with pytest.raises(ConfigError, match="HTTP_PROXY names a port above 65535") as caught:
         open_client()
@@ -71,7 +71,7 @@ def test_other_variables_that_cannot_be_used_are_named(
         open_client()
 
 
-def test_a_call_says_so_and_the_next_one_finds_it_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_reports_a_broken_pool_and_the_next_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
     async def ask(dispatcher: Dispatcher) -> str:
         with pytest.raises(ConfigError, match="HTTPS_PROXY"):
             await dispatcher.complete(HELLO, ("small",))
@@ -92,7 +92,7 @@ def test_a_call_says_so_and_the_next_one_finds_it_mended(monkeypatch: pytest.Mon
         ("http://127.0.0.1:1/v1", "http://a..b:1"),
     ],
 )
-def test_a_host_that_there_cannot_be_is_unreachable(monkeypatch: pytest.MonkeyPatch, address: str, proxy: str) -> None:
+def test_an_impossible_host_is_unreachable(monkeypatch: pytest.MonkeyPatch, address: str, proxy: str) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy)
     place = {"name": "a", "model": "small", "base_url": address}
     dispatcher = Dispatcher(Config.model_validate({"deployments": [place], "retries": {"attempts": 1}}))

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from semroute import yaml_bounds
-from semroute.yaml_bounds import MOST_DEPTH, YamlBoundsError, check_yaml
+from semroute.yaml_bounds import MAX_DEPTH, YamlBoundsError, check_yaml
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]\n" for n in range(1, 30))
 """3^29 values in 30 lines."""
@@ -32,7 +32,7 @@ def deep(levels: int) -> str:
         (deep(30_000), 1),
         ("a:\n " + "[" * 30_000, 2),
         ("- " * 30_000 + "x", 1),
-        ("\n".join(" " * n + "a:" for n in range(1000)), MOST_DEPTH + 1),
+        ("\n".join(" " * n + "a:" for n in range(1000)), MAX_DEPTH + 1),
         ("{a: " * 30_000, 1),
     ],
 )
@@ -43,7 +43,7 @@ def test_depth_is_refused_at_the_line_where_it_passes_the_limit(text: str, line:
 
 
 def test_the_deepest_that_is_allowed_passes() -> None:
-    check_yaml(deep(MOST_DEPTH), most_bytes=1000, most_nodes=1000)
+    check_yaml(deep(MAX_DEPTH), most_bytes=1000, most_nodes=1000)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_the_deepest_that_is_allowed_passes() -> None:
         ("long: &l " + "x" * 50_000 + "\nall: [" + "*l, " * 10 + "]", 2),
     ],
 )
-def test_aliases_count_as_all_that_they_stand_for(text: str, line: int) -> None:
+def test_aliases_count_with_their_expansion(text: str, line: int) -> None:
     message, at = refusal(text)
     assert message.startswith("holds more than 1,000 values, aliases expanded")
     assert at == line
@@ -64,8 +64,8 @@ def test_an_anchor_that_is_written_anew_counts_as_what_it_is_now() -> None:
     check_yaml("a: &a [" + "x, " * 500 + "]\nb: &a y\nc: [" + "*a, " * 100 + "]\n", most_bytes=10_000, most_nodes=1000)
 
 
-def test_an_alias_inside_of_what_it_stands_for_is_refused() -> None:
-    assert refusal("a: b\nm: &m\n  k: [*m]\n") == ("an alias stands inside of what it stands for; remove it", 3)
+def test_an_alias_inside_of_its_own_anchor_is_refused() -> None:
+    assert refusal("a: b\nm: &m\n  k: [*m]\n") == ("an alias is inside of its own anchor; remove it", 3)
 
 
 def test_bytes_are_counted_and_not_characters() -> None:
@@ -74,5 +74,5 @@ def test_bytes_are_counted_and_not_characters() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a: [b", "a: *unknown", "\x07", "--- a\n--- b\n", "key: @", "a: 'b"])
-def test_what_is_no_yaml_is_left_to_the_parser_that_follows(text: str) -> None:
+def test_invalid_yaml_is_left_to_the_parser(text: str) -> None:
     check_yaml(text, most_bytes=1000, most_nodes=10)

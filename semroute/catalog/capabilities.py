@@ -70,13 +70,13 @@ def capabilities_of(request: Request) -> frozenset[str]:
 
     They are among ``tools``, ``json_schema``, ``vision`` and ``logprobs``.
     """
-    asked = {
+    required = {
         "tools": bool(request.tools),
         "json_schema": request.json_schema is not None,
         "logprobs": request.logprobs,
         "vision": any(_shows_an_image(message) for message in request.messages),
     }
-    return frozenset(name for name, is_asked in asked.items() if is_asked)
+    return frozenset(name for name, is_asked in required.items() if is_asked)
 
 
 def needs_of(request: Request, wants: frozenset[str] = frozenset()) -> Needs:
@@ -149,7 +149,9 @@ def model_card(name: str, config: Config) -> ModelCard:
     Where the context windows of its deployments differ, the card has the shortest, which holds for all of them.
     """
     spec = config.models.get(name, _NOTHING)
-    windows = [window for place in config.deployments_of(name) if (window := _context(place, spec)) is not None]
+    windows = [
+        window for deployment in config.deployments_of(name) if (window := _context(deployment, spec)) is not None
+    ]
     return ModelCard(
         name,
         spec.context or min(windows, default=None),
@@ -181,10 +183,10 @@ def strength(deployment: Deployment, config: Config, needs: Needs) -> float:
 
     It is 0.5 for a field without information, and for a request that prefers no field.
     """
-    known = config.models.get(deployment.model, _NOTHING).strengths
-    if not needs.strengths or not known:
+    strengths = config.models.get(deployment.model, _NOTHING).strengths
+    if not needs.strengths or not strengths:
         return UNKNOWN_STRENGTH
-    return sum(known.get(wanted, UNKNOWN_STRENGTH) for wanted in needs.strengths) / len(needs.strengths)
+    return sum(strengths.get(field, UNKNOWN_STRENGTH) for field in needs.strengths) / len(needs.strengths)
 
 
 _NOTHING = ModelSpec()
@@ -215,10 +217,10 @@ def _unaffordable(config: Config) -> Iterator[Problem]:
         if cascade.max_usd is None:
             continue
         for position, tier in enumerate(cascade.tiers):
-            places = config.deployments_of(tier.use)
-            if places and all(price_of(place, config) is None for place in places):
-                nth = tier_words(position, len(cascade.tiers))
-                message = f'{nth}: no price is known for "{dotted([tier.use])}", and a tier without one is left out'
+            deployments = config.deployments_of(tier.use)
+            if deployments and all(price_of(deployment, config) is None for deployment in deployments):
+                ordinal = tier_words(position, len(cascade.tiers))
+                message = f'{ordinal}: no price is known for "{dotted([tier.use])}", and a tier without one is left out'
                 fix = f"add price to its deployments or models, or remove {key}.max_usd"
                 yield Problem("error", f"{key}.tiers.{position}", message, fix)
 

@@ -39,7 +39,7 @@ MARKERS = frozenset({"cache_control", "strict", "custom_tools", "allowed_tools"}
 """Parameters that stand within messages, tools or the tool choice: a cache marker, ``strict`` of a tool, tools that are
 no functions, and a tool choice among several tools."""
 
-LEAST_THINKING = 1024
+MIN_THINKING = 1024
 """Smallest budget of thinking that Anthropic takes, tokens."""
 
 MAX_TEMPERATURE = 1.0
@@ -124,18 +124,20 @@ def parameters_of(request: Request) -> Parameters:
     Raises:
         RequestError: ``extra`` sets a parameter that is a field of the request.
     """
-    named = {name: value for name in NAMES if (value := getattr(request, name)) is not None}
-    if named.get("n") == 1:
-        del named["n"]
+    values = {name: value for name in NAMES if (value := getattr(request, name)) is not None}
+    if values.get("n") == 1:
+        del values["n"]
     if not request.tools:
-        named.pop("parallel_tool_calls", None)  # OpenAI refuses it without tools
-    named |= _markers(request)
+        values.pop("parallel_tool_calls", None)  # OpenAI refuses it without tools
+    values |= _markers(request)
     if not isinstance(request.extra, Mapping):
         raise RequestError(f"extra of a request is a mapping of parameters by name, not {type(request.extra).__name__}")
-    if taken := sorted(str(name) for name in request.extra if not isinstance(name, str) or name in _OWN):
-        message = f"extra of a request names {', '.join(taken)}: say it with the request's own field, or leave it out"
+    if reserved := sorted(str(name) for name in request.extra if not isinstance(name, str) or name in _OWN):
+        message = (
+            f"extra of a request names {', '.join(reserved)}: say it with the request's own field, or leave it out"
+        )
         raise RequestError(message)
-    return Parameters(named, request.extra, frozenset(request.droppable))
+    return Parameters(values, request.extra, frozenset(request.droppable))
 
 
 def unsaid(deployment: Deployment, parameters: Parameters) -> tuple[str, ...]:
@@ -162,21 +164,21 @@ def carried(deployment: Deployment, parameters: Parameters) -> Parameters:
 def _refusals(deployment: Deployment, parameters: Parameters) -> Iterator[tuple[str, str]]:
     if not parameters:
         return
-    whose = deployment.provider or deployment.format
+    vendor_name = deployment.provider or deployment.format
     row, rules = deployment.row, _RULES.get(deployment.format, _of_plugin)
     row_lacks = frozenset() if row is None else row.lacks
     for name, value in parameters.named.items():
         if name in deployment.carries:
             continue
         if name in deployment.lacks or name in row_lacks:
-            yield name, f"{whose} does not carry {name}"
+            yield name, f"{vendor_name} does not carry {name}"
         elif (reason := rules(name, value, deployment)) is not None:
-            yield name, f"{whose} does not carry {name}{reason}"
+            yield name, f"{vendor_name} does not carry {name}{reason}"
     for name, value in parameters.extra.items():
         if name in deployment.carries:
             continue
         if name in deployment.lacks or not _takes_extra(deployment, name) or not _takes_value(deployment, name, value):
-            yield name, f"{whose} does not carry {name}"
+            yield name, f"{vendor_name} does not carry {name}"
     if {"reasoning_effort", "thinking_budget"} <= parameters.named.keys() and (row_name := _one_of_both(deployment)):
         yield "thinking_budget", f"{row_name} takes reasoning_effort or thinking_budget, not both"
 
@@ -188,8 +190,8 @@ def _takes_extra(deployment: Deployment, name: str) -> bool:
     if format != "openai" or deployment.row in (VENDORS["openai"], VENDORS["azure"]):
         return name in _EXTRA[format]
     # Servers of this format have parameters of their own, but not the parameters that identify other formats.
-    foreign = (_EXTRA["anthropic"] | _EXTRA["gemini"]) - _EXTRA["openai"] - {"thinking"}
-    return name not in foreign
+    other_vendors = (_EXTRA["anthropic"] | _EXTRA["gemini"]) - _EXTRA["openai"] - {"thinking"}
+    return name not in other_vendors
 
 
 def _takes_value(deployment: Deployment, name: str, value: object) -> bool:
@@ -232,8 +234,8 @@ def _anthropic(name: str, value: object, deployment: Deployment) -> str | None:
         case "reasoning_effort":
             return None if value in EFFORTS and value != "minimal" else f" {value!r}"
         case "thinking_budget":
-            is_small = isinstance(value, int) and 0 < value < LEAST_THINKING
-            return f" of {value}, less than {LEAST_THINKING}" if is_small else None
+            is_small = isinstance(value, int) and 0 < value < MIN_THINKING
+            return f" of {value}, less than {MIN_THINKING}" if is_small else None
         case "service_tier":
             return None if value in ("auto", "default", "standard", "standard_only") else f" {value!r}"
     return None
@@ -244,8 +246,8 @@ def _claude(upstream: str) -> tuple[int, int]:
 
     An example is ``claude-opus-4-7``.
     """
-    found = _CLAUDE.search(upstream)
-    return _UNKNOWN if found is None else (int(found[1]), int(found[2] or 0))
+    match = _CLAUDE.search(upstream)
+    return _UNKNOWN if match is None else (int(match[1]), int(match[2] or 0))
 
 
 def _gemini(name: str, value: object, deployment: Deployment) -> str | None:

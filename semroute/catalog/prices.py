@@ -62,14 +62,14 @@ class Listed:
         """Longest input in tokens, where it is known."""
         return self.model.context_window
 
-    def price(self, input_tokens: int, at: datetime | None = None) -> Price | None:
-        """Return the price of a call at the time ``at``; now when left out.
+    def price(self, input_tokens: int, when: datetime | None = None) -> Price | None:
+        """Return the price of a call at the time ``when``; now when left out.
 
         ``input_tokens`` are those of its input, cached ones included.
         """
         prices = self.model.prices
-        in_force = self.model.get_prices(at or datetime.now(UTC)) if isinstance(prices, list) else prices
-        steps = self.steps.get(id(in_force), ())
+        current = self.model.get_prices(when or datetime.now(UTC)) if isinstance(prices, list) else prices
+        steps = self.steps.get(id(current), ())
         return next((price for start, price in steps if input_tokens > start), None)
 
 
@@ -98,15 +98,15 @@ def listed_by_name(model: str) -> Listed | None:
     Args:
         model: the vendor's name for it.
     """
-    vendor, slash, rest = model.partition("/")
-    for name, provider in ((model, None), (rest, vendor), (rest, None)) if slash else ((model, None),):
+    vendor, slash, model_name = model.partition("/")
+    for name, provider in ((model, None), (model_name, vendor), (model_name, None)) if slash else ((model, None),):
         try:
             row, _ = _bundled().find_provider_model(name, None, provider, None)
         except LookupError:
             continue
-        found = listed(row.id, name)
-        if found is not None and found.steps:
-            return found
+        entry = listed(row.id, name)
+        if entry is not None and entry.steps:
+            return entry
     return None
 
 
@@ -132,10 +132,12 @@ def _steps(row: ModelPrice) -> Steps:
     """Convert a row to plain prices; none if usage does not cover a price."""
     from genai_prices.types import TieredPrices
 
-    said: dict[str, Decimal | TieredPrices] = {key: value for key, value in vars(row).items() if value is not None}
-    by_kind = {kind: said[key] for kind, key in _KINDS.items() if key in said}
-    others = said.keys() - _KINDS.values() - _EXTRAS
-    if (said and not by_kind) or not all(_is_of_media(key) for key in others):
+    components: dict[str, Decimal | TieredPrices] = {
+        key: value for key, value in vars(row).items() if value is not None
+    }
+    by_kind = {kind: components[key] for kind, key in _KINDS.items() if key in components}
+    unknown = components.keys() - _KINDS.values() - _EXTRAS
+    if (components and not by_kind) or not all(_is_of_media(key) for key in unknown):
         return ()
     starts = {tier.start for rate in by_kind.values() if isinstance(rate, TieredPrices) for tier in rate.tiers}
     return tuple((start, _price_above(start, by_kind)) for start in sorted({_ALWAYS, *starts}, reverse=True))
@@ -223,13 +225,13 @@ def estimated_cost(
 def charge(price: Price, usage: Usage) -> float:
     """Return the cost of a call's tokens at a price, USD."""
     cached = price.input if price.cached_input is None else price.cached_input
-    written = price.input if price.cache_write is None else price.cache_write
+    cache_write_price = price.input if price.cache_write is None else price.cache_write
     # A provider that counts cached tokens next to the input, not in it, must not make the rest negative.
-    plain = max(0, usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens)
+    uncached = max(0, usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens)
     micros = (
-        plain * price.input
+        uncached * price.input
         + usage.cached_tokens * cached
-        + usage.cache_write_tokens * written
+        + usage.cache_write_tokens * cache_write_price
         + usage.output_tokens * price.output
     )
     return micros / _MILLION
@@ -250,7 +252,7 @@ class StrongestModel:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self.model = config.baseline or _dearest(config)
+        self.model = config.baseline or _most_expensive(config)
 
     def cost(self, usage: Usage) -> Cost | None:
         """Return the baseline cost of the same tokens; None without a price.
@@ -266,19 +268,21 @@ def cheapest_cost(config: Config, name: str, usage: Usage) -> Cost | None:
 
     None where no price is known.
     """
-    costs = [cost for place in config.deployments_of(name) if (cost := cost_of(place, config, usage)) is not None]
+    costs = [
+        cost for deployment in config.deployments_of(name) if (cost := cost_of(deployment, config, usage)) is not None
+    ]
     return min(costs, key=lambda cost: cost.usd, default=None)
 
 
-def _dearest(config: Config) -> str | None:
+def _most_expensive(config: Config) -> str | None:
     """Return the model whose cheapest deployment is the most expensive.
 
     Input and output prices are added; None where no price is known.
     """
     cheapest: dict[str, float] = {}
-    for place in config.deployments:
-        price = price_of(place, config)
+    for deployment in config.deployments:
+        price = price_of(deployment, config)
         if price is not None:
-            asked = price.input + price.output
-            cheapest[place.model] = min(asked, cheapest.get(place.model, asked))
+            total_price = price.input + price.output
+            cheapest[deployment.model] = min(total_price, cheapest.get(deployment.model, total_price))
     return max(cheapest, key=lambda model: (cheapest[model], model), default=None)

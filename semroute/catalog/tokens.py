@@ -101,16 +101,16 @@ def _plain(value: object) -> object:
 def _text(text: str) -> float:
     # Deleting a class of bytes runs in C at about a nanosecond a byte; a loop over characters takes fifty.
     raw = text.encode("utf-8", "surrogatepass")
-    plain = raw.translate(None, _HIGH)
-    no_letters = plain.translate(None, _LETTERS)
+    ascii_bytes = raw.translate(None, _HIGH)
+    no_letters = ascii_bytes.translate(None, _LETTERS)
     no_spaces = no_letters.translate(None, _SPACES)
-    marks = len(no_spaces.translate(None, _DIGITS))
+    punctuation = len(no_spaces.translate(None, _DIGITS))
     gaps = len(no_letters) - len(no_spaces) - raw.count(b"  ")  # a run of spaces is few tokens
     return (
         _START
-        + _BYTE * (len(raw) - len(plain))
-        + _LETTER * (len(plain) - len(no_letters))
+        + _BYTE * (len(raw) - len(ascii_bytes))
+        + _LETTER * (len(ascii_bytes) - len(no_letters))
         + _GAP * gaps
-        + _DIGIT * (len(no_spaces) - marks)
-        + _MARK * marks
+        + _DIGIT * (len(no_spaces) - punctuation)
+        + _MARK * punctuation
     )

@@ -305,9 +305,9 @@ def sentence(advice: Advice) -> str:
     last = advice.tiers[-1].name
     rest = f" ({advice.others:,} outcomes of other tiers are left out)" if advice.others else ""
     if advice.verdict == "few":
-        from semroute.evaluate.advice import LEAST
+        from semroute.evaluate.advice import MIN_QUERIES
 
-        return f"{advice.queries:,} queries are too few to say; {LEAST} are needed at least{rest}"
+        return f"{advice.queries:,} queries are too few to say; {MIN_QUERIES} are needed at least{rest}"
     if advice.saved is None:
         return f"no price is known of {last}, or of the calls that were made: set models.NAME.price{rest}"
     saved = advice.saved

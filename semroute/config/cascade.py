@@ -21,7 +21,7 @@ SAME = "same"
 """Language of an answer that is the query's."""
 
 
-def _wanted(value: str) -> str:
+def _has_any_check(value: str) -> str:
     return value if value == SAME else language(value)
 
 
@@ -47,7 +47,7 @@ class Format(Section):
     refusal: bool = True
     schema_: bool = Field(default=True, alias="schema")
     fence: bool = True
-    language: Annotated[Annotated[str, AfterValidator(_wanted)] | None, BeforeValidator(_switched_off)] = None
+    language: Annotated[Annotated[str, AfterValidator(_has_any_check)] | None, BeforeValidator(_switched_off)] = None
     pattern: Pattern | None = None
 
 
@@ -117,7 +117,7 @@ class Accept(Section):
         return self.confidence is not None and self.without_logprobs == "quality"
 
     @model_validator(mode="after")
-    def _has_what_it_asks(self) -> Self:
+    def _check_substitute(self) -> Self:
         if self.without_logprobs == "quality" and self.quality is None:
             raise bad_value(
                 '"without_logprobs: quality" needs a classifier', 'add "quality: DIR", from semroute train-checks'

@@ -15,12 +15,12 @@ from semroute.types import tier_words
 
 def cascades(config: Config) -> dict[str, CascadeConfig]:
     """Return the general cascade and those of categories, by their keys."""
-    own = {
+    overriding = {
         dotted(["categories", name, "cascade"]): override.cascade
         for name, override in config.categories.items()
         if override.cascade is not None
     }
-    return {"cascade": config.cascade, **own}
+    return {"cascade": config.cascade, **overriding}
 
 
 def named_models(config: Config) -> dict[str, Sequence[str]]:
@@ -28,20 +28,20 @@ def named_models(config: Config) -> dict[str, Sequence[str]]:
 
     The keys are phrases for messages, such as ``the judge``.
     """
-    named: dict[str, Sequence[str]] = {}
+    models_by_user: dict[str, Sequence[str]] = {}
     for rule in config.rules:
         if rule.use or rule.only:
-            named[f'rule "{dotted([rule.name])}"'] = rule.models
+            models_by_user[f'rule "{dotted([rule.name])}"'] = rule.models
     if config.judge.model is not None:
-        named["the judge"] = (config.judge.model,)
+        models_by_user["the judge"] = (config.judge.model,)
         if config.judge.candidates is not None:
-            named["the choice of the judge"] = config.judge.candidates
+            models_by_user["the choice of the judge"] = config.judge.candidates
     if config.classifier.folder is not None and config.classifier.candidates is not None:
-        named["the choice of the classifier"] = config.classifier.candidates
+        models_by_user["the choice of the classifier"] = config.classifier.candidates
     for key, cascade in cascades(config).items():
         for position, tier in enumerate(cascade.tiers):
-            named[f"{tier_words(position, len(cascade.tiers))} of {key}"] = (tier.use,)
-    return named
+            models_by_user[f"{tier_words(position, len(cascade.tiers))} of {key}"] = (tier.use,)
+    return models_by_user
 
 
 def check_deciding(
@@ -60,7 +60,7 @@ def check_deciding(
         yield from _unknown_rule_categories(config, category_models)
     yield from _unknown_exceptions(config, known_models)
     yield from _unreachable(config)
-    yield from _unasked(config)
+    yield from _unused_strategies(config)
     yield from _bounded_cascade(config, category_models)
     for key, cascade in cascades(config).items():
         yield from _idle_cascade(key, cascade)
@@ -68,20 +68,20 @@ def check_deciding(
             yield from _idle_start(key, config)
 
 
-def _unknown_rule_categories(config: Config, known: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+def _unknown_rule_categories(config: Config, categories: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
     for position, rule in enumerate(config.rules):
-        if rule.category is not None and rule.category not in known:
-            fix = did_you_mean(rule.category, known) or "build the index with that category"
+        if rule.category is not None and rule.category not in categories:
+            fix = did_you_mean(rule.category, categories) or "build the index with that category"
             key = dotted(("rules", position, "category"))
             yield Problem("error", key, f'the index has no category "{dotted([rule.category])}"', fix)
 
 
-def _unknown_exceptions(config: Config, known: Collection[str]) -> Iterator[Problem]:
+def _unknown_exceptions(config: Config, models: Collection[str]) -> Iterator[Problem]:
     for position, rule in enumerate(config.rules):
-        for place, model in enumerate(rule.except_ or ()):
-            if model not in known:
-                fix = did_you_mean(model, known) or "remove it"
-                key = dotted(("rules", position, "except", place))
+        for index, model in enumerate(rule.except_ or ()):
+            if model not in models:
+                fix = did_you_mean(model, models) or "remove it"
+                key = dotted(("rules", position, "except", index))
                 yield Problem("warning", key, f'nothing else names a model "{dotted([model])}"', fix)
 
 
@@ -98,16 +98,16 @@ def _unreachable(config: Config) -> Iterator[Problem]:
 def _idle_cascade(key: str, cascade: CascadeConfig) -> Iterator[Problem]:
     """Yield warnings of a cascade that cannot escalate as written."""
     if len(cascade.tiers) == 1:
-        yield Problem("warning", f"{key}.tiers", "one tier alone is no cascade", "add the tier that comes after it")
-    used = [tier.use for tier in cascade.tiers]
-    for position, name in enumerate(used):
-        if name in used[:position]:
-            nth = tier_words(position, len(used))
-            message = f'{nth}: "{dotted([name])}" is a tier already, and would answer the same again'
+        yield Problem("warning", f"{key}.tiers", "a single tier is not a cascade", "add the tier that comes after it")
+    models = [tier.use for tier in cascade.tiers]
+    for position, name in enumerate(models):
+        if name in models[:position]:
+            ordinal = tier_words(position, len(models))
+            message = f'{ordinal}: "{dotted([name])}" is a tier already, and would answer the same again'
             yield Problem("warning", f"{key}.tiers.{position}", message, "name each model once")
     if cascade.value_per_quality is not None and all(tier.quality is None for tier in cascade.tiers):
         fix = "give the tiers a quality, such as {use: large, quality: 0.9}"
-        yield Problem("warning", f"{key}.value_per_quality", "no tier says how good it is expected to be", fix)
+        yield Problem("warning", f"{key}.value_per_quality", "no tier has an expected quality", fix)
 
 
 def _bounded_cascade(config: Config, category_models: Mapping[str, Sequence[str]] | None) -> Iterator[Problem]:
@@ -118,32 +118,32 @@ def _bounded_cascade(config: Config, category_models: Mapping[str, Sequence[str]
     if len(config.cascade.tiers) < 2:
         return
     tiers = {tier.use: set(config.members(tier.use)) for tier in config.cascade.tiers}
-    found: dict[str, list[str]] = {}
-    for user, names in _climbers(config, category_models):
+    users_by_message: dict[str, list[str]] = {}
+    for user, names in _cascade_users(config, category_models):
         models = dict.fromkeys(model for name in names for model in config.members(name))
-        left = [use for use, members in tiers.items() if not members.isdisjoint(models)]
+        remaining = [use for use, members in tiers.items() if not members.isdisjoint(models)]
         idle = [model for model in models if not any(model in members for members in tiers.values())]
-        if len(left) < 2:
-            only = f'of the tiers only "{dotted(left)}" is' if left else "no tier is"
-            found.setdefault(f"{only} among its models, which are called in their order without a cascade", []).append(
-                user
-            )
+        if len(remaining) < 2:
+            prefix = f'of the tiers only "{dotted(remaining)}" is' if remaining else "no tier is"
+            users_by_message.setdefault(
+                f"{prefix} among its models, which are called in their order without a cascade", []
+            ).append(user)
         elif idle:
-            shown = ", ".join(f'"{dotted([model])}"' for model in idle)
-            found.setdefault(f"{shown} is no tier of the cascade and is not called", []).append(user)
-    for message, users in found.items():
+            quoted = ", ".join(f'"{dotted([model])}"' for model in idle)
+            users_by_message.setdefault(f"{quoted} is no tier of the cascade and is not called", []).append(user)
+    for message, users in users_by_message.items():
         fix = 'name the tiers under its models, or give the category a cascade of its own ("cascade: false" for none)'
         yield Problem("warning", "cascade.tiers", f"{', '.join(users)}: {message}", fix)
 
 
-def _climbers(
+def _cascade_users(
     config: Config, category_models: Mapping[str, Sequence[str]] | None
 ) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield the users of the general cascade, each with its own models."""
-    own = {name: override.models for name, override in config.categories.items() if override.models is not None}
+    overrides = {name: override.models for name, override in config.categories.items() if override.models is not None}
     are_reached = "semantic" in config.strategies or any(rule.category is not None for rule in config.rules)
     is_fallbacks = True
-    for name, models in {**(category_models or {}), **own}.items() if are_reached else ():
+    for name, models in {**(category_models or {}), **overrides}.items() if are_reached else ():
         override = config.categories.get(name)
         if override is None or override.cascade is None:
             is_fallbacks = False
@@ -157,7 +157,7 @@ def _climbers(
 def _idle_start(key: str, config: Config) -> Iterator[Problem]:
     """Yield a warning where nothing decides on the tier to start at."""
     if key != "cascade":
-        message = "what the classifier or the judge have chosen starts the general cascade, never a category's"
+        message = "the choice of the classifier or the judge starts the general cascade, never a category's"
         yield Problem("warning", f"{key}.start", message, "set it under cascade")
         return
     may_decide = {"classifier": config.classifier.folder, "judge": config.judge.model}
@@ -167,11 +167,11 @@ def _idle_start(key: str, config: Config) -> Iterator[Problem]:
         yield Problem("warning", f"{key}.start", message, "set one of them, or leave start out")
 
 
-def _unasked(config: Config) -> Iterator[Problem]:
+def _unused_strategies(config: Config) -> Iterator[Problem]:
     if config.rules and "rules" not in config.strategies:
-        yield Problem("warning", "rules", 'they are not asked: strategies does not name "rules"', "add it there")
+        yield Problem("warning", "rules", 'they are not used: strategies does not name "rules"', "add it there")
     if config.judge.model is not None and "judge" not in config.strategies:
-        yield Problem("warning", "judge", 'it is not asked: strategies does not name "judge"', "add it there")
+        yield Problem("warning", "judge", 'it is not used: strategies does not name "judge"', "add it there")
 
 
 NO_CATEGORY = "the index has no such category"
@@ -199,7 +199,7 @@ def check_config(
         *([] if category_models is None else unknown_categories(config, category_models, NO_CATEGORY)),
         *check_deciding(config, category_models, _known(config, category_models or {})),
         *_unset_keys(config, env),
-        *_no_room(config),
+        *_short_deadlines(config),
         *(_unused(config, users) if category_models is not None else ()),
     ]
     return sorted(problems, key=lambda problem: problem.severity)  # "error" sorts before "warning"; stable otherwise
@@ -214,8 +214,11 @@ def check_routing(
     """
     message = "it names no deployments: queries are routed, and no model can be called"
     fix = "add deployments to have queries answered; a policy.yaml goes into a semroute.yaml that has some"
-    found = check_config(config, category_models=category_models, env=env)
-    return [*(one for one in found if one.key != "deployments"), Problem("warning", "deployments", message, fix)]
+    problems = check_config(config, category_models=category_models, env=env)
+    return [
+        *(problem for problem in problems if problem.key != "deployments"),
+        Problem("warning", "deployments", message, fix),
+    ]
 
 
 def _users(config: Config, category_models: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
@@ -223,29 +226,31 @@ def _users(config: Config, category_models: Mapping[str, Sequence[str]]) -> dict
 
     Groups are expanded to their members.
     """
-    named: dict[str, Sequence[str]] = {"the fallback": config.fallback.models, **named_models(config)}
-    overrides = {name: own.models for name, own in config.categories.items() if own.models is not None}
+    models_of: dict[str, Sequence[str]] = {"the fallback": config.fallback.models, **named_models(config)}
+    overrides = {name: override.models for name, override in config.categories.items() if override.models is not None}
     for name, models in {**category_models, **overrides}.items():
-        named[f'category "{dotted([name])}"'] = models
-    return {user: [member for name in names for member in config.members(name)] for user, names in named.items()}
+        models_of[f'category "{dotted([name])}"'] = models
+    return {user: [member for name in names for member in config.members(name)] for user, names in models_of.items()}
 
 
 def _known(config: Config, category_models: Mapping[str, Sequence[str]]) -> set[str]:
     """Return every name of a model or group."""
-    used = _users(config, category_models).values()
-    placed = {deployment.model for deployment in config.deployments}
-    return {*config.groups, *config.models, *placed, *(model for models in used for model in models)}
+    users = _users(config, category_models).values()
+    deployed = {deployment.model for deployment in config.deployments}
+    return {*config.groups, *config.models, *deployed, *(model for models in users for model in models)}
 
 
 def _uncallable(config: Config, users: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
     callable_models = {deployment.model for deployment in config.deployments}
-    missing = dict.fromkeys(model for models in users.values() for model in models if model not in callable_models)
-    for model in missing:
+    uncallable = dict.fromkeys(model for models in users.values() for model in models if model not in callable_models)
+    for model in uncallable:
         with_it = [user for user, models in users.items() if model in models]
-        stuck = [user for user in with_it if callable_models.isdisjoint(users[user])]
-        consequence = f"{_list(stuck)} cannot be answered" if stuck else f"{_list(with_it)} will go without it"
+        unservable = [user for user in with_it if callable_models.isdisjoint(users[user])]
+        consequence = (
+            f"{_list(unservable)} cannot be answered" if unservable else f"{_list(with_it)} will go without it"
+        )
         yield Problem(
-            "error" if stuck else "warning",
+            "error" if unservable else "warning",
             "deployments",
             f'no deployment of model "{dotted([model])}": {consequence}',
             did_you_mean(model, callable_models | config.groups.keys())
@@ -253,28 +258,28 @@ def _uncallable(config: Config, users: Mapping[str, Sequence[str]]) -> Iterator[
         )
 
 
-def unknown_categories(config: Config, known: Mapping[str, Sequence[str]], message: str) -> list[Problem]:
+def unknown_categories(config: Config, categories: Mapping[str, Sequence[str]], message: str) -> list[Problem]:
     """Return a problem for each override of an unknown category."""
     return [
         Problem(
             "error",
             dotted(["categories", name]),
             message,
-            did_you_mean(name, known) or "remove it, or build the index with that category",
+            did_you_mean(name, categories) or "remove it, or build the index with that category",
         )
         for name in config.categories
-        if name not in known
+        if name not in categories
     ]
 
 
 def _unset_keys(config: Config, env: Mapping[str, str]) -> Iterator[Problem]:
     variables = dict.fromkeys(variable for deployment in config.deployments for variable in deployment.api_key_env)
-    unset = [variable for variable in variables if not env.get(variable, "").strip()]
-    for variable in unset:
-        users = [(i, place) for i, place in enumerate(config.deployments) if variable in place.api_key_env]
-        stuck = [place for _, place in users if all(other in unset for other in place.api_key_env)]
-        names = _list([f'"{dotted([place.name])}"' for place in stuck or [place for _, place in users]])
-        consequence = f"{names} cannot be called without" if stuck else f"{names} will use the other keys alone"
+    missing = [variable for variable in variables if not env.get(variable, "").strip()]
+    for variable in missing:
+        users = [(i, entry) for i, entry in enumerate(config.deployments) if variable in entry.api_key_env]
+        unusable = [entry for _, entry in users if all(name in missing for name in entry.api_key_env)]
+        names = _list([f'"{dotted([entry.name])}"' for entry in unusable or [entry for _, entry in users]])
+        consequence = f"{names} cannot be called without" if unusable else f"{names} will use the other keys alone"
         key = dotted(("deployments", users[0][0], "api_key_env"))
         yield Problem("warning", key, f"{variable} is not set, and {consequence}", f"export {variable}")
     password = config.state_password_env
@@ -283,7 +288,7 @@ def _unset_keys(config: Config, env: Mapping[str, str]) -> Iterator[Problem]:
         yield Problem("warning", "state_password_env", message, f"export {password}, or remove the key")
 
 
-def _no_room(config: Config) -> Iterator[Problem]:
+def _short_deadlines(config: Config) -> Iterator[Problem]:
     """Yield warnings of call limits that leave no time for a failover.
 
     They are compared with the request's deadline.
@@ -303,16 +308,18 @@ def _no_room(config: Config) -> Iterator[Problem]:
 
 
 def _unused(config: Config, users: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
-    used = {model for models in users.values() for model in models}
+    used_models = {model for models in users.values() for model in models}
     for position, deployment in enumerate(config.deployments):
-        if deployment.model not in used:
+        if deployment.model not in used_models:
             message = f'no category, rule or fallback uses model "{dotted([deployment.model])}"'
-            fix = did_you_mean(deployment.model, used) or "remove the deployment, or name its model in a category"
+            fix = (
+                did_you_mean(deployment.model, used_models) or "remove the deployment, or name its model in a category"
+            )
             yield Problem("warning", dotted(("deployments", position, "model")), message, fix)
 
 
-def _list(words: Sequence[str], most: int = 4) -> str:
-    shown = list(words[:most])
-    if len(words) > most:
-        shown.append(f"{len(words) - most} more")
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+def _list(words: Sequence[str], limit: int = 4) -> str:
+    listed = list(words[:limit])
+    if len(words) > limit:
+        listed.append(f"{len(words) - limit} more")
+    return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"

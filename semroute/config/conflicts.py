@@ -48,8 +48,8 @@ def _items(data: object) -> Sequence[object]:
 
 def _models(deployments: list[Placed], models: object) -> list[str]:
     """Return all model names: listed ones, and those of deployments."""
-    listed = models if isinstance(models, Mapping) else ()
-    names = [*listed, *(deployment.get("model") for _, deployment in deployments)]
+    sections = models if isinstance(models, Mapping) else ()
+    names = [*sections, *(deployment.get("model") for _, deployment in deployments)]
     return list(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
@@ -69,20 +69,20 @@ def _repeated_names(deployments: list[Placed]) -> Iterator[Problem]:
 def _repeated_keys(deployments: list[Placed]) -> Iterator[Problem]:
     for position, deployment in deployments:
         variables = _items(deployment.get("api_key_env"))
-        for place, variable in enumerate(variables):
-            if isinstance(variable, str) and variable in variables[:place]:
-                key = dotted(("deployments", position, "api_key_env", place))
+        for index, variable in enumerate(variables):
+            if isinstance(variable, str) and variable in variables[:index]:
+                key = dotted(("deployments", position, "api_key_env", index))
                 yield Problem("error", key, "the same variable is named twice", "name each key once")
 
 
 def _unlisted_models(deployments: list[Placed], models: object) -> Iterator[Problem]:
     if not isinstance(models, Mapping) or not models:
         return
-    listed = [name for name in models if isinstance(name, str)]
+    names = [name for name in models if isinstance(name, str)]
     for position, deployment in deployments:
         model = deployment.get("model")
         if isinstance(model, str) and model not in models:
-            fix = did_you_mean(model, listed) or f'add "{dotted([model])}: {{}}" under models'
+            fix = did_you_mean(model, names) or f'add "{dotted([model])}: {{}}" under models'
             key = dotted(("deployments", position, "model"))
             yield Problem("error", key, f'unknown model "{dotted([model])}": models does not list it', fix)
 
@@ -94,39 +94,39 @@ def _impossible_groups(groups: object, models: Sequence[str]) -> Iterator[Proble
         if name in models:
             key = dotted(("groups", name))
             yield Problem("error", key, "is the name of a model as well", "give the group a name of its own")
-        for place, member in enumerate(_items(members)):
-            key = dotted(("groups", str(name), place))
+        for index, member in enumerate(_items(members)):
+            key = dotted(("groups", str(name), index))
             if not isinstance(member, str):
                 continue
-            shown = f'"{dotted([member])}"'
-            if member in _items(members)[:place]:
-                yield Problem("error", key, f"{shown} is in the group already", "name each model once")
+            quoted = f'"{dotted([member])}"'
+            if member in _items(members)[:index]:
+                yield Problem("error", key, f"{quoted} is in the group already", "name each model once")
             elif member in models:
                 continue
             elif member in groups:
-                yield Problem("error", key, f"{shown} is a group, and a group holds models", "list its models instead")
+                yield Problem("error", key, f"{quoted} is a group, and a group holds models", "list its models instead")
             else:
                 fix = did_you_mean(member, models) or "add a deployment of that model"
-                yield Problem("error", key, f"unknown model {shown}: neither models nor a deployment names it", fix)
+                yield Problem("error", key, f"unknown model {quoted}: neither models nor a deployment names it", fix)
 
 
 def _idle_budgets(budgets: object, deployments: list[Placed]) -> Iterator[Problem]:
     if not isinstance(budgets, Mapping):
         return
-    used = {variable for _, deployment in deployments for variable in _variables(deployment)}
+    used_variables = {variable for _, deployment in deployments for variable in _variables(deployment)}
     for variable in budgets:
         # Anything but a variable's name is refused elsewhere, and may be a secret.
-        if isinstance(variable, str) and is_environment_name(variable) and variable not in used:
-            meant = did_you_mean(variable, filter(is_environment_name, used))
-            fix = meant or "name it in the api_key_env of a deployment, or remove it"
+        if isinstance(variable, str) and is_environment_name(variable) and variable not in used_variables:
+            suggestion = did_you_mean(variable, filter(is_environment_name, used_variables))
+            fix = suggestion or "name it in the api_key_env of a deployment, or remove it"
             yield Problem("error", dotted(("budgets", variable)), "no deployment uses a key of that name", fix)
 
 
 def _repeated_strategies(strategies: object) -> Iterator[Problem]:
-    for place, name in enumerate(_items(strategies)):
-        if isinstance(name, str) and name in _items(strategies)[:place]:
+    for index, name in enumerate(_items(strategies)):
+        if isinstance(name, str) and name in _items(strategies)[:index]:
             message = f'"{dotted([name])}" is in the list already'
-            yield Problem("error", dotted(("strategies", place)), message, "name each strategy once")
+            yield Problem("error", dotted(("strategies", index)), message, "name each strategy once")
 
 
 def _repeated_rules(rules: object) -> Iterator[Problem]:
@@ -145,10 +145,10 @@ def _variables(deployment: Mapping[object, object]) -> Iterator[str]:
 
     They are those of its provider's row where the file names none.
     """
-    said = deployment.get("api_key_env")
-    if said is None:
+    value = deployment.get("api_key_env")
+    if value is None:
         provider = deployment.get("provider")
         row = VENDORS.get(provider) if isinstance(provider, str) else None
-        said = None if row is None else row.api_key_env
-    names = [said] if isinstance(said, str) else _items(said)
+        value = None if row is None else row.api_key_env
+    names = [value] if isinstance(value, str) else _items(value)
     yield from (name for name in names if isinstance(name, str))

@@ -231,36 +231,38 @@ UNNAMED: Mapping[str, str] = {"openai": "openai", "anthropic": "anthropic", "gem
 """Default row of a deployment with a format and no ``provider``."""
 
 
-def with_vendor_row(said: Mapping[Any, Any]) -> Mapping[Any, Any]:
+def with_vendor_row(keys: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """Add format, address and key of the vendor to a deployment's keys.
 
     Keys of the deployment itself take precedence.
 
     Args:
-        said: the deployment's keys from the file, without those that have no value.
+        keys: the deployment's keys from the file, without those that have no value.
 
     Raises:
         PydanticCustomError: the provider is not known, has no address of its own where none is given, or speaks another
             format than the one given.
     """
-    provider, format = said.get("provider"), said.get("format")
+    provider, format = keys.get("provider"), keys.get("format")
     if provider is None:
         row = UNNAMED.get(format) if isinstance(format, str) else None
-        return said if row is None else {"base_url": VENDORS[row].base_url, **said}
+        return keys if row is None else {"base_url": VENDORS[row].base_url, **keys}
     if not isinstance(provider, str):
-        return said
+        return keys
     vendor = VENDORS.get(provider)
     if vendor is None:
-        hint = did_you_mean(provider, VENDORS) or f"use one of {', '.join(VENDORS)}"
-        raise bad_value("no such provider", f"{hint} A server without a row takes format and base_url", key="provider")
+        suggestion = did_you_mean(provider, VENDORS) or f"use one of {', '.join(VENDORS)}"
+        raise bad_value(
+            "no such provider", f"{suggestion} A server without a row takes format and base_url", key="provider"
+        )
     if format not in (None, vendor.format):
         message = f'provider "{provider}" speaks the format "{vendor.format}"'
         raise bad_value(message, "leave format out", key="format")
-    if vendor.base_url is None and "base_url" not in said:
+    if vendor.base_url is None and "base_url" not in keys:
         message = f'is missing: provider "{provider}" has no address that all its users share'
         raise bad_value(message, "add your own address there", key="base_url")
     filled = {"format": vendor.format, "base_url": vendor.base_url, "api_key_env": vendor.api_key_env}
-    return {**{key: value for key, value in filled.items() if value is not None}, **said}
+    return {**{key: value for key, value in filled.items() if value is not None}, **keys}
 
 
 # Provider plugins: a wire format of another package, with a row of its own.

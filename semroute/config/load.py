@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from semroute.config.yaml_lines import Document
 
 DEFAULT_NAME = "semroute.yaml"
-MOST_PROBLEMS = 200
+MAX_PROBLEMS = 200
 """Most problems that are reported for one file; a file of another kind has one in every line."""
 
 
@@ -159,7 +159,7 @@ def validate(
         )
     where = with_plugins(None if folder is None else context(folder), Plugins() if plugins is None else plugins)
     config, problems = problems_of(document.data or {}, document, where)
-    return None if config is None else _beside_the_file(config), problems
+    return None if config is None else _with_file_defaults(config), problems
 
 
 def problems_of(
@@ -172,48 +172,48 @@ def problems_of(
         document: the file that problems are located in.
         context: base of its relative paths.
     """
-    problems, config, more = list(document.repeated), None, 0
+    problems, config, omitted = list(document.repeated), None, 0
     try:
         config = Config.model_validate(data, context=context)
     except ValidationError as error:
-        found = error.errors(include_input=False, include_url=False)
-        if any(detail["type"] == CONFLICT for detail in found):
-            problems += _located(found[0]["ctx"]["problems"], document)
+        details = error.errors(include_input=False, include_url=False)
+        if any(detail["type"] == CONFLICT for detail in details):
+            problems += _located(details[0]["ctx"]["problems"], document)
         else:
             problems += _located(conflicts(document.data), document)
-            problems += explained(found[:MOST_PROBLEMS], document)
-            more = len(found) - MOST_PROBLEMS
+            problems += explained(details[:MAX_PROBLEMS], document)
+            omitted = len(details) - MAX_PROBLEMS
     if not problems:
         return config, ()
     problems.sort(key=lambda problem: problem.line or 0)
-    if more > 0:
-        problems.append(Problem("error", "", f"{more:,} more problems", "correct these first"))
+    if omitted > 0:
+        problems.append(Problem("error", "", f"{omitted:,} more problems", "correct these first"))
     return None, tuple(problems)
 
 
-def _beside_the_file(config: Config) -> Config:
+def _with_file_defaults(config: Config) -> Config:
     """Find index, log and experiment state in the file's folder.
 
     Only keys that the file leaves out are filled in. Without any file there the defaults are relative to the working
     folder, as they are without a configuration file.
     """
-    folder, log, trial = config.file_folder, config.log, config.trial
-    index, state = folder / DEFAULT_INDEX, folder / trial.state
+    folder, log, experiment = config.file_folder, config.log, config.trial
+    index, state = folder / DEFAULT_INDEX, folder / experiment.state
     database = folder / DEFAULT_URL.removeprefix(SQLITE)
-    found: dict[str, object] = {}
+    updates: dict[str, object] = {}
     if "index" not in config.model_fields_set and is_there(index):
-        found["index"] = index
+        updates["index"] = index
     if "url" not in log.model_fields_set and is_there(database):
-        found["log"] = log.model_copy(update={"url": f"{SQLITE}{database}"})
-    if "state" not in trial.model_fields_set and is_there(state):
-        found["trial"] = trial.model_copy(update={"state": state})
-    return config.model_copy(update=found) if found else config
+        updates["log"] = log.model_copy(update={"url": f"{SQLITE}{database}"})
+    if "state" not in experiment.model_fields_set and is_there(state):
+        updates["trial"] = experiment.model_copy(update={"state": state})
+    return config.model_copy(update=updates) if updates else config
 
 
 def config_error(path: Path, problems: Sequence[Problem]) -> ConfigError:
     """Return all problems of a file as one error, a line each."""
-    first, *others = problems
-    lines = [first.text, *(str(ConfigError(p.text, path=path, line=p.line, key=p.key or None)) for p in others)]
+    first, *rest = problems
+    lines = [first.text, *(str(ConfigError(p.text, path=path, line=p.line, key=p.key or None)) for p in rest)]
     return ConfigError("\n".join(lines), path=path, line=first.line, key=first.key or None)
 
 
@@ -235,7 +235,7 @@ def _located(problems: Iterable[Problem], document: Document) -> list[Problem]:
 
 # Translation of pydantic's errors for a person who edits ``semroute.yaml``.
 
-LONGEST_WORD = 40
+MAX_WORD_LENGTH = 40
 """Longest prefix of a value that is compared with the known words, characters."""
 _WORD = re.compile(r"'([^']*)'")
 _KEY = "[key]"
@@ -288,8 +288,8 @@ def explained(details: Sequence[ErrorDetails], document: Document) -> list[Probl
 
     The branches of a union concern one value.
     """
-    told = [detail for detail in details if not _follows(detail, document)]
-    return list(dict.fromkeys(explain(detail, document) for detail in told))
+    reported = [detail for detail in details if not _follows(detail, document)]
+    return list(dict.fromkeys(explain(detail, document) for detail in reported))
 
 
 def _follows(detail: ErrorDetails, document: Document) -> bool:
@@ -297,7 +297,7 @@ def _follows(detail: ErrorDetails, document: Document) -> bool:
 
     Each item has its own error then.
     """
-    return detail["type"] == "too_short" and bool(_written(detail["loc"], document.data)[1])
+    return detail["type"] == "too_short" and bool(_resolve_location(detail["loc"], document.data)[1])
 
 
 def explain(detail: ErrorDetails, document: Document) -> Problem:
@@ -305,18 +305,18 @@ def explain(detail: ErrorDetails, document: Document) -> Problem:
 
     The message never contains the value, which may be a secret.
     """
-    written, value = _written(detail["loc"], document.data)
-    path = _named(detail, written, document)
+    location, value = _resolve_location(detail["loc"], document.data)
+    path = _named(detail, location, document)
     if detail["type"] == "extra_forbidden":
         message, fix = _unknown_key(detail["loc"])
     else:
         message, fix = _words(detail, value)
     if detail["type"] == "literal_error":
-        fix = _meant(detail, value) or fix
+        fix = _suggest(detail, value) or fix
     return Problem("error", dotted(path), message, fix, document.line(path))
 
 
-def _written(location: Sequence[str | int], data: object) -> tuple[tuple[str, ...], object]:
+def _resolve_location(location: Sequence[str | int], data: object) -> tuple[tuple[str, ...], object]:
     """Resolve pydantic's location to the path and value in the file.
 
     A location also names branches of unions and the keys of short forms, which are not in the file.
@@ -325,9 +325,9 @@ def _written(location: Sequence[str | int], data: object) -> tuple[tuple[str, ..
     for position, part in enumerate(location):
         is_last = position == len(location) - 1
         if isinstance(data, Mapping):
-            found = next((key for key in data if key == part or _as_written(key) == _as_written(part)), _KEY)
-            if found != _KEY:
-                data, part = data[found], _as_written(found)
+            matching = next((key for key in data if key == part or _file_spelling(key) == _file_spelling(part)), _KEY)
+            if matching != _KEY:
+                data, part = data[matching], _file_spelling(matching)
             elif not is_last or part == _KEY or not str(part).isidentifier():
                 continue
             else:
@@ -340,17 +340,17 @@ def _written(location: Sequence[str | int], data: object) -> tuple[tuple[str, ..
     return tuple(path), data
 
 
-def _as_written(key: object) -> str:
+def _file_spelling(key: object) -> str:
     return str(key).lower() if isinstance(key, bool) else str(key)
 
 
-def _meant(detail: ErrorDetails, value: object) -> str:
+def _suggest(detail: ErrorDetails, value: object) -> str:
     """Suggest the known word that was probably meant.
 
     The message never contains the value, which may be a secret.
     """
-    known = _WORD.findall(detail.get("ctx", {}).get("expected", ""))
-    return did_you_mean(value.strip().lower()[:LONGEST_WORD], known) if isinstance(value, str) else ""
+    words = _WORD.findall(detail.get("ctx", {}).get("expected", ""))
+    return did_you_mean(value.strip().lower()[:MAX_WORD_LENGTH], words) if isinstance(value, str) else ""
 
 
 def _named(detail: ErrorDetails, path: tuple[str, ...], document: Document) -> tuple[str, ...]:
@@ -379,8 +379,8 @@ def said_of(error: ValidationError) -> str:
     """
     detail = error.errors(include_input=False, include_url=False)[0]
     message, fix = _words(detail, "")
-    said = f"{message}; {fix}" if detail["type"] == BAD_VALUE else message
-    return ": ".join(filter(None, (place_in(error), said)))
+    text = f"{message}; {fix}" if detail["type"] == BAD_VALUE else message
+    return ": ".join(filter(None, (place_in(error), text)))
 
 
 def _words(detail: ErrorDetails, value: object) -> tuple[str, str]:
@@ -439,7 +439,7 @@ def _optional(annotation: Any) -> bool:
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for inner in get_args(annotation) if (found := _model_in(inner)) is not None), None)
+    return next((model for inner in get_args(annotation) if (model := _model_in(inner)) is not None), None)
 
 
 # Overlay of one file's sections on a configuration.
@@ -463,17 +463,22 @@ def overlaid(config: Config, path: Path) -> Config:
     if not isinstance(document.data, dict):
         raise ConfigError("must be a mapping of keys to values", path=path)
     # Sections that are valid already are passed as they are: their paths are resolved.
-    whole: dict[str, Any] = {name: getattr(config, name) for name in config.model_fields_set if name != "trial"}
+    merged: dict[str, Any] = {name: getattr(config, name) for name in config.model_fields_set if name != "trial"}
     sections = dict(document.data)
-    named = sections.get("categories")
-    if isinstance(named, dict) and all(isinstance(own, dict) for own in named.values()):
-        before = {name: own.model_dump(by_alias=True, exclude_unset=True) for name, own in config.categories.items()}
-        sections["categories"] = {**before, **{name: {**before.get(name, {}), **own} for name, own in named.items()}}
+    categories = sections.get("categories")
+    if isinstance(categories, dict) and all(isinstance(override, dict) for override in categories.values()):
+        existing = {
+            name: override.model_dump(by_alias=True, exclude_unset=True) for name, override in config.categories.items()
+        }
+        sections["categories"] = {
+            **existing,
+            **{name: {**existing.get(name, {}), **override} for name, override in categories.items()},
+        }
     where = with_plugins(context(path.parent, config.file_folder), config.plugins)
-    made, problems = problems_of({**whole, **sections}, document, where)
-    if made is None:
+    config_overlaid, problems = problems_of({**merged, **sections}, document, where)
+    if config_overlaid is None:
         raise config_error(path, problems)
-    return made
+    return config_overlaid
 
 
 # The commented ``semroute.yaml`` that ``semroute init`` writes.

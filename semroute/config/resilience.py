@@ -25,9 +25,9 @@ class Weights(Section):
     capability: Annotated[Number, Field(ge=0)] = 1.0
 
     @model_validator(mode="after")
-    def _one_counts(self) -> Self:
+    def _check_positive(self) -> Self:
         if not (self.cost or self.latency or self.availability or self.capability):
-            raise bad_value("no signal counts", "set at least one weight above 0")
+            raise bad_value("all weights are 0", "set at least one weight above 0")
         return self
 
 
@@ -130,9 +130,9 @@ class BreakerRules(Section):
 
         They are as many as make ``failure_share`` of them and ``successes``.
         """
-        most = 3 * self.successes
+        limit = 3 * self.successes
         if self.failure_share >= 1.0:
-            return most
+            return limit
         # A hair less, because 0.2 of 5 must be 1 and not 2.
-        wanted = math.ceil(self.failure_share * self.successes / (1.0 - self.failure_share) - 1e-9)
-        return min(max(wanted, 1), most)
+        needed = math.ceil(self.failure_share * self.successes / (1.0 - self.failure_share) - 1e-9)
+        return min(max(needed, 1), limit)

@@ -57,7 +57,7 @@ def language(value: str) -> str:
     """Check that a language is an ISO 639-1 code that can be detected."""
     if value not in LANGUAGES:
         fix = did_you_mean(value.lower(), LANGUAGES) or f"known here: {', '.join(sorted(LANGUAGES))}"
-        raise bad_value("is not the ISO 639-1 code of a language that is told apart", fix)
+        raise bad_value("is not the ISO 639-1 code of a language that is detected", fix)
     return value
 
 
@@ -66,10 +66,10 @@ def attachments(value: object) -> str:
 
     The normalised values ``any`` and ``none`` are accepted too.
     """
-    said = {True: "any", False: "none"}.get(value) if isinstance(value, bool) else value
-    if said not in ("any", "none", "image"):
-        raise bad_value("must be true, false or image", "true: something beside text, whatever it is")
-    return str(said)
+    word = {True: "any", False: "none"}.get(value) if isinstance(value, bool) else value
+    if word not in ("any", "none", "image"):
+        raise bad_value("must be true, false or image", "true: anything besides text")
+    return str(word)
 
 
 def said_tools(value: object) -> bool | tuple[str, ...]:
@@ -102,11 +102,11 @@ class Range(Section):
     max: Annotated[int, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
-    def _bounds_something(self) -> Self:
+    def _check_bounds(self) -> Self:
         if self.min is None and self.max is None:
-            raise bad_value("bounds nothing", "write {min: number}, {max: number} or both")
+            raise bad_value("has no bound", "write {min: number}, {max: number} or both")
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise bad_value("holds for no number: min is greater than max", "swap the two")
+            raise bad_value("is empty: min is greater than max", "swap the two")
         return self
 
 
@@ -121,13 +121,13 @@ class Keywords(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _a_list_means_any(cls, data: object) -> object:
+    def _expand_list(cls, data: object) -> object:
         return {"any": listed(data)} if isinstance(data, str | list | tuple) else data
 
     @model_validator(mode="after")
-    def _wants_something(self) -> Self:
+    def _check_words(self) -> Self:
         if not self.any and not self.all:
-            raise bad_value("names no word", "write a list of words, or {all: [first, second]}")
+            raise bad_value("has no words", "write a list of words, or {all: [first, second]}")
         return self
 
 
@@ -194,9 +194,9 @@ class Rule(Section):
     except_: Names | None = Field(default=None, alias="except")
 
     @model_validator(mode="after")
-    def _does_one_thing(self) -> Self:
-        done = [self.use, self.category, self.only, self.except_]
-        if sum(action is not None for action in done) != 1:
+    def _check_action(self) -> Self:
+        actions = [self.use, self.category, self.only, self.except_]
+        if sum(action is not None for action in actions) != 1:
             raise bad_value("must do exactly one thing", "give it one of use, category, only and except")
         return self
 

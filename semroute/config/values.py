@@ -66,7 +66,7 @@ def anchored(path: Path, info: ValidationInfo) -> Path:
     folders: Sequence[Path] = (info.context or {}).get(_FOLDERS) or ()
     if path.is_absolute() or not folders:
         return path
-    return next((one for one in _candidates(path, folders) if is_there(one)), folders[0] / path)
+    return next((candidate for candidate in _candidates(path, folders) if is_there(candidate)), folders[0] / path)
 
 
 def anchored_url(url: str, info: ValidationInfo) -> str:
@@ -76,8 +76,8 @@ def anchored_url(url: str, info: ValidationInfo) -> str:
     """
     if not url.startswith(SQLITE) or url.startswith(_NO_FILE, len(SQLITE)):
         return url
-    path, mark, query = url.removeprefix(SQLITE).partition("?")
-    return f"{SQLITE}{anchored(Path(path).expanduser(), info)}{mark}{query}"
+    path, separator, query = url.removeprefix(SQLITE).partition("?")
+    return f"{SQLITE}{anchored(Path(path).expanduser(), info)}{separator}{query}"
 
 
 def is_there(path: Path) -> bool:
@@ -88,18 +88,18 @@ def is_there(path: Path) -> bool:
 def _candidates(path: Path, folders: Sequence[Path]) -> Iterator[Path]:
     for folder in folders:
         yield folder / path
-        yield from _beside_itself(path, folder)
+        yield from _from_parent(path, folder)
 
 
-def _beside_itself(path: Path, folder: Path) -> Iterator[Path]:
+def _from_parent(path: Path, folder: Path) -> Iterator[Path]:
     """Yield a path that names its file's own folder, seen from the parent.
 
     ``policy/policy.yaml`` of ``semroute tune-policy --out policy`` names ``policy/…``, for it can be put into a
     ``semroute.yaml`` as it is.
     """
-    own, parts = folder.absolute().parts, [part for part in path.parts if part != ".."]
-    for count in range(min(len(own), len(parts)), 0, -1):
-        if own[-count:] == tuple(parts[:count]):
+    folder_parts, parts = folder.absolute().parts, [part for part in path.parts if part != ".."]
+    for count in range(min(len(folder_parts), len(parts)), 0, -1):
+        if folder_parts[-count:] == tuple(parts[:count]):
             yield folder.joinpath(*parts[count:])
 
 
@@ -198,11 +198,11 @@ def file(value: object, info: ValidationInfo) -> Path:
     return _path(value, "file", info)
 
 
-def _path(value: object, what: str, info: ValidationInfo) -> Path:
+def _path(value: object, kind: str, info: ValidationInfo) -> Path:
     if not isinstance(value, str | Path):
-        raise bad_value(f"must be the path of a {what}", "write it as text")
+        raise bad_value(f"must be the path of a {kind}", "write it as text")
     if not str(value).strip() or "\0" in str(value):
-        raise bad_value(f"must be the path of a {what}", "or remove the key")
+        raise bad_value(f"must be the path of a {kind}", "or remove the key")
     try:
         path = Path(value).expanduser()
     except RuntimeError:
@@ -318,5 +318,5 @@ class Section(BaseModel):
             return {}
         if not isinstance(data, Mapping):
             return data
-        known = cls.model_fields.keys() | {field.alias for field in cls.model_fields.values()}
-        return {key: value for key, value in data.items() if value is not None or key not in known}
+        names = cls.model_fields.keys() | {field.alias for field in cls.model_fields.values()}
+        return {key: value for key, value in data.items() if value is not None or key not in names}

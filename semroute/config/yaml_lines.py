@@ -23,10 +23,10 @@ MOST_BYTES = 1 << 20
 """Largest configuration; one with a thousand deployments has a quarter of it."""
 
 
-MOST_NODES = 50_000
+MAX_NODES = 50_000
 
 
-LONGEST_NUMBER = 400
+MAX_NUMBER_LENGTH = 400
 """Most digits of a number: a double has 309, and PyYAML's sexagesimal numbers cost the square of their length."""
 
 
@@ -55,7 +55,9 @@ class Document:
 
     def line(self, path: KeyPath) -> int | None:
         """Return the line of ``path``, or of its nearest parent in the file."""
-        return next((self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines), None)
+        return next(
+            (self.lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in self.lines), None
+        )
 
 
 class YamlError(Exception):
@@ -80,7 +82,7 @@ def parse(text: str) -> Document:
         YamlError: for anything else; the message contains no value of the file.
     """
     try:
-        check_yaml(text, most_bytes=MOST_BYTES, most_nodes=MOST_NODES, is_for_python=True)
+        check_yaml(text, most_bytes=MOST_BYTES, most_nodes=MAX_NODES, is_for_python=True)
     except YamlBoundsError as error:
         raise YamlError(str(error), None if error.row is None else error.row + 1, fix="") from None
     try:
@@ -89,21 +91,21 @@ def parse(text: str) -> Document:
             node = loader.get_single_node()
             if node is None:
                 return Document()
-            walk = _LineWalk(loader)
-            walk.visit(node, ())
-            return Document(loader.construct_document(node), walk.lines, tuple(walk.repeated))
+            line_walk = _LineWalk(loader)
+            line_walk.visit(node, ())
+            return Document(loader.construct_document(node), line_walk.lines, tuple(line_walk.repeated))
         finally:
             loader.dispose()
     except yaml.reader.ReaderError as error:
         raise YamlError("a character that YAML does not allow", text.count("\n", 0, error.position) + 1) from None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise YamlError(f"malformed YAML: {error.problem}", mark.line + 1 if mark else None) from None
+        position = error.problem_mark or error.context_mark
+        raise YamlError(f"malformed YAML: {error.problem}", position.line + 1 if position else None) from None
     except RecursionError:
         raise YamlError("malformed YAML: nested too deeply") from None
     except (ValueError, OverflowError):
         # Numbers have errors of their own, with their line; PyYAML raises this one as Python's.
-        line = next((n for n, found in enumerate(text.split("\n"), 1) if _has_no_character(found)), None)
+        line = next((n for n, line_text in enumerate(text.split("\n"), 1) if _has_no_character(line_text)), None)
         raise YamlError("malformed YAML: an escape beyond Unicode", line) from None
 
 
@@ -112,7 +114,7 @@ def _has_no_character(line: str) -> bool:
 
     An example is ``\\UFFFFFFFF``, for which there is no character.
     """
-    return any(int(found, 16) > sys.maxunicode for found in _LONG_ESCAPE.findall(line))
+    return any(int(escape, 16) > sys.maxunicode for escape in _LONG_ESCAPE.findall(line))
 
 
 class _LineWalk:
@@ -130,9 +132,9 @@ class _LineWalk:
         self._seen.add(id(node))
         if isinstance(node, yaml.SequenceNode):
             for position, item in enumerate(node.value):
-                here = (*path, str(position))
-                self.lines[here] = item.start_mark.line + 1
-                self.visit(item, here)
+                item_path = (*path, str(position))
+                self.lines[item_path] = item.start_mark.line + 1
+                self.visit(item, item_path)
         elif isinstance(node, yaml.MappingNode):
             self._mapping(node, path)
         else:
@@ -148,13 +150,13 @@ class _LineWalk:
                 continue
             self._scalar(key)
             line = key.start_mark.line + 1
-            here = (*path, key.value)
-            self.lines[here] = min(line, self.lines.get(here, line))
+            value_path = (*path, key.value)
+            self.lines[value_path] = min(line, self.lines.get(value_path, line))
             if (key.tag, key.value) in first:
                 message = f"written twice, first in line {first[key.tag, key.value]}"
-                self.repeated.append(Problem("error", dotted(here), message, "keep one of the two", line))
+                self.repeated.append(Problem("error", dotted(value_path), message, "keep one of the two", line))
             first.setdefault((key.tag, key.value), line)
-            self.visit(value, here)
+            self.visit(value, value_path)
 
     def _scalar(self, node: yaml.Node) -> None:
         """Construct a scalar once, to report errors with its line.
@@ -162,7 +164,7 @@ class _LineWalk:
         PyYAML's own errors for an impossible date or number have none.
         """
         try:
-            if node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:
+            if node.tag in _NUMBERS and len(node.value) > MAX_NUMBER_LENGTH:
                 raise ValueError
             self.loader.construct_object(node)
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):

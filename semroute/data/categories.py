@@ -40,7 +40,7 @@ from semroute.yaml_bounds import YamlBoundsError, check_yaml
 # Nodes, not values: they keep duplicate keys, the text where YAML sees a number or a boolean, and lines.
 
 MOST_BYTES = 32 << 20
-MOST_NODES = 500_000
+MAX_NODES = 500_000
 """Most nodes of a category file; more examples belong in a .txt, .jsonl or .csv file, which are read line by line."""
 
 # libyaml where PyYAML was built with it: ten times as fast.
@@ -66,8 +66,8 @@ class YamlFile:
         self._rows = _BREAK.split(text)
         # YAML 1.1 ends lines where editors do not: at NEL, LS and PS.
         self._numbers = [1]
-        for found in _BREAK.finditer(text):
-            self._numbers.append(self._numbers[-1] + found[0].endswith("\n"))
+        for line_break in _BREAK.finditer(text):
+            self._numbers.append(self._numbers[-1] + line_break[0].endswith("\n"))
 
     def compose(self, report: Report) -> yaml.Node | None:
         """Return the document's root; None for a file without content.
@@ -80,7 +80,7 @@ class YamlFile:
             report(f"malformed YAML: the character U+{ord(unprintable[0]):04X} is not allowed; remove it", line)
             return None
         try:
-            check_yaml(self.text, most_bytes=MOST_BYTES, most_nodes=MOST_NODES)
+            check_yaml(self.text, most_bytes=MOST_BYTES, most_nodes=MAX_NODES)
             loader = _Loader(self.text)
             try:
                 node: yaml.Node | None = loader.get_single_node()
@@ -89,8 +89,8 @@ class YamlFile:
         except YamlBoundsError as error:
             report(str(error), None if error.row is None else self._number(error.row))
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            report(f"malformed YAML ({error.problem}); {_FIX}", self._line(mark) if mark else None)
+            position = error.problem_mark or error.context_mark
+            report(f"malformed YAML ({error.problem}); {_FIX}", self._line(position) if position else None)
         except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
             report(f"malformed YAML: {error}", None)
         else:
@@ -108,8 +108,8 @@ class YamlFile:
         rest = self._rows[node.end_mark.line][node.end_mark.column :].lstrip()
         return rest if rest.startswith("#") else None
 
-    def _line(self, mark: yaml.Mark) -> int:
-        return self._number(mark.line)
+    def _line(self, position: yaml.Mark) -> int:
+        return self._number(position.line)
 
     def _number(self, row: int) -> int:
         return self._numbers[min(row, len(self._numbers) - 1)]
@@ -118,7 +118,7 @@ class YamlFile:
 # A category in YAML: ``name``, ``description``, ``models``, ``threshold`` and ``examples``.
 
 KEYS = ("description", "models", "threshold", "examples", "name")
-LONGEST_KEY = 40
+MAX_KEY_LENGTH = 40
 """Longest prefix of an unknown key that is compared with the known ones, characters."""
 
 _TAG = "tag:yaml.org,2002:"
@@ -140,9 +140,9 @@ def read_yaml(text: str, notes: Notes) -> CategoryFile:
     if not isinstance(root, yaml.MappingNode):
         notes.problem(f"must be a mapping with the keys {', '.join(KEYS)}", file.line(root))
         return CategoryFile()
-    foreign = _foreign(root)
-    if foreign is not None:
-        notes.problem(f"{foreign} is not read as a category; {import_hint(notes.path)}", file.line(root))
+    foreign_format = _foreign(root)
+    if foreign_format is not None:
+        notes.problem(f"{foreign_format} is not read as a category; {import_hint(notes.path)}", file.line(root))
         return CategoryFile()
     return _CategoryReader(file, notes).category(root)
 
@@ -190,8 +190,8 @@ class _CategoryReader:
         for key, value in root.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else "a list or mapping"
             if name not in KEYS:
-                near = difflib.get_close_matches(name[:LONGEST_KEY], KEYS, n=1)
-                fix = f'did you mean "{near[0]}"?' if near else f"the keys are {', '.join(KEYS)}"
+                similar = difflib.get_close_matches(name[:MAX_KEY_LENGTH], KEYS, n=1)
+                fix = f'did you mean "{similar[0]}"?' if similar else f"the keys are {', '.join(KEYS)}"
                 self._problem(key, f"unknown key {shortened(name)}; {fix}")
             elif name in values:
                 self._problem(key, f'the key "{name}" is written twice; keep one of the two')
@@ -212,13 +212,13 @@ class _CategoryReader:
     def _examples(self, node: yaml.Node) -> tuple[Example, ...]:
         if isinstance(node, yaml.ScalarNode) and not node.value:
             return ()  # reported once, for every format, by the caller: there are no examples
-        found = self._strings(node, "examples", "example")
-        for item, _ in found:
+        texts = self._strings(node, "examples", "example")
+        for item, _ in texts:
             comment = self.file.comment_after(item)
             if comment is not None:
                 message = f"examples: YAML takes {shortened(comment)} for a comment; where it is part of the example"
                 self.notes.warn(f"{message}, put the whole in quotes", self.file.line(item))
-        return tuple(Example(text, self.file.line(item)) for item, text in found)
+        return tuple(Example(text, self.file.line(item)) for item, text in texts)
 
     def _models(self, node: yaml.Node) -> tuple[str, ...]:
         models: dict[str, None] = {}
@@ -242,29 +242,31 @@ class _CategoryReader:
         self._problem(node, f"threshold: must be a number from -1 to 1; {fix}")
         return None
 
-    def _strings(self, node: yaml.Node, key: str, noun: str) -> list[tuple[yaml.Node, str]]:
+    def _strings(self, node: yaml.Node, key: str, item_name: str) -> list[tuple[yaml.Node, str]]:
         if not isinstance(node, yaml.SequenceNode):
-            self._problem(node, f'{key}: must be a list; write each {noun} in a line of its own after "- "')
+            self._problem(node, f'{key}: must be a list; write each {item_name} in a line of its own after "- "')
             return []
-        found = []
+        strings = []
         for item in node.value:
             text = self._string(item, key)
             if text is not None:
-                text = usable(text, f"{key}: the {noun}", self.file.line(item), self.notes.problem)
+                text = usable(text, f"{key}: the {item_name}", self.file.line(item), self.notes.problem)
             if text is not None:
-                found.append((item, text))
-        return found
+                strings.append((item, text))
+        return strings
 
     def _string(self, node: yaml.Node, key: str) -> str | None:
         if not isinstance(node, yaml.ScalarNode):
-            what = "a mapping" if isinstance(node, yaml.MappingNode) else "a list"
-            self._problem(node, f'{key}: {what} where text is expected; put text that holds ": " or brackets in quotes')
+            node_kind = "a mapping" if isinstance(node, yaml.MappingNode) else "a list"
+            self._problem(
+                node, f'{key}: {node_kind} where text is expected; put text that holds ": " or brackets in quotes'
+            )
             return None
         text: str = node.value
         if node.tag != _STRING:
             kind = _KINDS.get(node.tag.removeprefix(_TAG), f"of the type {node.tag}")
-            what = f"is {kind} to YAML; put it in quotes" if text else "is empty; write it, or remove it"
-            self._problem(node, f"{key}: {shortened(text) if text else 'an item'} {what}")
+            node_kind = f"is {kind} to YAML; put it in quotes" if text else "is empty; write it, or remove it"
+            self._problem(node, f"{key}: {shortened(text) if text else 'an item'} {node_kind}")
             return None
         return text
 
@@ -290,14 +292,14 @@ def read_category_file(path: Path, notes: Notes, category: str | None = None) ->
         # Windows hides known extensions, and editors add another one.
         notes.problem(f'has two endings, "{inner}{path.suffix}"; rename it, and keep the one that is true')
         return CategoryFile()
-    own = normalize_name(path.stem) if category is None else category
-    content = READERS[path.suffix.lower()](file_lines(path, notes.problem), notes, own)
+    default_name = normalize_name(path.stem) if category is None else category
+    content = READERS[path.suffix.lower()](file_lines(path, notes.problem), notes, default_name)
     if not content.examples and not notes.problems:
-        notes.problem("a category needs examples, and here are none; add some, at least five, or remove the file")
+        notes.problem("a category needs examples, and this one has none; add at least five, or remove the file")
     return content
 
 
-def _yaml(lines: Lines, notes: Notes, own: str) -> CategoryFile:
+def _yaml(lines: Lines, notes: Notes, default_name: str) -> CategoryFile:
     parts, length = [], 0
     for _, text in lines:
         parts.append(text)
@@ -307,26 +309,26 @@ def _yaml(lines: Lines, notes: Notes, own: str) -> CategoryFile:
     return CategoryFile() if notes.problems else read_yaml("".join(parts), notes)
 
 
-def _text(lines: Lines, notes: Notes, own: str) -> CategoryFile:
-    written = ((number, text) for number, text in lines if text.strip())
-    found = ((number, usable(text, "the example", number, notes.problem)) for number, text in written)
-    examples = [Example(text, number) for number, text in found if text is not None]
+def _text(lines: Lines, notes: Notes, default_name: str) -> CategoryFile:
+    non_blank = ((number, text) for number, text in lines if text.strip())
+    checked = ((number, usable(text, "the example", number, notes.problem)) for number, text in non_blank)
+    examples = [Example(text, number) for number, text in checked if text is not None]
     return CategoryFile(tuple(examples) if notes.problems else checked_lines(examples, notes))
 
 
-def _jsonl(lines: Lines, notes: Notes, own: str) -> CategoryFile:
-    return _examples(json_rows(lines, notes.problem), notes, own)
+def _jsonl(lines: Lines, notes: Notes, default_name: str) -> CategoryFile:
+    return _examples(json_rows(lines, notes.problem), notes, default_name)
 
 
-def _csv(lines: Lines, notes: Notes, own: str) -> CategoryFile:
-    return _examples(csv_rows(lines, notes.problem, required=("query",)), notes, own)
+def _csv(lines: Lines, notes: Notes, default_name: str) -> CategoryFile:
+    return _examples(csv_rows(lines, notes.problem, required=("query",)), notes, default_name)
 
 
-def _examples(rows: Iterable[tuple[int, Mapping[str, object]]], notes: Notes, own: str) -> CategoryFile:
+def _examples(rows: Iterable[tuple[int, Mapping[str, object]]], notes: Notes, default_name: str) -> CategoryFile:
     rows = list(rows)
-    refuse_other_labels(rows, own, notes)
-    found = ((number, query_text(row, number, notes.problem)) for number, row in rows)
-    return CategoryFile(tuple(Example(text, number) for number, text in found if text is not None))
+    refuse_other_labels(rows, default_name, notes)
+    queries = ((number, query_text(row, number, notes.problem)) for number, row in rows)
+    return CategoryFile(tuple(Example(text, number) for number, text in queries if text is not None))
 
 
 READERS: Mapping[str, Reader] = MappingProxyType(
@@ -415,34 +417,34 @@ def _files(folder: Path) -> tuple[list[Path], list[Finding]]:
         raise DataError("is a file; name the folder that holds the category files", path=folder) from None
     except (OSError, ValueError) as error:
         raise DataError(f"cannot be read: {getattr(error, 'strerror', None) or error}", path=folder) from error
-    files, findings, others = [], [], []
+    files, findings, ignored = [], [], []
     for path in entries:
         suffix = path.suffix.lower()
         if path.name.startswith(".") or path.name.lower().startswith("readme"):
             continue
-        others.append(path)
+        ignored.append(path)
         if path.is_dir():
-            findings.append(Finding("is a folder and is not read; put category files beside it, not in it", path))
+            findings.append(Finding("is a folder and is not read; put category files next to it, not in it", path))
         elif suffix in READERS:
             files.append(path)
         elif suffix in _LOOKS_LIKE_DATA:
             findings.append(Finding(f"is not read; a category file is one of {', '.join(READERS)}", path))
     if not files:
-        raise DataError(_nothing_to_read(folder, others), path=folder)
+        raise DataError(_nothing_to_read(folder, ignored), path=folder)
     return files, findings
 
 
-def _nothing_to_read(folder: Path, others: Sequence[Path]) -> str:
+def _nothing_to_read(folder: Path, ignored: Sequence[Path]) -> str:
     """Return a message for a folder without category files, with the remedy."""
-    if not others:
+    if not ignored:
         return f"holds no category file; add one for each category, such as code.yaml ({', '.join(READERS)})"
-    names = [path.name + "/" if path.is_dir() else path.name for path in others]
-    listed = ", ".join(shortened(name)[1:-1] for name in names[:5])
-    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-    suffixes = {path.suffix.lower() for path in others if not path.is_dir()}
-    lone = len(suffixes) == 1 and not any(path.is_dir() for path in others)
-    way = way_on(others[0]) if lone and suffixes <= NOT_IMPORTED else import_hint(folder)
-    return f"holds no category file ({', '.join(READERS)}), but {listed}{more}; {way}"
+    names = [path.name + "/" if path.is_dir() else path.name for path in ignored]
+    shown = ", ".join(shortened(name)[1:-1] for name in names[:5])
+    rest = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    suffixes = {path.suffix.lower() for path in ignored if not path.is_dir()}
+    is_single = len(suffixes) == 1 and not any(path.is_dir() for path in ignored)
+    remedy = way_on(ignored[0]) if is_single and suffixes <= NOT_IMPORTED else import_hint(folder)
+    return f"holds no category file ({', '.join(READERS)}), but {shown}{rest}; {remedy}"
 
 
 def _name_problems(read: Sequence[tuple[Path, CategoryFile]]) -> list[Finding]:
@@ -469,9 +471,11 @@ def _near_names(read: Sequence[tuple[Path, CategoryFile]]) -> list[Finding]:
     findings = []
     for path, content in read:
         name = _name(path, content)
-        other = first.setdefault(name_key(name), name)
-        if other != name:
-            message = f'the category "{name}" and "{other}" differ in case alone; rename one, or put both in one file'
+        first_name = first.setdefault(name_key(name), name)
+        if first_name != name:
+            message = (
+                f'the category "{name}" and "{first_name}" differ in case alone; rename one, or put both in one file'
+            )
             findings.append(Finding(message, path))
     return findings
 

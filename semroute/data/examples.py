@@ -152,8 +152,8 @@ def combined(problems: Sequence[Finding]) -> DataError:
 
     ``path`` and ``line`` are those of the first.
     """
-    first, *others = problems
-    lines = [first.message, *map(str, others[: MAX_LISTED - 1])]
+    first, *rest = problems
+    lines = [first.message, *map(str, rest[: MAX_LISTED - 1])]
     if len(problems) > MAX_LISTED:
         lines.append(f"... and {len(problems) - MAX_LISTED} more problems")
     return DataError("\n".join(lines), path=first.path, line=first.line)
@@ -164,8 +164,8 @@ def shortened(text: str, length: int = 60) -> str:
 
     Unprintable characters are escaped.
     """
-    flat = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text[: 4 * length].split()))
-    return f'"{flat}"' if len(flat) <= length else f'"{flat[: length - 3]}..."'
+    printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text[: 4 * length].split()))
+    return f'"{printable}"' if len(printable) <= length else f'"{printable[: length - 3]}..."'
 
 
 # Duplicate examples, inside a category and across categories.
@@ -175,9 +175,9 @@ def once_each(content: CategoryFile, notes: Notes) -> CategoryFile:
     """Keep the first of equal examples, with a warning for every other."""
     first: dict[str, Example] = {}
     for example in content.examples:
-        kept = first.setdefault(example.text, example)
-        if kept is not example:
-            notes.warn(f"{shortened(example.text)} stands in line {kept.line} too; it is kept once", example.line)
+        first_example = first.setdefault(example.text, example)
+        if first_example is not example:
+            notes.warn(f"{shortened(example.text)} is in line {first_example.line} too; it counts once", example.line)
     return replace(content, examples=tuple(first.values()))
 
 
@@ -186,17 +186,19 @@ def across_categories(files: Iterable[tuple[Path, CategoryFile]]) -> list[Findin
 
     Case and inner whitespace are ignored.
     """
-    places: dict[str, dict[Path, Example]] = defaultdict(dict)
+    files_by_text: dict[str, dict[Path, Example]] = defaultdict(dict)
     for path, content in files:
         for example in content.examples:
-            places[_normalised(example.text)].setdefault(path, example)
+            files_by_text[_normalised(example.text)].setdefault(path, example)
     findings = []
-    for held in places.values():
-        if len(held) < 2:
+    for examples_by_file in files_by_text.values():
+        if len(examples_by_file) < 2:
             continue
-        (path, example), *others = held.items()
-        where = " and ".join(f"{other.name}:{same.line}" for other, same in others)
-        message = f"{shortened(example.text)} is an example in {where} too; keep it in the category where it belongs"
+        (path, example), *duplicates = examples_by_file.items()
+        locations = " and ".join(f"{other_path.name}:{other_example.line}" for other_path, other_example in duplicates)
+        message = (
+            f"{shortened(example.text)} is an example in {locations} too; keep it in the category where it belongs"
+        )
         findings.append(Finding(message, path, example.line))
     return findings
 
@@ -227,8 +229,8 @@ _HEADER = re.compile(r'"?(?:query|text|utterance|category|label|intent)"?[,;\t]'
 
 def import_hint(path: Path) -> str:
     """Return the command that imports a file or folder."""
-    out = "imported" if path.name == "categories" else "categories"
-    return f'run "semroute import {shlex.quote(str(path))} --out {out}"'
+    folder = "imported" if path.name == "categories" else "categories"
+    return f'run "semroute import {shlex.quote(str(path))} --out {folder}"'
 
 
 def way_on(path: Path) -> str:
@@ -246,12 +248,12 @@ def way_on(path: Path) -> str:
     return import_hint(path)
 
 
-def refuse_other_labels(rows: Iterable[tuple[int, Mapping[str, object]]], own: str, notes: Notes) -> None:
+def refuse_other_labels(rows: Iterable[tuple[int, Mapping[str, object]]], category: str, notes: Notes) -> None:
     """Note a problem where a label column names other categories.
 
     Args:
         rows: line numbers and rows.
-        own: the category that the file stands for.
+        category: the category that the file stands for.
         notes: receives the problem.
     """
     for column in LABEL_COLUMNS:
@@ -260,12 +262,12 @@ def refuse_other_labels(rows: Iterable[tuple[int, Mapping[str, object]]], own: s
             value = row.get(column)
             if isinstance(value, str | int | float) and str(value).strip():
                 labels.setdefault(str(value).strip(), number)
-        others = [label for label in labels if name_key(label) != name_key(own)]
+        foreign_labels = [label for label in labels if name_key(label) != name_key(category)]
         # A single other value under "label" may mean something else; "category" is unambiguous.
-        if others and (column == "category" or len(labels) > 1):
-            named = ", ".join(shortened(label, 40) for label in list(labels)[:3]) + (", ..." if len(labels) > 3 else "")
-            message = f'the column "{column}" names {named}, and this file stands for the category "{own}" alone'
-            notes.problem(f"{message}; {import_hint(notes.path)}, or remove the column", labels[others[0]])
+        if foreign_labels and (column == "category" or len(labels) > 1):
+            shown = ", ".join(shortened(label, 40) for label in list(labels)[:3]) + (", ..." if len(labels) > 3 else "")
+            message = f'the column "{column}" names {shown}, and this file stands for the category "{category}" alone'
+            notes.problem(f"{message}; {import_hint(notes.path)}, or remove the column", labels[foreign_labels[0]])
             return
 
 
@@ -273,18 +275,20 @@ def checked_lines(examples: Sequence[Example], notes: Notes) -> tuple[Example, .
     """Check the lines of a text file, and strip list markers."""
     if not examples:
         return ()
-    foreign = _foreign(examples)
-    if foreign is not None:
-        message, line = foreign
+    foreign_format = _foreign(examples)
+    if foreign_format is not None:
+        message, line = foreign_format
         notes.problem(message.replace("{hint}", import_hint(notes.path)), line)
         return ()
-    marks = [_BULLET.match(example.text) for example in examples]
-    if all(mark is not None and example.text[mark.end() :] for mark, example in zip(marks, examples, strict=True)):
+    bullets = [_BULLET.match(example.text) for example in examples]
+    if all(
+        bullet is not None and example.text[bullet.end() :] for bullet, example in zip(bullets, examples, strict=True)
+    ):
         notes.warn("every line is an item of a list; they are read without their marks", examples[0].line)
         return tuple(
-            Example(example.text[mark.end() :], example.line)
-            for mark, example in zip(marks, examples, strict=True)
-            if mark is not None
+            Example(example.text[bullet.end() :], example.line)
+            for bullet, example in zip(bullets, examples, strict=True)
+            if bullet is not None
         )
     for example in examples:
         if _DASH.match(example.text):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from semroute.data.examples import Finding, LabelledQuery, Notes, Report, combined, stop_at_first
 from semroute.data.rows import (
-    MOST_BYTES,
+    MAX_LINE_BYTES,
     Lines,
     bounded_lines,
     csv_rows,
@@ -43,7 +43,7 @@ class ArrivingLines:
     """Lines of a binary stream, each as soon as it is complete.
 
     It reads the file descriptor itself: the content of a buffered reader cannot be seen from outside. A stream without
-    a descriptor (bytes in memory) is always ready. A line beyond :data:`~semroute.data.rows.MOST_BYTES` is yielded
+    a descriptor (bytes in memory) is always ready. A line beyond :data:`~semroute.data.rows.MAX_LINE_BYTES` is yielded
     truncated, to be refused, and nothing is read after it.
 
     Args:
@@ -93,7 +93,7 @@ class ArrivingLines:
         for part in rest:
             self._lines.append(b"".join(self._partial) + b"\n")
             self._partial, self._partial_bytes = [part], len(part)
-        self._ended |= self._partial_bytes > MOST_BYTES
+        self._ended |= self._partial_bytes > MAX_LINE_BYTES
         if self._ended and (last := b"".join(self._partial)):
             self._lines.append(last)
             self._partial = []
@@ -139,25 +139,25 @@ def read_labelled(path: Path | str, warn: Callable[[Finding], object] = lambda f
     notes = Notes(path)
     # Only Parquet has rows without lines; there the message names the row.
     report = _by_row(notes) if reader is parquet_rows else notes.problem
-    found = []
+    queries = []
     labels = False
-    blank: list[int] = []
+    blank_lines: list[int] = []
     for number, row in reader(path, report):
         labels = labels or "category" in row
         if is_blank(row):
-            blank.append(number)
+            blank_lines.append(number)
         else:
-            found.append(_labelled(row, number, report))
-    if not found and not notes.problems:
+            queries.append(_labelled(row, number, report))
+    if not queries and not notes.problems:
         notes.problem('holds no rows; give it some, with "query" and "category"')
-    if found and not labels:
+    if queries and not labels:
         notes.problem('no row has the key "category"; add it, with null for queries that are out of scope')
     if notes.problems:
         raise combined(notes.problems)
-    if blank:
-        rows = "a row" if len(blank) == 1 else f"{len(blank):,} rows"
-        warn(Finding(f"{rows} without a query, this the first; left out", path, blank[0]))
-    return [labelled for labelled in found if labelled is not None]
+    if blank_lines:
+        rows = "a row" if len(blank_lines) == 1 else f"{len(blank_lines):,} rows"
+        warn(Finding(f"{rows} without a query, this the first; left out", path, blank_lines[0]))
+    return [labelled for labelled in queries if labelled is not None]
 
 
 def is_out_of_scope(label: str) -> bool:

@@ -25,17 +25,17 @@ Lines: TypeAlias = Iterable[tuple[int, str]]
 """1-based line number and text, line end included."""
 
 NOT_UTF_8 = "is not UTF-8 text; save the file as UTF-8"
-MOST_BYTES = 8 << 20
+MAX_LINE_BYTES = 8 << 20
 """Longest line or record: a query of a million words fits, and JSON of this length takes 300 MB at most as values."""
 
 
 def decoded_lines(raw: Iterable[bytes], report: Report) -> Iterator[tuple[int, str]]:
     """Decode UTF-8 lines lazily, with or without a byte order mark.
 
-    Ends after reporting the first line that is not UTF-8, or is longer than :data:`MOST_BYTES`.
+    Ends after reporting the first line that is not UTF-8, or is longer than :data:`MAX_LINE_BYTES`.
     """
     for number, line in enumerate(raw, start=1):
-        if len(line) > MOST_BYTES:
+        if len(line) > MAX_LINE_BYTES:
             report(too_long("line"), number)
             return
         try:
@@ -62,16 +62,16 @@ def file_lines(path: Path, report: Report) -> Iterator[tuple[int, str]]:
 
 
 def bounded_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Read lines of at most :data:`MOST_BYTES`.
+    """Read lines of at most :data:`MAX_LINE_BYTES`.
 
     Of a longer one a byte more is read: a device may have no end.
     """
-    return iter(lambda: stream.readline(MOST_BYTES + 1), b"")
+    return iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b"")
 
 
-def too_long(what: str) -> str:
-    """Return the message for a line or record beyond :data:`MOST_BYTES`."""
-    return f"the {what} is longer than {MOST_BYTES >> 20} MiB; shorten its text, or split it"
+def too_long(unit: str) -> str:
+    """Return the message for a line or record beyond :data:`MAX_LINE_BYTES`."""
+    return f"the {unit} is longer than {MAX_LINE_BYTES >> 20} MiB; shorten its text, or split it"
 
 
 def _why(error: Exception) -> str:
@@ -110,8 +110,8 @@ def json_rows(lines: Lines, report: Report) -> Iterator[tuple[int, dict[str, obj
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     row = dict(pairs)
     if len(row) < len(pairs):
-        repeated = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key {shortened(repeated)} is written twice; keep one of the two")
+        duplicate = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {shortened(duplicate)} is written twice; keep one of the two")
     return row
 
 
@@ -123,13 +123,13 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
 COLUMNS = ("query", "category")
 BATCH = 4096
 """Rows that are decoded at once, their text in its dictionary."""
-LEAST_BYTES = 256 << 20
+MIN_DECODED_BYTES = 256 << 20
 """Decoded size that any file may have, bytes."""
-MOST_RATIO = 100
+MAX_RATIO = 100
 """Allowed decoded bytes for each byte of a larger file: text compresses to a tenth, repeated queries to a fiftieth."""
 ROW_BYTES = 64
 """Size of a row besides its text, bytes."""
-_MOST_METADATA = 64 << 20
+_MAX_METADATA = 64 << 20
 
 
 class _TooLargeError(Exception):
@@ -141,18 +141,18 @@ def parquet_rows(
 ) -> Iterator[tuple[int, dict[str, object]]]:
     """Yield the 1-based number of every row and its values.
 
-    They are those of the columns ``required`` and ``optional``; no other column is read.
+    Only the columns ``required`` and ``optional`` are read.
 
     A ``required`` column that is missing or duplicate is reported, as is an ``optional`` one that is duplicate. So is
-    a file that is damaged, or decodes to more than :data:`LEAST_BYTES` and :data:`MOST_RATIO` times its own size, or
-    has a row of more than :data:`~semroute.data.rows.MOST_BYTES`; earlier rows have been yielded then.
+    a file that is damaged, decodes to more than :data:`MIN_DECODED_BYTES` and :data:`MAX_RATIO` times its own size, or
+    has a row of more than :data:`MAX_LINE_BYTES`; earlier rows have been yielded then.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
     """
-    what = "reading a Parquet file"
-    parquet = require("pyarrow.parquet", what=what, extra="parquet")
-    arrow = require("pyarrow", what=what, extra="parquet")
+    purpose = "reading a Parquet file"
+    parquet = require("pyarrow.parquet", what=purpose, extra="parquet")
+    arrow = require("pyarrow", what=purpose, extra="parquet")
     try:
         # A string's bytes may be no UTF-8, a time out of range: pyarrow decodes values when they are accessed.
         yield from _rows(path, parquet, report, required, optional)
@@ -167,29 +167,29 @@ def parquet_rows(
 def _rows(
     path: Path, parquet: Any, report: Report, required: Sequence[str], optional: Sequence[str]
 ) -> Iterator[tuple[int, dict[str, object]]]:
-    limits = {"thrift_string_size_limit": _MOST_METADATA, "thrift_container_size_limit": 1_000_000}
+    limits = {"thrift_string_size_limit": _MAX_METADATA, "thrift_container_size_limit": 1_000_000}
     with parquet.ParquetFile(path, **limits) as file:
         names, metadata = file.schema_arrow.names, file.metadata
-    wanted = [*required, *(name for name in optional if name in names)]
-    missing = [name for name in wanted if names.count(name) != 1]
+    columns = [*required, *(name for name in optional if name in names)]
+    missing = [name for name in columns if names.count(name) != 1]
     if missing:
         message = f'must have one column "{missing[0]}" (its columns: {shortened(", ".join(names))}); rename or add it'
         report(message, None)
         return
-    room = max(LEAST_BYTES, MOST_RATIO * path.stat().st_size)
-    texts = _checked_sizes(metadata, set(wanted), room)
+    limit = max(MIN_DECODED_BYTES, MAX_RATIO * path.stat().st_size)
+    texts = _checked_sizes(metadata, set(columns), limit)
     number = 0
     with parquet.ParquetFile(path, read_dictionary=texts, **limits) as file:
         # One by one: Arrow cannot join the dictionaries that two row groups have for a nested column.
         groups = range(metadata.num_row_groups)
-        batches = (file.iter_batches(batch_size=BATCH, row_groups=[group], columns=wanted) for group in groups)
+        batches = (file.iter_batches(batch_size=BATCH, row_groups=[group], columns=columns) for group in groups)
         for batch in chain.from_iterable(batches):
             sizes = _sizes(batch)
-            room -= int(sizes.sum())
-            if room < 0:
+            limit -= int(sizes.sum())
+            if limit < 0:
                 raise _TooLargeError(_too_large(number))
             for start, stop in _slices(sizes):
-                if sizes[start] > MOST_BYTES:
+                if sizes[start] > MAX_LINE_BYTES:
                     report(too_long("row"), number + 1)
                     return
                 for row in batch.slice(start, stop - start).to_pylist():
@@ -197,34 +197,34 @@ def _rows(
                     yield number, row
 
 
-def _checked_sizes(metadata: Any, wanted: set[str], room: int) -> list[str]:
-    """Return the paths of the wanted text columns, if they fit into ``room``.
+def _checked_sizes(metadata: Any, columns: set[str], limit: int) -> list[str]:
+    """Return the paths of the wanted text columns, if they fit into ``limit``.
 
     Their declared sizes are compared with it.
 
     Raises:
         _TooLargeError: they do not.
     """
-    if metadata.num_rows * ROW_BYTES > room:
+    if metadata.num_rows * ROW_BYTES > limit:
         raise _TooLargeError(f"holds {metadata.num_rows:,} rows, too many for its size; is it damaged?")
     texts: dict[str, None] = {}
     total = 0
     for group in range(metadata.num_row_groups):
         row_group = metadata.row_group(group)
-        for place in range(row_group.num_columns):
-            column = row_group.column(place)
-            if column.path_in_schema.split(".")[0] in wanted:
+        for index in range(row_group.num_columns):
+            column = row_group.column(index)
+            if column.path_in_schema.split(".")[0] in columns:
                 total += column.total_uncompressed_size
                 if column.physical_type == "BYTE_ARRAY":
                     texts[column.path_in_schema] = None
-    if total > room:
+    if total > limit:
         raise _TooLargeError(_too_large(0))
     return list(texts)
 
 
 def _too_large(row: int) -> str:
-    where = f", from row {row + 1:,} on" if row else ""
-    return f"decodes to more than {MOST_RATIO} times its size{where}; is it damaged? If not, write it as JSONL"
+    location = f", from row {row + 1:,} on" if row else ""
+    return f"decodes to more than {MAX_RATIO} times its size{location}; is it damaged? If not, write it as JSONL"
 
 
 def _sizes(batch: Any) -> Any:
@@ -252,11 +252,11 @@ def _column_sizes(column: Any) -> Any:
     kind = column.type
     if arrow.types.is_dictionary(kind):
         lengths = _filled(compute.binary_length(column.dictionary))
-        places = _filled(column.indices)
+        indices = _filled(column.indices)
         # A row without a value has the index 0, which an empty dictionary does not have.
-        return lengths[places] if len(lengths) else np.zeros(len(column), np.int64)
+        return lengths[indices] if len(lengths) else np.zeros(len(column), np.int64)
     if arrow.types.is_struct(kind):
-        parts = [_column_sizes(column.field(place)) for place in range(kind.num_fields)]
+        parts = [_column_sizes(column.field(index)) for index in range(kind.num_fields)]
         return sum(parts, np.zeros(len(column), np.int64)) + 8 * kind.num_fields
     if arrow.types.is_list(kind) or arrow.types.is_large_list(kind) or arrow.types.is_map(kind):
         items = (
@@ -264,9 +264,9 @@ def _column_sizes(column: Any) -> Any:
             if arrow.types.is_map(kind)
             else column.values
         )
-        ends = np.concatenate([[0], np.cumsum(_column_sizes(items) + 8)])
+        boundaries = np.concatenate([[0], np.cumsum(_column_sizes(items) + 8)])
         offsets = np.asarray(column.offsets, np.int64)
-        return ends[offsets[1:]] - ends[offsets[:-1]]
+        return boundaries[offsets[1:]] - boundaries[offsets[:-1]]
     if kind.num_buffers == 3:  # text or bytes without a dictionary
         return _filled(compute.binary_length(column))
     return np.full(len(column), 8, np.int64)
@@ -279,15 +279,15 @@ def _filled(values: Any) -> Any:
 
 
 def _slices(sizes: Any) -> Iterator[tuple[int, int]]:
-    """Yield runs of rows of at most :data:`~semroute.data.rows.MOST_BYTES`.
+    """Yield runs of rows of at most :data:`~semroute.data.rows.MAX_LINE_BYTES`.
 
     A longer row is a run of its own.
     """
     start, total = 0, 0
-    for place, size in enumerate(sizes.tolist()):
-        if place > start and total + size > MOST_BYTES:
-            yield start, place
-            start, total = place, 0
+    for row, size in enumerate(sizes.tolist()):
+        if row > start and total + size > MAX_LINE_BYTES:
+            yield start, row
+            start, total = row, 0
         total += size
     if start < len(sizes):
         yield start, len(sizes)
@@ -361,14 +361,14 @@ def csv_records(
         delimiter: one character.
         quoting: False reads quotes as text, as programs write them that put tabs between fields.
     """
-    held: list[str] = []
+    pending: list[str] = []
     start, quoted, length = 1, False, 0
     for number, text in lines:
-        if not held:
+        if not pending:
             start, length = number, 0
-        held.append(text)
+        pending.append(text)
         length += len(text)
-        if length > MOST_BYTES:
+        if length > MAX_LINE_BYTES:
             # An unclosed quote takes in the rest of the file.
             report(too_long("record"), start)
             return
@@ -376,15 +376,15 @@ def csv_records(
         quoted ^= quoting and text.count('"') % 2 == 1
         if quoted:
             continue
-        record, held = "".join(held), []
+        record, pending = "".join(pending), []
         if not record.strip("\r\n"):
             continue
         fields = _fields(record, start, report, delimiter) if quoting else record.rstrip("\r\n").split(delimiter)
         if fields is None:
             return
         yield start, fields
-    if held:
-        _fields("".join(held), start, report, delimiter)
+    if pending:
+        _fields("".join(pending), start, report, delimiter)
 
 
 def _fields(record: str, start: int, report: Report, delimiter: str) -> list[str] | None:
@@ -393,43 +393,43 @@ def _fields(record: str, start: int, report: Report, delimiter: str) -> list[str
     pattern = _field(delimiter)
     while True:
         # The pattern's second half also matches nothing, so there is always a match.
-        found = pattern.match(record, at)
-        assert found is not None
-        quoted = found["quoted"]
-        fields.append(found["plain"] if quoted is None else quoted.replace('""', '"'))
-        at = found.end()
+        match = pattern.match(record, at)
+        assert match is not None
+        quoted = match["quoted"]
+        fields.append(match["plain"] if quoted is None else quoted.replace('""', '"'))
+        at = match.end()
         if _END.match(record, at):
             return fields
         if record[at] != delimiter:
-            report(_misplaced(record, at, found), start + record.count("\n", 0, at))
+            report(_misplaced(record, at, match), start + record.count("\n", 0, at))
             return None
         at += 1
 
 
-def _misplaced(record: str, at: int, found: re.Match[str]) -> str:
-    if found["quoted"] is not None:
+def _misplaced(record: str, at: int, match: re.Match[str]) -> str:
+    if match["quoted"] is not None:
         return (
             "malformed CSV: text after a closing quote; double the quotes inside a quoted field, and close every field"
         )
     if record[at] == "\r":
         return "malformed CSV: a carriage return alone; end lines with a line feed, or quote the field"
-    if found.start() == at:
+    if match.start() == at:
         return "malformed CSV: a quoted field that is never closed; close it, and double the quotes inside it"
     return "malformed CSV: a quote inside an unquoted field; put the field in quotes and double the quotes inside it"
 
 
 def _header_problem(columns: Sequence[str], required: Sequence[str]) -> str | None:
     # Spreadsheets export empty columns, whose names are all empty.
-    repeated = next((name for name, count in Counter(columns).items() if name and count > 1), None)
-    if repeated is not None:
-        return f"the column {shortened(repeated)} is named twice in the header; keep one of the two"
+    duplicate = next((name for name, count in Counter(columns).items() if name and count > 1), None)
+    if duplicate is not None:
+        return f"the column {shortened(duplicate)} is named twice in the header; keep one of the two"
     missing = next((name for name in required if name not in columns), None)
     if missing is None:
         return None
     if len(columns) == 1 and re.search(r"[;\t|]", columns[0]):
         return f'the header has no column "{missing}"; separate the columns with commas, or run "semroute import" on it'
-    has = shortened(", ".join(columns))
-    return f'the header has no column "{missing}" (its columns: {has}); name it in the first line'
+    shown = shortened(", ".join(columns))
+    return f'the header has no column "{missing}" (its columns: {shown}); name it in the first line'
 
 
 # Values of a row, checked.
@@ -440,7 +440,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def query_text(row: Mapping[str, object], line: int, report: Report) -> str | None:
     """Return the text under ``query`` without surrounding whitespace.
 
-    None, and a report, where there is none to use.
+    Reports unusable text and returns None for it.
     """
     if "query" not in row:
         report(no_query(row), line)
@@ -466,17 +466,17 @@ def no_query(row: Mapping[str, object]) -> str:
     return f'has no key "query" (its keys: {shortened(", ".join(row))}); put the query under "query"'
 
 
-def usable(text: str, what: str, line: int, report: Report) -> str | None:
+def usable(text: str, field: str, line: int, report: Report) -> str | None:
     """Return ``text`` without surrounding whitespace.
 
     None, and a report, where it is blank or no valid Unicode.
     """
     text = text.strip()
     if not text:
-        report(f"{what} is blank; write it, or remove it", line)
+        report(f"{field} is blank; write it, or remove it", line)
         return None
     if not text.isascii() and _SURROGATE.search(text):
-        report(f"{what} holds half of a UTF-16 surrogate pair; correct the \\u escape", line)
+        report(f"{field} holds half of a UTF-16 surrogate pair; correct the \\u escape", line)
         return None
     return text
 

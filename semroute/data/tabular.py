@@ -75,18 +75,18 @@ def iter_rows(source: Path | str, columns: TableColumns, stdin: BinaryIO) -> Ite
     yield from _rows(path, columns)
 
 
-def _copied(stream: BinaryIO, shown: Path, columns: TableColumns) -> Iterator[RowOrError]:
+def _copied(stream: BinaryIO, path_shown: Path, columns: TableColumns) -> Iterator[RowOrError]:
     """Read rows of a pipe from a copy of it; errors name the pipe."""
     with TemporaryDirectory(prefix="semroute-") as folder:
         path = Path(folder) / "rows"
         with path.open("wb") as copy:
             shutil.copyfileobj(stream, copy)
-        for found in _rows(path, columns):
-            if isinstance(found, DataError):
-                place = f"{path}:{found.line}: " if found.line is not None else f"{path}: "
-                yield DataError(str(found).removeprefix(place), path=shown, line=found.line)
+        for row_or_error in _rows(path, columns):
+            if isinstance(row_or_error, DataError):
+                location = f"{path}:{row_or_error.line}: " if row_or_error.line is not None else f"{path}: "
+                yield DataError(str(row_or_error).removeprefix(location), path=path_shown, line=row_or_error.line)
             else:
-                yield found
+                yield row_or_error
 
 
 def _rows(path: Path, columns: TableColumns) -> Iterator[RowOrError]:
@@ -109,8 +109,8 @@ class _Errors:
 
     def taken(self) -> list[SemrouteError]:
         """Return the errors since the last call."""
-        held, self._held = self._held, []
-        return held
+        errors, self._held = self._held, []
+        return errors
 
 
 def _json_lines(source: ImportSource, columns: TableColumns) -> Iterator[RowOrError]:
@@ -131,13 +131,13 @@ def _delimited(source: ImportSource, columns: TableColumns) -> Iterator[RowOrErr
 
 def _parquet(source: ImportSource, columns: TableColumns) -> Iterator[RowOrError]:
     names, errors = parquet_schema(source).names, _Errors(source.path)
-    wanted = [name for name in dict.fromkeys(names) if column_key(name) in columns.known or name == columns.text]
-    if not wanted:
+    columns_read = [name for name in dict.fromkeys(names) if column_key(name) in columns.known or name == columns.text]
+    if not columns_read:
         yield DataError(
             f"has no column that is known here (its columns: {shortened(', '.join(names))})", path=source.path
         )
         return
-    for number, row in parquet_rows(source.path, errors, required=wanted):
+    for number, row in parquet_rows(source.path, errors, required=columns_read):
         yield from errors.taken()
         # A list of structures has every key in every item; keys without a value were never written.
         yield number, {name: _without_nulls(value) for name, value in row.items()}
@@ -145,8 +145,8 @@ def _parquet(source: ImportSource, columns: TableColumns) -> Iterator[RowOrError
 
 
 def _json(source: ImportSource, columns: TableColumns) -> Iterator[RowOrError]:
-    written = list(islice((text for _, text in source.lines() if text.strip()), 2))
-    is_lines = len(written) == 2 and all(map(_is_object, written))  # of any size
+    first_lines = list(islice((text for _, text in source.lines() if text.strip()), 2))
+    is_lines = len(first_lines) == 2 and all(map(_is_object, first_lines))  # of any size
     tree = None if is_lines else json_tree(source.text(), source.path)
     if tree is None:
         yield from _json_lines(source, columns)
@@ -161,20 +161,20 @@ def _json(source: ImportSource, columns: TableColumns) -> Iterator[RowOrError]:
             yield DataError(f"is {kind(value)} among rows", path=source.path, line=item.line)
 
 
-def _listed(tree: JsonTree, known: frozenset[str]) -> list[Tree]:
+def _listed(tree: JsonTree, column_names: frozenset[str]) -> list[Tree]:
     """Return the rows of JSON.
 
     They are the items of a list, a list inside of an object, or one object alone.
     """
     pairs = tree.pairs()
     if pairs is None:
-        found = tree.items()
-        return [tree] if found is None else found
+        items = tree.items()
+        return [tree] if items is None else items
     keys = dict(pairs)
-    if not known.isdisjoint(map(column_key, keys)):
+    if not column_names.isdisjoint(map(column_key, keys)):
         return [tree]
-    named = (keys[name].items() for name in _LISTS if name in keys)
-    return next((found for found in named if found is not None), [tree])
+    named_lists = (keys[name].items() for name in _LISTS if name in keys)
+    return next((items for items in named_lists if items is not None), [tree])
 
 
 def _text(source: ImportSource, columns: TableColumns) -> Iterator[RowOrError]:
@@ -190,8 +190,8 @@ def _by_content(source: ImportSource, columns: TableColumns) -> Iterator[RowOrEr
     if source.head.startswith(b"PAR1"):
         yield from _parquet(source, columns)
         return
-    written = [text for _, text in islice(source.lines(), _SNIFFED_LINES) if text.strip()]
-    first = written[0].strip() if written else ""
+    non_blank = [text for _, text in islice(source.lines(), _SNIFFED_LINES) if text.strip()]
+    first = non_blank[0].strip() if non_blank else ""
     if first.startswith(("{", "[")) and first[-1:] in ("{", "[", "}", "]", ","):
         yield from _json(source, columns)
     elif first and _is_header(first, columns.known):
@@ -200,7 +200,7 @@ def _by_content(source: ImportSource, columns: TableColumns) -> Iterator[RowOrEr
         yield from _text(source, columns)
 
 
-def _is_header(line: str, known: Collection[str]) -> bool:
+def _is_header(line: str, column_names: Collection[str]) -> bool:
     """Return True if a line is a header of column names.
 
     They are distinct, and a known one is among them.
@@ -211,9 +211,9 @@ def _is_header(line: str, known: Collection[str]) -> bool:
         names = line.split(delimiter)
         keys = [column_key(name) for name in names]
         if len(set(keys)) == len(keys) and all(map(_NAME.fullmatch, map(str.strip, names))):
-            # One word alone may be a query, but nobody asks a model one of these.
-            least = ("query", "messages", "prompt") if len(keys) == 1 else known
-            if not set(least).isdisjoint(keys):
+            # A single word may be a query, but these words are unlikely queries.
+            required = ("query", "messages", "prompt") if len(keys) == 1 else column_names
+            if not set(required).isdisjoint(keys):
                 return True
     return False
 

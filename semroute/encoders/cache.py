@@ -63,16 +63,16 @@ class CachedEncoder:
         if isinstance(texts, str):
             raise TypeError("texts must be a sequence of strings, not one string")
         keys = [_key(text) for text in texts]
-        found = self._look_up(keys)
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
+        cached = self._look_up(keys)
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in cached}
         if missing:
             # Outside the lock: a slow batch must not block callers whose vectors are cached.
-            fresh = self.encoder.encode(list(missing.values()))
-            found.update(zip(missing, fresh, strict=True))
-            self._remember({key: found[key].copy() for key in missing})
+            encoded = self.encoder.encode(list(missing.values()))
+            cached.update(zip(missing, encoded, strict=True))
+            self._remember({key: cached[key].copy() for key in missing})
         vectors = np.empty((len(keys), self.dimensions), dtype=np.float32)
         for row, key in enumerate(keys):
-            vectors[row] = found[key]
+            vectors[row] = cached[key]
         return vectors
 
     def unknown(self, texts: Sequence[str]) -> list[bool]:
@@ -84,17 +84,17 @@ class CachedEncoder:
         return [False] * len(texts) if unknown is None else list(unknown(texts))
 
     def _look_up(self, keys: Sequence[str | bytes]) -> dict[str | bytes, Matrix]:
-        found: dict[str | bytes, Matrix] = {}
+        cached: dict[str | bytes, Matrix] = {}
         with self._lock:
             for key in keys:
                 if key in self._recent:
                     self._recent.move_to_end(key)
-                    found[key] = self._recent[key]
-        return found
+                    cached[key] = self._recent[key]
+        return cached
 
-    def _remember(self, fresh: dict[str | bytes, Matrix]) -> None:
+    def _remember(self, encoded: dict[str | bytes, Matrix]) -> None:
         with self._lock:
-            self._recent.update(fresh)
+            self._recent.update(encoded)
             while len(self._recent) > self.size:
                 self._recent.popitem(last=False)
 

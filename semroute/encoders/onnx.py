@@ -28,7 +28,7 @@ from semroute.types import Matrix
 
 # Tokenisation, with the ``tokenizers`` package alone.
 
-MOST_BYTES = 128 << 20
+MAX_BYTES = 128 << 20
 """Size limit of a tokenizer file; one for a vocabulary of 260,000 tokens in a hundred languages has 35 MB."""
 
 _PLAIN_WORD = re.compile(r"(?<![^\W_])[A-Za-z]{1,32}(?![^\W_])")
@@ -57,8 +57,8 @@ class Tokens:
         from tokenizers import Tokenizer
 
         try:
-            if path.stat().st_size > MOST_BYTES:
-                raise ValueError(f"larger than {MOST_BYTES >> 20} MiB")
+            if path.stat().st_size > MAX_BYTES:
+                raise ValueError(f"larger than {MAX_BYTES >> 20} MiB")
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises bare Exception from Rust
             raise EncoderError(f"{path}: not a usable tokenizer.json ({error})") from error
@@ -106,12 +106,18 @@ class Tokens:
             return True
         if self._unknown_id is None:
             return False
-        known = [sample[start:end] for id_, (start, end) in _spans(encoding) if id_ != self._unknown_id]
-        others = [sample[start:end] for id_, (start, end) in _spans(encoding) if id_ == self._unknown_id]
-        if not others or any(map(_has_letter, known)):
+        known_pieces = [
+            sample[start:end] for token_id, (start, end) in _spans(encoding) if token_id != self._unknown_id
+        ]
+        unknown_pieces = [
+            sample[start:end] for token_id, (start, end) in _spans(encoding) if token_id == self._unknown_id
+        ]
+        if not unknown_pieces or any(map(_has_letter, known_pieces)):
             return False
         # "2 + 2 = 🤔" is known by its digits, but five digits do not make a text in an unknown script known.
-        return any(map(_has_letter, others)) or not any(character.isalnum() for span in known for character in span)
+        return any(map(_has_letter, unknown_pieces)) or not any(
+            character.isalnum() for span in known_pieces for character in span
+        )
 
     @cached_property
     def _unknown_id(self) -> int | None:
@@ -132,8 +138,8 @@ class Tokens:
             return True
         inner = getattr(self._tokenizer.model, "continuing_subword_prefix", None) or ""
         is_by_word = type(self._tokenizer.model).__name__ == "WordLevel"
-        pieces = (piece for letter in ascii_lowercase for piece in (letter, inner + letter))
-        return not is_by_word and all(self._tokenizer.token_to_id(piece) is not None for piece in pieces)
+        tokens = (token for letter in ascii_lowercase for token in (letter, inner + letter))
+        return not is_by_word and all(self._tokenizer.token_to_id(token) is not None for token in tokens)
 
     def _after_fork(self) -> None:
         # The library's pool of threads is the parent's; TOKENIZERS_PARALLELISM=true would make it wait for that.
@@ -157,7 +163,7 @@ def unknown_id(tokenizer_path: Path) -> int | None:
         EncoderError: the file is gone, or is not a ``tokenizer.json``.
     """
     try:
-        model = read_json(tokenizer_path, MOST_BYTES)["model"]
+        model = read_json(tokenizer_path, MAX_BYTES)["model"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise EncoderError(f"{tokenizer_path}: not a usable tokenizer.json ({error})") from error
     if not isinstance(model, dict):
@@ -176,7 +182,7 @@ def unknown_id(tokenizer_path: Path) -> int | None:
 # field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3, the wire format is
 # https://protobuf.dev/programming-guides/encoding/.
 
-MOST_FIELDS = 2_000_000
+MAX_FIELDS = 2_000_000
 """Limit of parsed fields; a graph of a hundred layers has some 20,000."""
 LOOPS = {b"Loop", b"Scan", b"SequenceMap"}
 
@@ -215,57 +221,57 @@ def check_graph_file(path: Path) -> None:
 
 def _problem(content: mmap.mmap) -> str | None:
     todo = [("model", 0, len(content))]
-    left, has_graph = MOST_FIELDS, False
+    fields_left, has_graph = MAX_FIELDS, False
     while todo:
         message, start, end = todo.pop()
         children = _CHILDREN[message]
-        for number, at, stop, value in _fields(content, start, end):
-            left -= 1
-            if left < 0:
-                return f"more than {MOST_FIELDS:,} fields"
-            if number in children and stop > at:
-                todo.append((children[number], at, stop))
+        for number, offset, stop, value in _fields(content, start, end):
+            fields_left -= 1
+            if fields_left < 0:
+                return f"more than {MAX_FIELDS:,} fields"
+            if number in children and stop > offset:
+                todo.append((children[number], offset, stop))
             has_graph |= message == "model" and number == _GRAPH
             if message == "tensor" and (number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value)):
                 return "a tensor's data lies in another file; save the model with all data inside"
-            if message == "node" and number == _OP_TYPE and content[at:stop] in LOOPS:
+            if message == "node" and number == _OP_TYPE and content[offset:stop] in LOOPS:
                 return "it holds a loop"
     return None if has_graph else "it holds no graph"
 
 
-def _fields(content: mmap.mmap, at: int, end: int) -> Iterator[_Field]:
+def _fields(content: mmap.mmap, offset: int, end: int) -> Iterator[_Field]:
     """Yield the fields of a message.
 
     Raises:
         ValueError, IndexError: it is not a message.
     """
-    while at < end:
-        key, at = _varint(content, at)
+    while offset < end:
+        key, offset = _varint(content, offset)
         number, kind = key >> 3, key & 7
         value = 0
-        start = at
+        start = offset
         if kind == _VARINT:
-            value, at = _varint(content, at)
+            value, offset = _varint(content, offset)
         elif kind == _LENGTH:
-            length, start = _varint(content, at)
-            at = start + length
+            length, start = _varint(content, offset)
+            offset = start + length
         elif kind in (_FIXED32, _FIXED64):
-            at += 4 if kind == _FIXED32 else 8
+            offset += 4 if kind == _FIXED32 else 8
         else:
             raise ValueError("not a message of protobuf")
-        if at > end or not number:
+        if offset > end or not number:
             raise ValueError("not a message of protobuf")
-        yield number, start, at, value
+        yield number, start, offset, value
 
 
-def _varint(content: mmap.mmap, at: int) -> tuple[int, int]:
+def _varint(content: mmap.mmap, offset: int) -> tuple[int, int]:
     value = shift = 0
     while shift < 70:
-        byte = content[at]
-        at += 1
+        byte = content[offset]
+        offset += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, at
+            return value, offset
         shift += 7
     raise ValueError("not a message of protobuf")
 
@@ -286,7 +292,7 @@ LARGE = 64 * 1024 * 1024
 The weights of a smaller one stay in the cache, and a short text is done before a second thread has woken up; a larger
 one is bound by memory, which several cores read faster."""
 
-MOST_SHARING = 4
+MAX_SHARING = 4
 SPIN_US = 200
 """Microseconds that a thread spins for the next part of a run.
 
@@ -331,12 +337,12 @@ class TextGraph:
         threads = threads or available_cores()
         self._model_path = model_path
         is_large = model_path.is_file() and model_path.stat().st_size >= LARGE
-        sharing = min(threads, MOST_SHARING) if is_large else 1
+        sharing = min(threads, MAX_SHARING) if is_large else 1
         self._sharing = sharing
         self._threads = max(1, threads // sharing)
         # ONNX Runtime leaves the interpreter free while it reads a graph: the tokenizer is read at the same time.
-        with ThreadPoolExecutor(1, thread_name_prefix="semroute-open") as beside:
-            session = beside.submit(_session, model_path, sharing)
+        with ThreadPoolExecutor(1, thread_name_prefix="semroute-open") as background:
+            session = background.submit(_session, model_path, sharing)
             self._tokens = Tokens(tokenizer_path, max_tokens)
             self._session = session.result()
         self._inputs = {graph_input.name for graph_input in self._session.get_inputs()}
@@ -348,14 +354,14 @@ class TextGraph:
         self._check_signature()
 
     def _check_signature(self) -> None:
-        others = self._inputs - _INPUTS
-        if others or "input_ids" not in self._inputs:
-            told = ", ".join(sorted(others or self._inputs)[:5])
-            raise EncoderError(f"{self._model_path}: not a graph over token ids (its inputs: {told[:100]!a})")
+        unknown_inputs = self._inputs - _INPUTS
+        if unknown_inputs or "input_ids" not in self._inputs:
+            listed = ", ".join(sorted(unknown_inputs or self._inputs)[:5])
+            raise EncoderError(f"{self._model_path}: not a graph over token ids (its inputs: {listed[:100]!a})")
         output = self._session.get_outputs()[0]
-        found = output.shape[-1] if output.shape else None
-        if found != self.width:
-            raise EncoderError(f"{self._model_path}: gives rows of {found!a} numbers, not {self.width}")
+        width = output.shape[-1] if output.shape else None
+        if width != self.width:
+            raise EncoderError(f"{self._model_path}: gives rows of {width!a} numbers, not {self.width}")
         if output.type != "tensor(float)" or len(output.shape) != 2:
             raise EncoderError(f"{self._model_path}: gives {output.type!a} of {len(output.shape)} axes, not float rows")
 
@@ -392,15 +398,15 @@ class TextGraph:
 
     def _run(self, ids: Sequence[Sequence[int]]) -> Matrix:
         input_ids, mask = padded(ids)
-        feed: dict[str, NDArray[np.int64]] = {"input_ids": input_ids}
+        inputs: dict[str, NDArray[np.int64]] = {"input_ids": input_ids}
         if "attention_mask" in self._inputs:
-            feed["attention_mask"] = mask
+            inputs["attention_mask"] = mask
         if "token_type_ids" in self._inputs:
-            feed["token_type_ids"] = np.zeros_like(input_ids)
+            inputs["token_type_ids"] = np.zeros_like(input_ids)
         run = object()
         self._runs.add(run)
         try:
-            output: Matrix = self._own_session().run(None, feed)[0]
+            output: Matrix = self._own_session().run(None, inputs)[0]
         except Exception as error:  # every failure of ONNX Runtime is a class of its own under Exception
             raise EncoderError(f"{self._model_path}: the graph fails on a text ({_first_line(error)})") from error
         finally:
@@ -439,8 +445,8 @@ def padded(ids: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.
     Both are ``(n, longest)`` int64: ids are 0 past the end of a text, where the mask is 0 too, and 1 elsewhere.
     """
     if len(ids) == 1:
-        alone = np.array(ids, dtype=np.int64)
-        return alone, np.ones_like(alone)
+        single = np.array(ids, dtype=np.int64)
+        return single, np.ones_like(single)
     length = max(len(tokens) for tokens in ids)
     input_ids = np.zeros((len(ids), length), dtype=np.int64)
     mask = np.zeros((len(ids), length), dtype=np.int64)
@@ -456,13 +462,13 @@ def length_batches(lengths: Sequence[int], size: int) -> list[list[int]]:
     The last groups to finish are then short ones.
     """
     batches: list[list[int]] = []
-    room = 0
+    capacity = 0
     for row in sorted(range(len(lengths)), key=lambda row: lengths[row], reverse=True):
-        if not room:
+        if not capacity:
             batches.append([])
-            room = max(1, min(size, BATCH_TOKENS // lengths[row]))
+            capacity = max(1, min(size, BATCH_TOKENS // lengths[row]))
         batches[-1].append(row)
-        room -= 1
+        capacity -= 1
     return batches
 
 
@@ -481,12 +487,12 @@ def runtime() -> Any:
 
     Source: https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md
     """
-    unset = [name for name in NO_TELEMETRY if name not in os.environ]
-    os.environ.update(dict.fromkeys(unset, "1"))
+    missing = [name for name in NO_TELEMETRY if name not in os.environ]
+    os.environ.update(dict.fromkeys(missing, "1"))
     try:
         import onnxruntime
     finally:
-        for name in unset:
+        for name in missing:
             os.environ.pop(name, None)
     return onnxruntime
 

@@ -80,9 +80,11 @@ class GraphEditor:
         """
         while len(self._users[value]) == 1:
             user = self._users[value][0]
-            joins = user.op_type in ("Add", "Mul") and all(self.constant(other) is None for other in user.input)
-            if user.op_type not in SHAPE_ONLY or joins:
-                return None if joins else (user, value)
+            is_elementwise = user.op_type in ("Add", "Mul") and all(
+                self.constant(other) is None for other in user.input
+            )
+            if user.op_type not in SHAPE_ONLY or is_elementwise:
+                return None if is_elementwise else (user, value)
             value = user.output[0]
         return None
 
@@ -117,10 +119,10 @@ class GraphEditor:
         """
         del self.graph.node[:]
         self.graph.node.extend(self._nodes)
-        used = {value for node in self._nodes for value in node.input}
-        kept = [tensor for tensor in (self._constants | self._added).values() if tensor.name in used]
+        used_values = {value for node in self._nodes for value in node.input}
+        constants = [tensor for tensor in (self._constants | self._added).values() if tensor.name in used_values]
         del self.graph.initializer[:]
-        self.graph.initializer.extend(kept)
+        self.graph.initializer.extend(constants)
 
 
 BLOCK = 64
@@ -254,7 +256,7 @@ def _divided(editor: GraphEditor, value: str, magnitude: str, *, floor: float, l
     zero = round(-low * 255 / (1 - low) + 0.01)
     scale = 1 / (255 - zero)
     axes = editor.add_constant("rows.axes", np.array([-1], np.int64))
-    least = editor.add_constant(f"rows.least.{floor}", np.array(floor, np.float32))
+    floor_constant = editor.add_constant(f"rows.least.{floor}", np.array(floor, np.float32))
     rows = _Rows(
         values=f"{value}.rows",
         largest=f"{value}.largest",
@@ -262,7 +264,7 @@ def _divided(editor: GraphEditor, value: str, magnitude: str, *, floor: float, l
         zero=editor.add_constant(f"rows.zero.{zero}", np.array(zero, np.uint8)),
     )
     peak = editor.add("ReduceMax", [magnitude, axes], f"{value}.peak", keepdims=1)
-    editor.add("Max", [peak, least], rows.largest)
+    editor.add("Max", [peak, floor_constant], rows.largest)
     shares = editor.add("Div", [value, rows.largest], f"{value}.shares")
     editor.add("QuantizeLinear", [shares, rows.scale, rows.zero], rows.values)
     return rows
@@ -289,8 +291,10 @@ def _multiply_normalised(editor: GraphEditor, node: Any, norm: Any) -> None:
     assert bias is not None
     epsilon = {attribute.name: attribute.f for attribute in norm.attribute}.get("epsilon", 1e-5)
     ones = editor.add_constant(f"rows.ones.{len(scale)}", np.ones_like(scale))
-    plain = editor.add("LayerNormalization", [norm.input[0], ones], f"{node.input[0]}.plain", axis=-1, epsilon=epsilon)
-    _multiply_by_row(editor, node, _rows(editor, plain), matrix * scale[:, None])
+    normalized = editor.add(
+        "LayerNormalization", [norm.input[0], ones], f"{node.input[0]}.plain", axis=-1, epsilon=epsilon
+    )
+    _multiply_by_row(editor, node, _rows(editor, normalized), matrix * scale[:, None])
     constant = editor.constant(bias)
     assert constant is not None
     editor.add_constant(bias, constant + shift @ matrix)

@@ -30,8 +30,8 @@ Description = dict[str, Any]
 OWN_KINDS = ("onnx", "static")
 """Kinds whose files are in the artifact, and which use nothing outside of its folder."""
 _SPECS = {"remote": ("kind", "base_url", "model", "api_key_env"), "torch": ("kind", "model")}
-_MOST_DIMENSIONS = 1 << 16
-_MOST_TOKENS = 1 << 15
+_MAX_DIMENSIONS = 1 << 16
+_MAX_TOKENS = 1 << 15
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> Description:
@@ -96,7 +96,7 @@ def load_encoder(
             return _load_remote(description, folder, env)
         return _LOADERS[of_kind](description, folder)
     except KeyError as error:
-        raise EncoderError(f"the description of the {description['kind']} encoder lacks {error}") from None
+        raise EncoderError(f"the description of the {description['kind']} encoder has no key {error}") from None
 
 
 def config_line(description: Mapping[str, Any]) -> str | None:
@@ -109,24 +109,24 @@ def config_line(description: Mapping[str, Any]) -> str | None:
     keys = _SPECS.get(str(description.get("kind")))
     if keys is None:
         return None
-    told = {key: description[key] for key in keys if description.get(key) is not None}
+    section = {key: description[key] for key in keys if description.get(key) is not None}
     # JSON is YAML, quotes what must be quoted, and escapes terminal control sequences.
-    return f"encoder: {json.dumps(told)}"
+    return f"encoder: {json.dumps(section)}"
 
 
-def is_named(description: Mapping[str, Any], named: NamedEncoder | None) -> bool:
+def is_named(description: Mapping[str, Any], configured: NamedEncoder | None) -> bool:
     """Return True if the configuration names the described encoder.
 
     Everything by which it reaches outside the artifact must match.
     """
     keys = _SPECS.get(str(description.get("kind")))
-    if named is not None and description.get("kind") == "plugin":
-        return (named.kind, named.model) == ("plugin", description.get("spec"))
-    if named is None or keys is None:
+    if configured is not None and description.get("kind") == "plugin":
+        return (configured.kind, configured.model) == ("plugin", description.get("spec"))
+    if configured is None or keys is None:
         return False
-    if named.kind == "torch" and _is_folder(named.model):
-        return (description["kind"], description.get("model")) == ("torch", str(Path(named.model).resolve()))
-    return all(description.get(key) == getattr(named, key) for key in keys)
+    if configured.kind == "torch" and _is_folder(configured.model):
+        return (description["kind"], description.get("model")) == ("torch", str(Path(configured.model).resolve()))
+    return all(description.get(key) == getattr(configured, key) for key in keys)
 
 
 def _is_folder(model: str) -> bool:
@@ -139,19 +139,19 @@ def _is_folder(model: str) -> bool:
     return not is_built_in(model) and Path(model).is_dir()
 
 
-def _check_named(description: Mapping[str, Any], folder: Path, named: NamedEncoder | None) -> None:
-    if is_named(description, named):
+def _check_named(description: Mapping[str, Any], folder: Path, configured: NamedEncoder | None) -> None:
+    if is_named(description, configured):
         return
     is_remote = description["kind"] == "remote"
     variable = description.get("api_key_env")
     key = f", and the key in {variable}," if isinstance(variable, str) and variable.isidentifier() else ""
-    what = f"a remote encoder, to which every query{key} would be sent" if is_remote else "a model on torch"
+    kind = f"a remote encoder, to which every query{key} would be sent" if is_remote else "a model on torch"
     if description["kind"] == "plugin":
         package = description.get("package")
-        what = f'the encoder "{description["spec"]}" of {f"the package {package}" if package else "a plugin"}'
-    other = "" if named is None else ", which names another one now"
+        kind = f'the encoder "{description["spec"]}" of {f"the package {package}" if package else "a plugin"}'
+    suffix = "" if configured is None else ", which names another one now"
     raise ArtifactError(
-        f"{folder}: the index asks for {what}; if you trust it, put this line into semroute.yaml{other}: "
+        f"{folder}: the index asks for {kind}; if you trust it, put this line into semroute.yaml{suffix}: "
         f"{config_line(description)}"
     )
 
@@ -171,11 +171,11 @@ def _check_description(description: Mapping[str, Any]) -> None:
         value = description[key] if is_needed else description.get(key)
         if value is not None and (not isinstance(value, str) or not value.isprintable() or len(value) > 4096):
             raise EncoderError(f'the description of the encoder: "{key}" must be printable text')
-    sizes = [("dimensions", _MOST_DIMENSIONS), ("max_tokens", _MOST_TOKENS)]
-    for key, most in sizes[: 1 if description.get("kind") == "plugin" else 2]:
+    sizes = [("dimensions", _MAX_DIMENSIONS), ("max_tokens", _MAX_TOKENS)]
+    for key, maximum in sizes[: 1 if description.get("kind") == "plugin" else 2]:
         value = description[key]
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-            raise EncoderError(f'the description of the encoder: "{key}" must be a whole number from 1 to {most:,}')
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= maximum:
+            raise EncoderError(f'the description of the encoder: "{key}" must be a whole number from 1 to {maximum:,}')
     timeout_s = description.get("timeout_s", 1.0)
     if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool) or not 0 < timeout_s <= 3600:
         raise EncoderError('the description of the encoder: "timeout_s" must be seconds, 3600 at most')

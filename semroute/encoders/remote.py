@@ -140,13 +140,13 @@ class RemoteEncoder:
         key = self._key()
         headers = {"authorization": f"Bearer {key}"} if key else {}
         body = {"model": self.model, "input": inputs, "encoding_format": "float"}
-        where = f"{self.base_url}/embeddings"
+        endpoint = f"{self.base_url}/embeddings"
         client = self._client()
         try:
             # One timeout for the whole request: httpx's own restarts with every byte received.
             async with timeout(self.timeout_s):
                 request = client.build_request(
-                    "POST", where, json=body, headers=headers, extensions={"trace": self._look_up_first}
+                    "POST", endpoint, json=body, headers=headers, extensions={"trace": self._look_up_first}
                 )
                 answer = await client.send(request, stream=True)
                 try:
@@ -155,14 +155,16 @@ class RemoteEncoder:
                 finally:
                     await answer.aclose()
         except (httpx.TimeoutException, TimeoutError):
-            raise EncoderError(f"{where}: no answer within {self.timeout_s:g} s") from None
+            raise EncoderError(f"{endpoint}: no answer within {self.timeout_s:g} s") from None
         except BodyError as error:
-            raise EncoderError(f"{where}: the server {error}") from None
+            raise EncoderError(f"{endpoint}: the server {error}") from None
         except (httpx.HTTPError, httpx.InvalidURL, OverflowError, ValueError, OSError) as error:
-            raise EncoderError(f"{where}: no connection ({_hidden(str(error) or type(error).__name__, key)})") from None
+            raise EncoderError(
+                f"{endpoint}: no connection ({_hidden(str(error) or type(error).__name__, key)})"
+            ) from None
         if not is_ok:
-            raise EncoderError(f"{where}: {self._refusal(answer, content, key)}")
-        return self._vectors(content, len(inputs), where)
+            raise EncoderError(f"{endpoint}: {self._refusal(answer, content, key)}")
+        return self._vectors(content, len(inputs), endpoint)
 
     async def _look_up_first(self, step: str, details: Mapping[str, Any]) -> None:
         """Resolve the host outside asyncio's default executor.
@@ -197,35 +199,35 @@ class RemoteEncoder:
             source = f"in {self.api_key_env}" if self.api_key_env else "is needed: name its variable as api_key_env"
             return f"the server refuses the key ({status}); check the one {source}"
         if status == 429:
-            wait = _shown(answer.headers.get("retry-after", ""), key)
-            return "the server limits our rate (429)" + (f"; it asks to wait {wait} s" if wait else "")
+            retry_after = _shown(answer.headers.get("retry-after", ""), key)
+            return "the server limits our rate (429)" + (f"; it asks to wait {retry_after} s" if retry_after else "")
         detail = _shown(content.decode("utf-8", "replace"), key)
         fault = "the server failed" if status >= 500 else "the server refuses the request"
         return f"{fault} ({status}){': ' + detail if detail else ''}"
 
-    def _vectors(self, content: bytes, count: int, where: str) -> Matrix:
+    def _vectors(self, content: bytes, count: int, endpoint: str) -> Matrix:
         opened, separated = content.count(b"[") + content.count(b"{"), content.count(b",")
         if opened > MAX_FIELDS * (count + 1) or separated > (MAX_DIMENSIONS + MAX_FIELDS) * (count + 1):
             raise EncoderError(
-                f"{where}: {count} texts were sent, but the answer has far more values than their vectors"
+                f"{endpoint}: {count} texts were sent, but the answer has far more values than their vectors"
             )
         try:
             answer = _Answer.model_validate_json(content)
         except ValidationError as error:
-            raise EncoderError(f"{where}: the answer is not embeddings ({said_of(error)})") from None
+            raise EncoderError(f"{endpoint}: the answer is not embeddings ({said_of(error)})") from None
         rows = {row if item.index is None else item.index: item.embedding for row, item in enumerate(answer.data)}
         if len(answer.data) != count or set(rows) != set(range(count)):
-            raise EncoderError(f"{where}: {count} texts were sent, but the answer has {len(answer.data)} embeddings")
+            raise EncoderError(f"{endpoint}: {count} texts were sent, but the answer has {len(answer.data)} embeddings")
         lengths = {len(row) for row in rows.values()}
         expected = self._dimensions or max(lengths)
         if lengths != {expected} or not expected:
-            wrong = ", ".join(str(length) for length in sorted(lengths - {expected})) or "0"
-            raise EncoderError(f"{where}: an embedding has {wrong} dimensions, not {expected}")
+            lengths_found = ", ".join(str(length) for length in sorted(lengths - {expected})) or "0"
+            raise EncoderError(f"{endpoint}: an embedding has {lengths_found} dimensions, not {expected}")
         vectors = np.array([rows[row] for row in range(count)], dtype=np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(norms).all() or not norms.all():
-            raise EncoderError(f"{where}: an embedding is zero, or not finite")
+            raise EncoderError(f"{endpoint}: an embedding is zero, or not finite")
         self._dimensions = expected
         unit: Matrix = (vectors / norms).astype(np.float32)
         return unit

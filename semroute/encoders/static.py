@@ -116,14 +116,14 @@ def _first_axis(dimensions: int) -> Matrix:
     return axis
 
 
-def _unit(vectors: Matrix, otherwise: Matrix) -> Matrix:
+def _unit(vectors: Matrix, fallback: Matrix) -> Matrix:
     """Scale rows of ``vectors`` to unit length.
 
-    Rows without a direction become ``otherwise``.
+    Rows without a direction become ``fallback``.
     """
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    somewhere = lengths > 1e-9
-    unit: Matrix = np.where(somewhere, vectors / np.where(somewhere, lengths, 1), otherwise).astype(np.float32)
+    is_nonzero = lengths > 1e-9
+    unit: Matrix = np.where(is_nonzero, vectors / np.where(is_nonzero, lengths, 1), fallback).astype(np.float32)
     return unit
 
 
@@ -156,7 +156,7 @@ def distill_static(
         MissingExtraError: the extra "static" or "build" is not installed.
     """
     model2vec = require("model2vec.distill", what="distilling a static encoder", extra="static")
-    sentence = load(model, what="distilling a static encoder")
+    sentence = load(model, purpose="distilling a static encoder")
     name = name or f"static {name_of(model)}"
     folder.mkdir(parents=True, exist_ok=True)
     # A copy, since distilling changes the model; named after a folder, since model2vec asks the hub about other names.

@@ -39,7 +39,7 @@ class TorchEncoder:
     """
 
     def __init__(self, model: str | Path | SentenceTransformer) -> None:
-        self._sentence = load(model, what="the torch encoder")
+        self._sentence = load(model, purpose="the torch encoder")
         self.source = str(model) if isinstance(model, str | Path) else None
         self.name = name_of(model)
         self.max_tokens = int(self._sentence.max_seq_length or MAX_TOKENS)
@@ -75,8 +75,8 @@ class TorchEncoder:
         # sentence-transformers would keep the head alone.
         if self._tokenizer is None or len(text) <= self.max_tokens // 2:
             return text
-        room = self.max_tokens - self._tokenizer.num_special_tokens_to_add(False)
-        return head_and_tail_text(text, self._tokenizer.encode(text, add_special_tokens=False).offsets, room)
+        limit = self.max_tokens - self._tokenizer.num_special_tokens_to_add(False)
+        return head_and_tail_text(text, self._tokenizer.encode(text, add_special_tokens=False).offsets, limit)
 
 
 def _tokenizer(sentence: SentenceTransformer) -> Any:

@@ -49,46 +49,46 @@ class AdviceTally:
     def takes(self, outcome: LoggedOutcome) -> bool:
         """Return True if the tiers that an outcome called belong to this cascade."""
         position = -1
-        for trial in outcome.trials:
-            if trial.candidate not in self.tiers[position + 1 :]:
+        for tier in outcome.tiers:
+            if tier.candidate not in self.tiers[position + 1 :]:
                 return False
-            position = self.tiers.index(trial.candidate, position + 1)
-        return outcome.model is not None and any(trial.called for trial in outcome.trials)
+            position = self.tiers.index(tier.candidate, position + 1)
+        return outcome.model is not None and any(tier.called for tier in outcome.tiers)
 
     def add(self, outcome: LoggedOutcome, price_of: PriceOf) -> None:
         """Add an outcome that :meth:`takes` accepted."""
-        spent = {
-            trial.candidate: sum(
-                _usd(call.cost_usd) for call in outcome.calls if call.tier == trial.tier and call.role != "judge"
+        cost_of_tier = {
+            result.candidate: sum(
+                _or_nan(call.cost_usd) for call in outcome.calls if call.tier == result.tier and call.role != "judge"
             )
-            for trial in outcome.trials
+            for result in outcome.tiers
         }
-        called = {trial.candidate: trial for trial in outcome.trials if trial.called}
-        self.usd.append(sum(spent.values()))
-        self.first_usd.append(spent.get(self.tiers[0], 0.0))
+        results = {result.candidate: result for result in outcome.tiers if result.called}
+        self.usd.append(sum(cost_of_tier.values()))
+        self.first_usd.append(cost_of_tier.get(self.tiers[0], 0.0))
         self.latency_ms.append(outcome.latency_ms)
-        self.escalated.append(len(called) > 1)
+        self.escalated.append(len(results) > 1)
         usage = None
         if outcome.input_tokens is not None and outcome.output_tokens is not None:
             usage = Usage(outcome.input_tokens, outcome.output_tokens)
-        for place, name in enumerate(self.tiers):
-            trial = called.get(name)
-            if trial is not None:
-                self.tier_ms[place].append(outcome.decide_ms + trial.latency_ms)
-                self.accepted[place] += trial.accepted
-            answers = None if trial is None else _answered(outcome, trial.tier)
-            told = answers if answers is not None else None if usage is None else price_of(name, usage)
-            self.straight_usd[place].append(_usd(told))
+        for position, name in enumerate(self.tiers):
+            result = results.get(name)
+            if result is not None:
+                self.tier_ms[position].append(outcome.decide_ms + result.latency_ms)
+                self.accepted[position] += result.accepted
+            answers = None if result is None else _answer_cost(outcome, result.tier)
+            cost = answers if answers is not None else None if usage is None else price_of(name, usage)
+            self.straight_usd[position].append(_or_nan(cost))
 
 
-def _answered(outcome: LoggedOutcome, tier: int) -> float | None:
+def _answer_cost(outcome: LoggedOutcome, tier: int) -> float | None:
     """Return the cost of a tier's calls without check samples, or None."""
     costs = [call.cost_usd for call in outcome.calls if call.tier == tier and call.role == "answer"]
-    known = [cost for cost in costs if cost is not None]
-    return sum(known) if known and len(known) == len(costs) else None
+    priced = [cost for cost in costs if cost is not None]
+    return sum(priced) if priced and len(priced) == len(costs) else None
 
 
-def _usd(value: float | None) -> float:
+def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
 
 
@@ -96,7 +96,7 @@ def _usd(value: float | None) -> float:
 
 Verdict: TypeAlias = Literal["cascade", "straight", "unclear", "few"]
 
-LEAST = 30
+MIN_QUERIES = 30
 """Minimum number of queries for advice: below it the normal interval of a mean cost is not reliable."""
 
 
@@ -107,8 +107,8 @@ class TierFigures:
     Attributes:
         name: model or group.
         accepted: share of accepted answers among the queries that it was called for.
-        usd: mean cost per query if all were sent there and nowhere else; None where no price is known. A query that
-            never reached the tier is priced by the tokens of the answer that it got.
+        usd: mean cost per query if all were sent to this tier alone; None where no price is known. A query that never
+            reached the tier is priced by the tokens of its final answer.
         latency: over the queries that it was called for, as if it had been called first, milliseconds. Higher tiers are
             called for the queries that lower ones failed at, so these are not a fair sample of all.
     """
@@ -164,41 +164,41 @@ def advise(
         price_of: returns the cost of a call.
     """
     tallies: dict[str, AdviceTally] = {}
-    others: dict[str, int] = {}
+    skipped: dict[str, int] = {}
     for outcome in outcomes:
-        if not outcome.trials:
+        if not outcome.tiers:
             continue
         name = outcome.category or ""
         tally = tallies.setdefault(name, AdviceTally(tiers_of(outcome.category)))
         if tally.takes(outcome):
             tally.add(outcome, price_of)
         else:
-            others[name] = others.get(name, 0) + 1
-    found = (_advice(name, tally, others.get(name, 0)) for name, tally in tallies.items() if tally.tiers)
-    return tuple(sorted(found, key=lambda advice: (-advice.queries, advice.category)))
+            skipped[name] = skipped.get(name, 0) + 1
+    advices = (_advice(name, tally, skipped.get(name, 0)) for name, tally in tallies.items() if tally.tiers)
+    return tuple(sorted(advices, key=lambda advice: (-advice.queries, advice.category)))
 
 
 def _advice(name: str, tally: AdviceTally, others: int) -> Advice:
     usd, first = np.array(tally.usd), np.array(tally.first_usd)
-    straight = [_filled(np.array(column)) for column in tally.straight_usd]
+    alone = [_impute_mean(np.array(column)) for column in tally.straight_usd]
     escalated = np.array(tally.escalated, dtype=bool)
-    differences = straight[-1] - usd
+    differences = alone[-1] - usd
     saved = mean_interval(differences[np.isfinite(differences)].tolist())
     return Advice(
         category=name,
         tiers=tuple(
             TierFigures(
-                tier, Rate.of(tally.accepted[place], len(tally.tier_ms[place])), _known(straight[place]),
-                Times.of(np.array(tally.tier_ms[place])),
+                tier, Rate.of(tally.accepted[position], len(tally.tier_ms[position])), _finite_mean(alone[position]),
+                Times.of(np.array(tally.tier_ms[position])),
             )
-            for place, tier in enumerate(tally.tiers)
+            for position, tier in enumerate(tally.tiers)
         ),
         queries=len(usd),
         others=others,
         escalation=Rate.of(int(escalated.sum()), len(usd)),
-        usd=_known(usd),
+        usd=_finite_mean(usd),
         saved=saved,
-        break_even=break_even(straight[-1], first, usd - first, escalated),
+        break_even=break_even(alone[-1], first, usd - first, escalated),
         latency=Times.of(np.array(tally.latency_ms)),
         verdict=_verdict(len(usd), saved),
     )  # fmt: skip
@@ -221,28 +221,28 @@ def break_even(straight: np.ndarray, first: np.ndarray, rest: np.ndarray, escala
     Returns:
         0 to 1; None where prices are not known.
     """
-    alone, cheap = _known(straight), _known(first)
-    after = _known(rest[escalated]) if escalated.any() else alone
-    if alone is None or cheap is None or after is None:
+    direct, start = _finite_mean(straight), _finite_mean(first)
+    later = _finite_mean(rest[escalated]) if escalated.any() else direct
+    if direct is None or start is None or later is None:
         return None
-    if after <= 0:
-        return 1.0 if alone > cheap else 0.0
-    return min(1.0, max(0.0, (alone - cheap) / after))
+    if later <= 0:
+        return 1.0 if direct > start else 0.0
+    return min(1.0, max(0.0, (direct - start) / later))
 
 
-def _filled(column: np.ndarray) -> np.ndarray:
-    """Fill the gaps of a column with the mean of the rest."""
-    known = np.isfinite(column)
-    return np.where(known, column, column[known].mean()) if known.any() else column
+def _impute_mean(column: np.ndarray) -> np.ndarray:
+    """Fill the NaN cells of a column with the mean of the known ones."""
+    is_known = np.isfinite(column)
+    return np.where(is_known, column, column[is_known].mean()) if is_known.any() else column
 
 
-def _known(column: np.ndarray) -> float | None:
+def _finite_mean(column: np.ndarray) -> float | None:
     finite = column[np.isfinite(column)]
     return float(finite.mean()) if len(finite) else None
 
 
 def _verdict(queries: int, saved: Interval | None) -> Verdict:
-    if queries < LEAST:
+    if queries < MIN_QUERIES:
         return "few"
     if saved is None or not saved.excludes_zero:
         return "unclear"

@@ -22,7 +22,7 @@ PRIOR = 10.0
 """Weight, in rows, of the overall mean in the mean of a task or cluster, so that few rows do not decide."""
 
 ROWS_PER_CLUSTER = 30
-MOST_CLUSTERS = 150
+MAX_CLUSTERS = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,41 +47,41 @@ class EvaluationData:
 class BaselinePredictor(Protocol):
     """Predictor of the quality of every model's answer to the test rows."""
 
-    def __call__(self, known: EvaluationData, train: Indices, test: Indices) -> Matrix:
+    def __call__(self, data: EvaluationData, train: Indices, test: Indices) -> Matrix:
         """Return ``(len(test), m)`` float32 predicted quality."""
         ...
 
 
-def out_of_fold(contender: BaselinePredictor, known: EvaluationData, folds: Sequence[Fold]) -> Matrix:
+def out_of_fold(predictor: BaselinePredictor, data: EvaluationData, folds: Sequence[Fold]) -> Matrix:
     """Predict each row by a fit without it.
 
     Returns:
         ``(n, m)`` float32; NaN for rows that are in no test part.
     """
-    predicted = np.full(known.quality.shape, np.nan, np.float32)
+    predicted = np.full(data.quality.shape, np.nan, np.float32)
     for fold in folds:
-        predicted[fold.test] = contender(known, fold.train, fold.test)
+        predicted[fold.test] = predictor(data, fold.train, fold.test)
     return predicted
 
 
-def mean_quality(known: EvaluationData, train: Indices, test: Indices) -> Matrix:
+def mean_quality(data: EvaluationData, train: Indices, test: Indices) -> Matrix:
     """Predict the models' mean quality, the same for every query.
 
     It chooses the best single model, or the cheapest that is worth its price.
     """
-    means = np.asarray(np.nanmean(known.quality[train], axis=0, dtype=np.float64))
+    means = np.asarray(np.nanmean(data.quality[train], axis=0, dtype=np.float64))
     return np.repeat(means[None, :], len(test), axis=0).astype(np.float32)
 
 
-def prompt_length(known: EvaluationData, train: Indices, test: Indices) -> Matrix:
+def prompt_length(data: EvaluationData, train: Indices, test: Indices) -> Matrix:
     """Predict by least squares on the logarithm of the query's length.
 
     One straight line for each model, over characters. With two models the predicted gap is a line too, so within a fold
     queries are ordered by length alone, in the direction of the training rows.
     """
-    length = np.log1p(lengths(known.queries))
+    length = np.log1p(lengths(data.queries))
     features = np.column_stack([np.ones(len(length)), length])
-    lines, *_ = np.linalg.lstsq(features[train], known.quality[train].astype(np.float64), rcond=None)
+    lines, *_ = np.linalg.lstsq(features[train], data.quality[train].astype(np.float64), rcond=None)
     return np.asarray(features[test] @ lines, np.float32)
 
 
@@ -90,20 +90,20 @@ def lengths(queries: Sequence[str]) -> NDArray[np.float64]:
     return np.fromiter(map(len, queries), np.float64, len(queries))
 
 
-def task_table(known: EvaluationData, train: Indices, test: Indices) -> Matrix:
+def task_table(data: EvaluationData, train: Indices, test: Indices) -> Matrix:
     """Predict the models' mean quality in the query's task.
 
     It is mixed with :data:`PRIOR` rows of the overall mean. A task without training rows gets the overall mean, and a
     model without training rows the mean of all models.
     """
-    names, task = numbered(known.tasks)
-    return _table(known, train, task[train], task[test], len(names))
+    names, task = numbered(data.tasks)
+    return _table(data, train, task[train], task[test], len(names))
 
 
-def cluster_table(known: EvaluationData, train: Indices, test: Indices) -> Matrix:
+def cluster_table(data: EvaluationData, train: Indices, test: Indices) -> Matrix:
     """Predict the models' mean quality in the query's cluster of vectors.
 
-    Clusters are from k-means, one for :data:`ROWS_PER_CLUSTER` training rows, at most :data:`MOST_CLUSTERS`; the means
+    Clusters are from k-means, one for :data:`ROWS_PER_CLUSTER` training rows, at most :data:`MAX_CLUSTERS`; the means
     are mixed as in :func:`task_table`.
 
     Raises:
@@ -111,17 +111,15 @@ def cluster_table(known: EvaluationData, train: Indices, test: Indices) -> Matri
     """
     import faiss
 
-    if known.vectors is None:
+    if data.vectors is None:
         raise InputError("a cluster table needs the queries' vectors")
-    count = int(np.clip(len(train) // ROWS_PER_CLUSTER, 1, MOST_CLUSTERS))
-    fitted = np.ascontiguousarray(known.vectors[train], np.float32)
+    count = int(np.clip(len(train) // ROWS_PER_CLUSTER, 1, MAX_CLUSTERS))
+    fitted = np.ascontiguousarray(data.vectors[train], np.float32)
     # Spherical, as vectors are compared by cosine; FAISS draws at most max_points_per_centroid rows for each cluster.
-    clusters = faiss.Kmeans(
-        fitted.shape[1], count, niter=25, seed=known.seed, spherical=True, min_points_per_centroid=1
-    )
+    clusters = faiss.Kmeans(fitted.shape[1], count, niter=25, seed=data.seed, spherical=True, min_points_per_centroid=1)
     clusters.train(fitted)
-    own = [clusters.index.search(np.ascontiguousarray(known.vectors[rows]), 1)[1][:, 0] for rows in (train, test)]
-    return _table(known, train, own[0].astype(np.int64), own[1].astype(np.int64), count)
+    assigned = [clusters.index.search(np.ascontiguousarray(data.vectors[rows]), 1)[1][:, 0] for rows in (train, test)]
+    return _table(data, train, assigned[0].astype(np.int64), assigned[1].astype(np.int64), count)
 
 
 def fitted(fit: Callable[[Sequence[str], Matrix, Matrix], QualityPredictor]) -> BaselinePredictor:
@@ -132,22 +130,22 @@ def fitted(fit: Callable[[Sequence[str], Matrix, Matrix], QualityPredictor]) -> 
             the same order.
     """
 
-    def contender(known: EvaluationData, train: Indices, test: Indices) -> Matrix:
-        vectors = _vectors(known)
-        predictor = fit([known.queries[row] for row in train.tolist()], vectors[train], known.quality[train])
-        return predictor.predict([known.queries[row] for row in test.tolist()], vectors[test])
+    def predict(data: EvaluationData, train: Indices, test: Indices) -> Matrix:
+        vectors = _vectors(data)
+        predictor = fit([data.queries[row] for row in train.tolist()], vectors[train], data.quality[train])
+        return predictor.predict([data.queries[row] for row in test.tolist()], vectors[test])
 
-    return contender
+    return predict
 
 
-def _vectors(known: EvaluationData) -> Matrix:
-    return np.zeros((len(known.queries), 0), np.float32) if known.vectors is None else known.vectors
+def _vectors(data: EvaluationData) -> Matrix:
+    return np.zeros((len(data.queries), 0), np.float32) if data.vectors is None else data.vectors
 
 
 def _table(
-    known: EvaluationData, train: Indices, train_group: NDArray[np.int64], test_group: NDArray[np.int64], count: int
+    data: EvaluationData, train: Indices, train_group: NDArray[np.int64], test_group: NDArray[np.int64], count: int
 ) -> Matrix:
-    quality = known.quality[train]
+    quality = data.quality[train]
     sums, counts = group_sums(quality, train_group, count)
     overall = group_means(quality, np.zeros(len(train), np.int64), 1)
     return ((sums + PRIOR * overall) / (counts + PRIOR)).astype(np.float32)[test_group]

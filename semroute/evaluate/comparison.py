@@ -65,7 +65,7 @@ def run_study(
     *,
     vectors: Matrix | None = None,
     method: Method = "complete rows",
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
 ) -> Study:
     """Compare policies over outcomes.
 
@@ -80,10 +80,10 @@ def run_study(
     Raises:
         InputError: too few queries or tasks for the folds, or no model of the name ``plan.strongest``.
     """
-    return _Studying(costs, policies, plan, vectors, method, progress).run()
+    return _StudyRun(costs, policies, plan, vectors, method, progress).run()
 
 
-class _Studying:
+class _StudyRun:
     """State of one comparison while it runs."""
 
     def __init__(
@@ -110,8 +110,10 @@ class _Studying:
     def run(self) -> Study:
         means = self.resampling.means(np.hstack([self.quality, self.cost]))
         m = self.quality.shape[1]
-        best = self.resampling.means(np.column_stack([replay(self.quality, self.best), replay(self.cost, self.best)]))
-        reference = Reference.of(means[:, :m], means[:, m:], best)
+        best_single = self.resampling.means(
+            np.column_stack([replay(self.quality, self.best), replay(self.cost, self.best)])
+        )
+        reference = Reference.of(means[:, :m], means[:, m:], best_single)
         models = self.costs.table.models
         ends = [self.roles.cheapest, self.roles.strongest]
         return Study(
@@ -122,8 +124,8 @@ class _Studying:
             roles=self.roles,
             quality={model: interval(reference.quality[:, column]) for column, model in enumerate(models)},
             cost={model: interval(reference.cost[:, column]) for column, model in enumerate(models)},
-            best_quality=interval(best[:, 0]),
-            best_cost=interval(best[:, 1]),
+            best_quality=interval(best_single[:, 0]),
+            best_cost=interval(best_single[:, 1]),
             best_shares=chosen_shares(models, self.best),
             zero_aiq=interval(reference.zero),
             mixing_aiq=interval(reference.aiqs(reference.cost[:, ends], reference.quality[:, ends])),
@@ -135,27 +137,27 @@ class _Studying:
     def _results(self, reference: Reference) -> tuple[PolicyResult, ...]:
         predicted = self._predictions()
         curves = {}
-        for done, (name, guess) in enumerate(predicted.items()):
+        for done, (name, prediction) in enumerate(predicted.items()):
             self.progress("replaying", done, len(predicted))
             expected = self.cost if name == ORACLE else self.expected
-            grid = values(guess, expected, self.plan.points, seed=self.plan.seed)
-            curves[name] = tradeoff_curve(self.quality, self.cost, guess, expected, grid, self.resampling)
+            grid = values(prediction, expected, self.plan.points, seed=self.plan.seed)
+            curves[name] = tradeoff_curve(self.quality, self.cost, prediction, expected, grid, self.resampling)
         within_reach = [curve for name, curve in curves.items() if name != ORACLE]
         frontier = (
             np.hstack([reference.cost, *(curve.cost for curve in within_reach)]),
             np.hstack([reference.quality, *(curve.quality for curve in within_reach)]),
         )
-        found = []
-        for name, guess in predicted.items():
+        results = []
+        for name, prediction in predicted.items():
             figures = curve_figures(curves[name], reference, frontier)
-            found.append(self._result(name, guess, curves[name], figures))
+            results.append(self._result(name, prediction, curves[name], figures))
         self.progress("replaying", len(predicted), len(predicted))
-        return tuple(found)
+        return tuple(results)
 
-    def _result(self, name: str, guess: Matrix, curve: Curve, figures: CurveFigures) -> PolicyResult:
+    def _result(self, name: str, prediction: Matrix, curve: Curve, figures: CurveFigures) -> PolicyResult:
         expected = self.cost if name == ORACLE else self.expected
-        choice = choose(guess, expected, float(curve.parameters[figures.matching]))
-        picked = [replay(cells, choice) for cells in (self.quality, self.cost)]
+        choice = choose(prediction, expected, float(curve.parameters[figures.matching]))
+        outcomes = [replay(cells, choice) for cells in (self.quality, self.cost)]
         single = [replay(cells, self.best) for cells in (self.quality, self.cost)]
         table = self.costs.table
         is_oracle = name == ORACLE
@@ -164,51 +166,53 @@ class _Studying:
             is_subject=name in self.policies.contenders or name in self.policies.predictions,
             curve=curve,
             figures=figures,
-            pair=self._pair(name, guess),
-            predictions={} if is_oracle else prediction_figures(guess, self.quality, table.models, self.resampling),
-            tasks=task_figures(table.tasks, picked, single, self.duplicates.group),
-            needed=needed(picked[0] - single[0], self.plan.half_width, self.duplicates.group),
-            estimates={} if self.method == "complete rows" else self._estimates(guess, choice),
+            pair=self._pair(name, prediction),
+            predictions={}
+            if is_oracle
+            else prediction_figures(prediction, self.quality, table.models, self.resampling),
+            tasks=task_figures(table.tasks, outcomes, single, self.duplicates.group),
+            needed=needed(outcomes[0] - single[0], self.plan.half_width, self.duplicates.group),
+            estimates={} if self.method == "complete rows" else self._estimates(prediction, choice),
         )
 
-    def _pair(self, name: str, guess: Matrix) -> PairFigures | None:
+    def _pair(self, name: str, prediction: Matrix) -> PairFigures | None:
         if self.roles.pair is None:
             return None
         weak, strong = (self.quality[:, column] for column in self.roles.pair)
         length = lengths(self.known.queries)
         if name == LENGTH:
             return pair_figures(length, weak, strong, self.resampling, None)
-        return pair_figures(gap(guess, *self.roles.pair), weak, strong, self.resampling, length)
+        return pair_figures(gap(prediction, *self.roles.pair), weak, strong, self.resampling, length)
 
-    def _estimates(self, guess: Matrix, choice: NDArray[np.int64]) -> dict[str, OffPolicyEstimate]:
-        told = self.costs.table.quality, probabilities(self.costs.table), choice
+    def _estimates(self, prediction: Matrix, choice: NDArray[np.int64]) -> dict[str, OffPolicyEstimate]:
+        logged = self.costs.table.quality, probabilities(self.costs.table), choice
         group = self.duplicates.group
         return {
-            "IPS": ips(*told, group),
-            "SNIPS": snips(*told, group),
-            "DR": doubly_robust(*told, guess, group),
+            "IPS": ips(*logged, group),
+            "SNIPS": snips(*logged, group),
+            "DR": doubly_robust(*logged, prediction, group),
         }
 
     def _predictions(self) -> dict[str, Matrix]:
         """Return every policy's predictions, the subjects' first."""
-        found = dict(self.policies.predictions)
-        contenders = dict(self.policies.contenders) | self._baselines()
-        for done, (name, contender) in enumerate(contenders.items()):
-            self.progress("fitting", done, len(contenders))
-            found[name] = out_of_fold(contender, self.known, self.folds)
-        self.progress("fitting", len(contenders), len(contenders))
+        predictions = dict(self.policies.predictions)
+        predictors = dict(self.policies.contenders) | self._baselines()
+        for done, (name, predictor) in enumerate(predictors.items()):
+            self.progress("fitting", done, len(predictors))
+            predictions[name] = out_of_fold(predictor, self.known, self.folds)
+        self.progress("fitting", len(predictors), len(predictors))
         # With imputed cells the best of a row is mostly the one with the largest error.
         if self.method == "complete rows" and self._is_wanted(ORACLE):
-            found[ORACLE] = self.quality
-        return found
+            predictions[ORACLE] = self.quality
+        return predictions
 
     def _baselines(self) -> dict[str, BaselinePredictor]:
-        found: dict[str, BaselinePredictor] = {LENGTH: prompt_length}
+        predictors: dict[str, BaselinePredictor] = {LENGTH: prompt_length}
         if len(set(self.known.tasks)) > 1 and not self.plan.leave_tasks_out:
-            found[TASKS] = task_table
+            predictors[TASKS] = task_table
         if self.known.vectors is not None:
-            found[CLUSTERS] = cluster_table
-        return {name: contender for name, contender in found.items() if self._is_wanted(name)}
+            predictors[CLUSTERS] = cluster_table
+        return {name: predictor for name, predictor in predictors.items() if self._is_wanted(name)}
 
     def _is_wanted(self, name: str) -> bool:
         return self.policies.baselines is None or name in self.policies.baselines

@@ -139,7 +139,7 @@ def matching(curve: Curve, quality: float) -> int:
 
 # Sample size of a comparison with the best single model.
 
-LEAST = 30
+MIN_QUERIES = 30
 """Independent queries below which the spread of a difference cannot be estimated."""
 
 _NO_SPREAD = 1e-9
@@ -152,7 +152,7 @@ class Needed:
 
     Attributes:
         half_width: of the 95% interval of the mean difference in quality.
-        for_interval: outcomes for that interval; None where it cannot be computed: with fewer than :data:`LEAST`
+        for_interval: outcomes for that interval; None where it cannot be computed: with fewer than :data:`MIN_QUERIES`
             independent queries, or where the difference never varies.
         to_detect: outcomes that detect a true difference of ``half_width`` with power 0.8; None as for
             ``for_interval``.
@@ -172,7 +172,7 @@ class Needed:
         """Return why the sample size is unknown; None where it is known."""
         if self.for_interval is not None:
             return None
-        return "too few rows to tell" if self.queries < LEAST else "-; the difference is the same on every query"
+        return "too few rows to tell" if self.queries < MIN_QUERIES else "-; the difference is the same on every query"
 
 
 def needed(difference: NDArray[np.float64], half_width: float, group: NDArray[np.int64] | None = None) -> Needed:
@@ -187,10 +187,10 @@ def needed(difference: NDArray[np.float64], half_width: float, group: NDArray[np
     # The variance of a mean over g groups of n rows is that of the group totals over g, n / g times as much per row.
     spread = totals.residual * math.sqrt(len(difference) / max(1, len(totals.value)))
     deviation = float(np.std(spread, ddof=1)) if len(spread) > 1 else 0.0
-    if deviation < _NO_SPREAD or len(spread) < LEAST:
+    if deviation < _NO_SPREAD or len(spread) < MIN_QUERIES:
         return Needed(half_width, None, None, deviation, len(spread))
-    found = outcomes_needed(spread, half_width), outcomes_to_detect(spread, half_width)
-    return Needed(half_width, *found, deviation, len(spread))
+    sizes = outcomes_needed(spread, half_width), outcomes_to_detect(spread, half_width)
+    return Needed(half_width, *sizes, deviation, len(spread))
 
 
 # RouteLLM's figures for two models: how well predictions find the queries that need the stronger one.
@@ -229,7 +229,7 @@ class PairFigures:
 
 
 def gap(predicted: Matrix, weak: int, strong: int) -> Doubles:
-    """Return the ``(n,)`` gap, strong minus weak, of ``(n, m)`` predictions."""
+    """Return ``(n,)`` predicted gaps, strong minus weak, of ``(n, m)``."""
     return predicted[:, strong].astype(np.float64) - predicted[:, weak]
 
 
@@ -246,12 +246,12 @@ def pair_figures(
         length: ``(n,)`` query lengths as a baseline, the longest to the stronger model; None for no baseline.
     """
     share, quality = strong_share_curves(resampling, score, weak, strong)
-    recovered = apgr(share, quality)
+    gap_recovered = apgr(share, quality)
     gain = None
     if length is not None:
-        gain = interval(recovered - apgr(*strong_share_curves(resampling, length, weak, strong)))
+        gain = interval(gap_recovered - apgr(*strong_share_curves(resampling, length, weak, strong)))
     return PairFigures(
-        apgr=interval(recovered),
+        apgr=interval(gap_recovered),
         apgr_gain=gain,
         cpt={level: interval(cpt(share, quality, level)) for level in RECOVERED},
         area=interval(deferral_area(share, quality)),
@@ -285,14 +285,14 @@ def prediction_figures(
     predicted: Matrix, quality: Matrix, models: Sequence[str], resampling: Resampling
 ) -> dict[str, PredictionFigures]:
     """Return the figures of every model from ``(n, m)`` predictions, quality."""
-    found = {}
+    figures = {}
     for column, model in enumerate(models):
-        guess, truth = np.clip(predicted[:, column], 0, 1), quality[:, column]
-        found[model] = PredictionFigures(
-            auroc=interval(aurocs(resampling, guess, truth >= 0.5)),
-            ece=interval(calibration_errors(resampling, guess, truth)),
+        clipped, truth = np.clip(predicted[:, column], 0, 1), quality[:, column]
+        figures[model] = PredictionFigures(
+            auroc=interval(aurocs(resampling, clipped, truth >= 0.5)),
+            ece=interval(calibration_errors(resampling, clipped, truth)),
         )
-    return found
+    return figures
 
 
 # Model roles: the cheapest, the strongest, the best single one, and the pair.
@@ -341,8 +341,8 @@ def roles(models: Sequence[str], quality: Matrix, cost: Matrix, strongest: str |
 def best_single(quality: Matrix, cost: Matrix, folds: Sequence[Fold]) -> NDArray[np.int64]:
     """Return ``(n,)`` the best model on the training rows of each row's fold.
 
-    Of equally good ones the cheaper. It is chosen without the rows that it is evaluated on, so the policy is one that
-    could have been used.
+    The cheaper of equally good models. The rows that it is evaluated on have no part in the choice, so the policy
+    could have been used in practice.
     """
     choice = np.zeros(len(quality), np.int64)
     for fold in folds:
@@ -408,10 +408,13 @@ def task_figures(
     means = [np.bincount(task, weights=cells, minlength=len(names)) / counts for cells in (*policy, *single)]
     difference = policy[0] - single[0]
     by_task = np.split(np.argsort(task, kind="stable"), np.cumsum(counts)[:-1])
-    errors = [Totals.of(difference[own], None if group is None else group[own]).error for own in by_task]
+    errors = [
+        Totals.of(difference[rows_of_task], None if group is None else group[rows_of_task]).error
+        for rows_of_task in by_task
+    ]
     rows = zip(names, counts.tolist(), *(mean.tolist() for mean in means), errors, strict=True)
-    found = [TaskFigures(*row) for row in rows]
-    return tuple(sorted(found, key=lambda figures: (-figures.n, figures.task)))
+    results = [TaskFigures(*row) for row in rows]
+    return tuple(sorted(results, key=lambda figures: (-figures.n, figures.task)))
 
 
 # Settings, inputs and results of a comparison.
@@ -542,9 +545,9 @@ class Study:
 
         Without one, the baseline of the highest AIQ but the oracle.
         """
-        given = [policy for policy in self.policies if policy.is_subject]
-        if given:
-            return given[0]
+        subjects = [policy for policy in self.policies if policy.is_subject]
+        if subjects:
+            return subjects[0]
         within_reach = [policy for policy in self.policies if policy.name != ORACLE] or list(self.policies)
         return max(within_reach, key=lambda policy: policy.figures.aiq.value)
 

@@ -23,19 +23,19 @@ def arena_score(quality: Doubles | float, cost: Doubles | float, *, beta: float 
 
     ``(1 + beta) * quality * cheapness / (beta * quality + cheapness)``: a weighted harmonic mean of the quality and of
     the cheapness ``(log2 HIGHEST - log2 c) / (log2 HIGHEST - log2 LOWEST)``, where ``c`` is the cost of 1,000 queries.
-    Costs outside of the arena's range are clipped to it, so that a free model scores too; the arena's own program
-    refuses them.
+    Costs outside of the arena's range are clipped to it, so that a free model has a score; RouterArena's program
+    refuses such costs.
 
     Args:
         quality: mean quality, 0..1.
         cost: mean USD a query.
         beta: weight of the cost.
     """
-    good = np.asarray(quality, np.float64)
-    dear = np.clip(np.asarray(cost, np.float64) * 1000, LOWEST, HIGHEST)
-    cheap = np.log2(HIGHEST / dear) / np.log2(HIGHEST / LOWEST)
-    below = beta * good + cheap
-    return np.nan_to_num(ratio((1 + beta) * good * cheap, below))
+    accuracy = np.asarray(quality, np.float64)
+    usd = np.clip(np.asarray(cost, np.float64) * 1000, LOWEST, HIGHEST)
+    cheapness = np.log2(HIGHEST / usd) / np.log2(HIGHEST / LOWEST)
+    denominator = beta * accuracy + cheapness
+    return np.nan_to_num(ratio((1 + beta) * accuracy * cheapness, denominator))
 
 
 # Cascades: quality over the share of queries deferred to the larger model.
@@ -76,7 +76,7 @@ def deferral_gain(deferred: Doubles, quality: Doubles) -> Doubles:
 def pareto(cost: Doubles, quality: Doubles) -> NDArray[np.int64]:
     """Return the numbers of ``(k,)`` Pareto-optimal points, costs ascending.
 
-    No other point is as cheap and better, or cheaper and as good. Of equal points the first is kept.
+    A point is Pareto-optimal if no other is as cheap and better, or cheaper and as good. The first of equal points.
     """
     order = np.lexsort((np.arange(len(cost)), -quality, cost))
     best = np.maximum.accumulate(quality[order])
@@ -87,7 +87,7 @@ def pareto(cost: Doubles, quality: Doubles) -> NDArray[np.int64]:
 def hull(cost: Doubles, quality: Doubles) -> tuple[Doubles, Doubles]:
     """Return the non-decreasing convex hull of ``(k,)`` points.
 
-    It is the best quality that mixing them gives for each cost.
+    The hull is the best quality at each cost that a random mixture of the points reaches.
 
     Choosing at random between two policies gives every point of the straight line between theirs (RouterBench,
     definition of interpolation), and spending more than a policy costs is no gain (extrapolation), so the hull starts
@@ -95,10 +95,10 @@ def hull(cost: Doubles, quality: Doubles) -> tuple[Doubles, Doubles]:
     rises strictly and is concave. Points on a straight line between two others are left out.
     """
     corners: list[int] = []
-    for place in pareto(cost, quality).tolist():
-        while len(corners) > 1 and _is_below(cost, quality, corners[-2], corners[-1], place):
+    for point in pareto(cost, quality).tolist():
+        while len(corners) > 1 and _is_below(cost, quality, corners[-2], corners[-1], point):
             corners.pop()
-        corners.append(place)
+        corners.append(point)
     return cost[corners], quality[corners]
 
 
@@ -159,8 +159,8 @@ def cost_save(cost: Doubles, quality: Doubles, best_cost: Doubles | float, best_
     count, without interpolation. Negative where that quality costs more than the model; NaN where no point reaches it,
     or the model costs nothing.
     """
-    enough = quality >= np.asarray(best_quality)[..., None]
-    cheapest = np.where(enough, cost, np.inf).min(axis=-1)
+    is_enough = quality >= np.asarray(best_quality)[..., None]
+    cheapest = np.where(is_enough, cost, np.inf).min(axis=-1)
     spent = ratio(cheapest, best_cost)
     return np.where(np.isfinite(spent), 1 - spent, np.nan)
 
@@ -174,9 +174,9 @@ def pareto_distance(cost: Doubles, quality: Doubles, all_cost: Doubles, all_qual
     """
     frontier = pareto(all_cost, all_quality)
     scale = [max(float(np.ptp(axis)), np.finfo(np.float64).tiny) for axis in (all_cost, all_quality)]
-    across = (cost[:, None] - all_cost[frontier][None, :]) / scale[0]
+    cost_distance = (cost[:, None] - all_cost[frontier][None, :]) / scale[0]
     up = (quality[:, None] - all_quality[frontier][None, :]) / scale[1]
-    return float(np.sqrt(across**2 + up**2).min(axis=1).mean())
+    return float(np.sqrt(cost_distance**2 + up**2).min(axis=1).mean())
 
 
 # Two models, one strong and one weak: quality over the share of queries that go to the strong one.
@@ -238,29 +238,29 @@ def apgr(share: Doubles, quality: Doubles) -> Doubles:
     return pgr(trapezoid(share, quality), quality[..., 0], quality[..., -1])
 
 
-def cpt(share: Doubles, quality: Doubles, recovered: float) -> Doubles:
+def cpt(share: Doubles, quality: Doubles, level: float) -> Doubles:
     """Return the call-performance threshold (CPT).
 
-    It is the smallest share of strong calls with which :func:`pgr` is ``recovered``: CPT(50%) is ``cpt(share, quality,
+    It is the smallest share of strong calls with which :func:`pgr` is ``level``: CPT(50%) is ``cpt(share, quality,
     0.5)``. Between points of the curve it is interpolated, and where the curve passes the level more than once, the
     first time counts. (The authors' program interpolates share over quality, which takes the quality to ascend.) NaN
     where there is no gap or the level is not reached.
     """
     gaps = pgr(quality, quality[..., :1], quality[..., -1:])
-    reached = first_reaching(share, gaps, recovered)
-    return np.where(np.isfinite(gaps[..., 0]), reached, np.nan)
+    smallest = first_reaching(share, gaps, level)
+    return np.where(np.isfinite(gaps[..., 0]), smallest, np.nan)
 
 
 # The metrics of two models and of predictions on every resample at once.
 #
 # A curve over all queries would need all of them again for each resample. Its points are therefore merged into at most
-# :data:`MOST_KNOTS` steps of equal numbers of queries first, queries of equal score together; the figure on the
+# :data:`MAX_KNOTS` steps of equal numbers of queries first, queries of equal score together; the figure on the
 # original rows is computed on the same steps. On 100,000 queries that moves an APGR by a millionth or two.
 
-MOST_KNOTS = 1000
+MAX_KNOTS = 1000
 
 
-def steps(score: NDArray[np.floating], most: int = MOST_KNOTS) -> NDArray[np.int64]:
+def steps(score: NDArray[np.floating], max_steps: int = MAX_KNOTS) -> NDArray[np.int64]:
     """Return the ``(n,)`` step of each row, the highest scores in step 0.
 
     Equal scores share a step.
@@ -269,13 +269,13 @@ def steps(score: NDArray[np.floating], most: int = MOST_KNOTS) -> NDArray[np.int
     ordered = score[order]
     is_new = np.append(False, ordered[1:] != ordered[:-1])
     group = np.cumsum(is_new)
-    if len(score) and group[-1] >= most:
+    if len(score) and group[-1] >= max_steps:
         # A step starts where its first row would be due if all scores differed.
-        start = np.flatnonzero(np.append(True, is_new[1:])) * most // len(score)
+        start = np.flatnonzero(np.append(True, is_new[1:])) * max_steps // len(score)
         group = np.unique(start, return_inverse=True)[1][group]
-    found = np.empty(len(score), np.int64)
-    found[order] = group
-    return found
+    step = np.empty(len(score), np.int64)
+    step[order] = group
+    return step
 
 
 def by_step(resampling: Resampling, step: NDArray[np.int64], values: NDArray[np.floating]) -> Doubles:
@@ -284,9 +284,9 @@ def by_step(resampling: Resampling, step: NDArray[np.int64], values: NDArray[np.
     The first are over all rows, the others over every resample.
     """
     batches, count = resampling.weights.shape[1], int(step.max()) + 1
-    place = resampling.batch * count + step
+    cell = resampling.batch * count + step
     tables = [
-        resampling.resampled(np.bincount(place, weights=column, minlength=batches * count).reshape(batches, count))
+        resampling.resampled(np.bincount(cell, weights=column, minlength=batches * count).reshape(batches, count))
         for column in values.T
     ]
     return np.stack(tables, axis=-1)
@@ -308,12 +308,12 @@ def strong_share_curves(
     """
     values = np.column_stack([np.ones(len(score)), weak, strong])
     sums = by_step(resampling, steps(score), values)
-    whole = sums.sum(axis=1, keepdims=True)
-    count = np.maximum(whole[..., 0], 1)
-    nothing = np.zeros_like(count)
-    share = np.concatenate([nothing, np.cumsum(sums[..., 0], axis=1)], axis=1) / count
-    gain = np.concatenate([nothing, np.cumsum(sums[..., 2] - sums[..., 1], axis=1)], axis=1)
-    return share, (whole[..., 1] + gain) / count
+    totals = sums.sum(axis=1, keepdims=True)
+    count = np.maximum(totals[..., 0], 1)
+    zeros = np.zeros_like(count)
+    share = np.concatenate([zeros, np.cumsum(sums[..., 0], axis=1)], axis=1) / count
+    gain = np.concatenate([zeros, np.cumsum(sums[..., 2] - sums[..., 1], axis=1)], axis=1)
+    return share, (totals[..., 1] + gain) / count
 
 
 def aurocs(resampling: Resampling, score: NDArray[np.floating], is_positive: NDArray[np.bool_]) -> Doubles:
@@ -323,10 +323,10 @@ def aurocs(resampling: Resampling, score: NDArray[np.floating], is_positive: NDA
     """
     sums = by_step(resampling, steps(score), np.column_stack([is_positive, ~is_positive]))
     positive, negative = sums[..., 0], sums[..., 1]
-    below = negative.sum(axis=1, keepdims=True) - np.cumsum(negative, axis=1)
-    won = (positive * (below + negative / 2)).sum(axis=1)
+    below_positive = negative.sum(axis=1, keepdims=True) - np.cumsum(negative, axis=1)
+    wins = (positive * (below_positive + negative / 2)).sum(axis=1)
     pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    return ratio(won, pairs)
+    return ratio(wins, pairs)
 
 
 def calibration_errors(
@@ -336,7 +336,7 @@ def calibration_errors(
 
     See :func:`~semroute.evaluate.metrics.expected_calibration_error`.
     """
-    place = np.clip((predicted * bins).astype(np.int64), 0, bins - 1)
+    bin_ = np.clip((predicted * bins).astype(np.int64), 0, bins - 1)
     values = np.column_stack([np.ones(len(predicted)), quality - predicted])
-    sums = by_step(resampling, place, values)
+    sums = by_step(resampling, bin_, values)
     return np.asarray(np.abs(sums[..., 1]).sum(axis=1) / np.maximum(sums[..., 0].sum(axis=1), 1))

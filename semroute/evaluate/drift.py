@@ -23,7 +23,7 @@ Prices = Mapping[str, tuple[float, float]]
 BINS = 10
 """Maximum number of bins: where many scores are equal there are fewer cuts between them."""
 
-_FOREIGN = "not what semroute tune-policy keeps of its tuning; tune the policy again"
+_FOREIGN = "not a drift baseline of semroute tune-policy; tune the policy again"
 _NUMBERS = ("below", "quality", "quality_low", "cost_usd", "cost_high")
 
 
@@ -33,17 +33,17 @@ class DriftBaseline:
 
     Attributes:
         cuts: ascending scores of the best category that cut the distinct queries into bins of about equal size.
-        shares: of the queries in each bin, one more than there are cuts: equal scores stay together, so that the bins
-            are not of quite equal size.
-        thresholds: of the categories at tuning time, by name; the policy may have moved them since.
-        below: share of the distinct queries that fit no category by these.
+        shares: share of the queries in each bin; one more than there are cuts. Equal scores share a bin, so the sizes
+            are only about equal.
+        thresholds: thresholds by category at tuning time; the policy may have changed them since.
+        below: share of the distinct queries below the threshold of their best category.
         quality: mean of the policy's answers on held-out queries.
         quality_low: lower end of its 95% interval.
         cost_usd: mean cost of a held-out query.
         cost_high: upper end of its 95% interval.
         prices: of models, USD per million input and output tokens.
         rows: distinct queries.
-        index: fingerprint of the index that gave the scores: those of another one cannot be compared.
+        index: fingerprint of the index that gave the scores; scores of another index are not comparable.
         at: time of tuning, with a zone.
     """
 
@@ -78,7 +78,7 @@ class DriftBaseline:
         ``below`` is True where the score is below its category's threshold.
         """
         cuts = np.unique(np.quantile(scores, np.linspace(0, 1, BINS + 1)[1:-1]))
-        shares = parts_of(cuts, scores) / max(1, len(scores))
+        shares = count_by_bin(cuts, scores) / max(1, len(scores))
         return cls(
             cuts=tuple(map(float, cuts)),
             shares=tuple(map(float, shares)),
@@ -99,33 +99,33 @@ class DriftBaseline:
         return {**asdict(self), "at": self.at.isoformat()}
 
     @classmethod
-    def from_dict(cls, told: object) -> Self:
+    def from_dict(cls, values: object) -> Self:
         """Parse the output of :meth:`to_dict`.
 
         Raises:
             ArtifactError: it is not a baseline.
         """
-        if not isinstance(told, dict):
+        if not isinstance(values, dict):
             raise ArtifactError(_FOREIGN)
         try:
-            found = cls(
-                cuts=tuple(map(float, told["cuts"])),
-                shares=tuple(map(float, told["shares"])),
-                thresholds={str(name): float(one) for name, one in told["thresholds"].items()},
-                prices={str(model): (float(one[0]), float(one[1])) for model, one in told["prices"].items()},
-                rows=int(told["rows"]),
-                index=str(told["index"]),
-                at=datetime.fromisoformat(told["at"]),
-                **{name: float(told[name]) for name in _NUMBERS},
+            baseline = cls(
+                cuts=tuple(map(float, values["cuts"])),
+                shares=tuple(map(float, values["shares"])),
+                thresholds={str(name): float(value) for name, value in values["thresholds"].items()},
+                prices={str(model): (float(value[0]), float(value[1])) for model, value in values["prices"].items()},
+                rows=int(values["rows"]),
+                index=str(values["index"]),
+                at=datetime.fromisoformat(values["at"]),
+                **{name: float(values[name]) for name in _NUMBERS},
             )
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise ArtifactError(_FOREIGN) from error
-        if len(found.shares) != len(found.cuts) + 1 or found.at.tzinfo is None:
+        if len(baseline.shares) != len(baseline.cuts) + 1 or baseline.at.tzinfo is None:
             raise ArtifactError(_FOREIGN)
-        return found
+        return baseline
 
 
-def parts_of(cuts: Numbers, scores: Numbers) -> NDArray[np.int64]:
+def count_by_bin(cuts: Numbers, scores: Numbers) -> NDArray[np.int64]:
     """Return ``(len(cuts) + 1,)`` counts of the scores in each bin.
 
     A score equal to a cut lies above it.
@@ -133,13 +133,13 @@ def parts_of(cuts: Numbers, scores: Numbers) -> NDArray[np.int64]:
     return np.bincount(np.searchsorted(cuts, scores, side="right"), minlength=len(cuts) + 1)
 
 
-MUCH = 0.2
+LARGE_SHIFT = 0.2
 """Population stability index from which distributions count as different (Siddiqi, "Credit Risk Scorecards", 2006)."""
-LEAST = 100
+MIN_QUERIES = 100
 """Minimum number of queries to compare their distribution or their cost."""
-_BEYOND = 0.999
-LEAST_JUDGED = 30
-SHIFT = 0.05
+_CHANCE_QUANTILE = 0.999
+MIN_JUDGED = 30
+TOLERATED_CHANGE = 0.05
 """Tolerated change of the share below the threshold, and relative change of a price."""
 DEARER = 1.25
 """Relative mean cost of a query from which a rise counts, if it is also significant."""
@@ -203,24 +203,24 @@ def drift(
     if not same_index:
         scores = below = None
     count = 0 if scores is None else len(scores)
-    moved = {
-        model: (then, prices[model])
-        for model, then in baseline.prices.items()
-        if model in prices and _moved(then, prices[model])
+    changed = {
+        model: (tuned, prices[model])
+        for model, tuned in baseline.prices.items()
+        if model in prices and _has_changed(tuned, prices[model])
     }
-    found = Drift(
+    change = Drift(
         queries=count,
-        stability=stability(baseline, scores) if scores is not None and count >= LEAST else None,
+        stability=stability(baseline, scores) if scores is not None and count >= MIN_QUERIES else None,
         below=None if below is None or not count else Rate.of(int(below.sum()), count),
         same_index=same_index,
         quality=mean_interval(feedback, low=0, high=1),
         judged=len(feedback),
         cost_usd=mean_interval(costs, low=0),
         costed=len(costs),
-        prices=moved,
+        prices=changed,
         reasons=(),
     )
-    return replace(found, reasons=tuple(_reasons(baseline, found)))
+    return replace(change, reasons=tuple(_reasons(baseline, change)))
 
 
 def stability(baseline: DriftBaseline, scores: Numbers) -> float:
@@ -231,7 +231,7 @@ def stability(baseline: DriftBaseline, scores: Numbers) -> float:
     stability index", Journal of Risk Model Validation 14, 2020). Its 99.9% quantile is subtracted, so that a small
     sample is not taken for drift. Empty bins count as half a query.
     """
-    counts = parts_of(np.array(baseline.cuts), scores)
+    counts = count_by_bin(np.array(baseline.cuts), scores)
     now = np.maximum(counts, 0.5) / max(1, len(scores))
     then = np.maximum(np.array(baseline.shares), 0.5 / max(1, baseline.rows))
     chance = _chi_square(len(then) - 1) * (1.0 / len(scores) + 1.0 / max(1, baseline.rows))
@@ -244,45 +244,42 @@ def _chi_square(freedom: int) -> float:
     Wilson and Hilferty, PNAS 17, 1931; scipy is an optional dependency.
     """
     spread = 2.0 / (9.0 * freedom)
-    return freedom * float(1.0 - spread + NormalDist().inv_cdf(_BEYOND) * spread**0.5) ** 3
+    return freedom * float(1.0 - spread + NormalDist().inv_cdf(_CHANCE_QUANTILE) * spread**0.5) ** 3
 
 
-def _reasons(then: DriftBaseline, found: Drift) -> Iterator[str]:
-    """Yield reasons to tune again.
-
-    Each needs enough rows, and a large and significant change.
-    """
-    if not found.same_index:
-        yield "the index is another than the one that it was tuned with, and scores queries otherwise"
-    if found.stability is not None and found.stability > MUCH:
-        index = f"stability index {found.stability:.2f}, above {MUCH:g}"
-        yield f"queries are others than those that it was tuned on ({index})"
-    below, quality, cost = found.below, found.quality, found.cost_usd
-    if below is not None and found.queries >= LEAST and below.low > then.below + SHIFT:
-        yield f"{below.value:.0%} of the queries fit no category, and {then.below:.0%} did"
-    if quality is not None and found.judged >= LEAST_JUDGED and quality.high < then.quality_low:
+def _reasons(baseline: DriftBaseline, change: Drift) -> Iterator[str]:
+    """Yield reasons to tune again: large, significant changes on enough rows."""
+    if not change.same_index:
+        yield "the index is not the one that it was tuned with, so scores are not comparable"
+    if change.stability is not None and change.stability > LARGE_SHIFT:
+        index = f"stability index {change.stability:.2f}, above {LARGE_SHIFT:g}"
+        yield f"the queries differ from those that it was tuned on ({index})"
+    below, quality, cost = change.below, change.quality, change.cost_usd
+    if below is not None and change.queries >= MIN_QUERIES and below.low > baseline.below + TOLERATED_CHANGE:
+        yield f"{below.value:.0%} of the queries fit no category, and {baseline.below:.0%} did"
+    if quality is not None and change.judged >= MIN_JUDGED and quality.high < baseline.quality_low:
         yield (
-            f"answers are worse: {quality.value:.1%} of {found.judged:,} judged ones are good, and {then.quality:.1%} "
-            "were"
+            f"answers are worse: {quality.value:.1%} of {change.judged:,} judged ones are good, and "
+            f"{baseline.quality:.1%} were"
         )
     if (
         cost is not None
-        and found.costed >= LEAST
-        and cost.low > then.cost_high
-        and cost.value > DEARER * then.cost_usd > 0
+        and change.costed >= MIN_QUERIES
+        and cost.low > baseline.cost_high
+        and cost.value > DEARER * baseline.cost_usd > 0
     ):
-        yield f"a query costs USD {cost.value:.3g}, and cost {then.cost_usd:.3g}"
-    if found.prices:
-        yield f"prices have changed: {', '.join(found.prices)}"
+        yield f"a query costs USD {cost.value:.3g}, and cost {baseline.cost_usd:.3g}"
+    if change.prices:
+        yield f"prices have changed: {', '.join(change.prices)}"
 
 
-def _moved(then: tuple[float, float], now: tuple[float, float]) -> bool:
-    return any(abs(new - old) > SHIFT * max(old, 1e-9) for old, new in zip(then, now, strict=True))
+def _has_changed(then: tuple[float, float], now: tuple[float, float]) -> bool:
+    return any(abs(new - old) > TOLERATED_CHANGE * max(old, 1e-9) for old, new in zip(then, now, strict=True))
 
 
 # Drift in words, the same in a terminal and on a page.
 
-FITS = "the policy fits: nothing that is known has moved far from what it was tuned on"
+FITS = "the policy fits: no known figure has moved far from its value at tuning time"
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,9 +51,9 @@ class TrialReport:
         shares: results by traffic share, the last first. The two policies are comparable only within one share: over
             all, the policy on trial has more of the days on which its share was larger.
         agreement: queries for which both name the same model first.
-        others: queries of trials of other policies, which are left out.
-        failed: queries on which the policy on trial failed. They are in neither arm: the serving policy answered those
-            assigned to the trial too, and would have more of the queries that the trial finds hard.
+        others: queries of experiments with other policies, which are left out.
+        failed: queries on which the policy on trial failed. They are in neither arm: the serving policy answered them
+            all, so its arm would have more of the queries on which the policy on trial fails.
     """
 
     shares: tuple[ShareReport, ...]
@@ -63,13 +63,13 @@ class TrialReport:
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON-ready values."""
-        told = finite(asdict(self))
-        assert isinstance(told, dict)
-        return told
+        values = finite(asdict(self))
+        assert isinstance(values, dict)
+        return values
 
 
 @dataclass(slots=True)
-class _Gathered:
+class _ArmTally:
     queries: int = 0
     costs: list[float] = field(default_factory=list)
     feedback: list[float] = field(default_factory=list)
@@ -78,7 +78,7 @@ class _Gathered:
 
     def add(self, outcome: LoggedOutcome) -> None:
         self.queries += 1
-        self.cascaded += bool(outcome.trials)
+        self.cascaded += bool(outcome.tiers)
         self.escalated += outcome.escalated
         if outcome.cost_usd is not None:
             self.costs.append(outcome.cost_usd)
@@ -104,25 +104,25 @@ def trial_report(outcomes: Iterable[LoggedOutcome], policy: str) -> TrialReport:
         outcomes: of the log.
         policy: the pair of policies, as :attr:`~semroute.types.Assignment.policy` names it.
     """
-    arms: dict[float, dict[bool, _Gathered]] = {}
+    arms: dict[float, dict[bool, _ArmTally]] = {}
     same = both = others = failed = 0
     for outcome in outcomes:
-        said = next((opinion for opinion in outcome.opinions if opinion.get("strategy") == TRIAL), None)
-        if said is None:
+        experiment = next((result for result in outcome.opinions if result.get("strategy") == TRIAL), None)
+        if experiment is None:
             continue
-        draw = said.get("draw")
-        if not isinstance(draw, Mapping) or draw.get("policy") != policy:
+        assignment = experiment.get("draw")
+        if not isinstance(assignment, Mapping) or assignment.get("policy") != policy:
             others += 1
             continue
-        named = said.get("candidates")
-        if not isinstance(named, Sequence) or not named:
+        candidates = experiment.get("candidates")
+        if not isinstance(candidates, Sequence) or not candidates:
             failed += 1
             continue
-        share = float(str(draw.get("share")))
-        own = arms.pop(share, None) or {False: _Gathered(), True: _Gathered()}
-        arms[share] = own  # the share of the last outcome is the last
-        own[said.get("kind") == "decided"].add(outcome)
+        share = float(str(assignment.get("share")))
+        pair = arms.pop(share, None) or {False: _ArmTally(), True: _ArmTally()}
+        arms[share] = pair  # the share of the last outcome is the last
+        pair[experiment.get("kind") == "decided"].add(outcome)
         both += 1
-        same += named[0] == outcome.candidates[0]
-    shares = tuple(ShareReport(share, own[False].arm, own[True].arm) for share, own in reversed(arms.items()))
+        same += candidates[0] == outcome.candidates[0]
+    shares = tuple(ShareReport(share, pair[False].arm, pair[True].arm) for share, pair in reversed(arms.items()))
     return TrialReport(shares, Rate.of(same, both), others, failed)

@@ -73,7 +73,7 @@ class Bill:
         return self.queries * share * self.tokens * price / 1e6
 
 
-# Outcomes of a log as columns: the figures that a report needs of each, in a few bytes.
+# Outcomes of a log as columns, since a report reads few figures of each and a log has many outcomes.
 
 NOTHING = math.nan
 """Value for an unknown figure of an outcome."""
@@ -169,7 +169,7 @@ class LogColumns:
         self.decide.append(outcome.decide_ms)
         self.answered.append(outcome.model is not None)
         self.escalated.append(outcome.escalated)
-        self.cascaded.append(bool(outcome.trials))
+        self.cascaded.append(bool(outcome.tiers))
         day = int(outcome.at.timestamp() // 86_400)
         for call in outcome.calls:
             self.by_model[call.model].add(call)
@@ -193,17 +193,17 @@ class LogColumns:
 
 def columns(outcomes: Iterable[LoggedOutcome]) -> LogColumns:
     """Collect the columns of outcomes, which are read once."""
-    made = LogColumns()
+    collected = LogColumns()
     for outcome in outcomes:
-        made.add(outcome)
-    return made
+        collected.add(outcome)
+    return collected
 
 
 def purpose(call: LoggedCall, outcome: LoggedOutcome) -> str:
     """Return the purpose of a call, one of :data:`PURPOSES`."""
     if call.role == "judge":
         return "judge"
-    # Hedged calls that lost, calls under way when the caller left, and answers that nobody waited for any more.
+    # Hedged calls that lost, and calls and answers that were under way when the caller left.
     if call.error_kind == ABANDONED or (call.error_kind is None and outcome.model is None):
         return "calls given up"
     if call.error_kind is not None:
@@ -219,8 +219,8 @@ def _known(value: float | None) -> float:
 
 # Latency of answers, with the escalated ones apart.
 #
-# The split is the point: a cascade that answers nine queries of ten at the cheap tier has a better median than before,
-# and the tenth waits for two models. A median alone hides it.
+# They are split because a cascade that answers nine queries of ten at the cheap tier improves the median while the
+# tenth query waits for two models.
 
 QUANTILES = (0.5, 0.9, 0.99)
 HIDDEN = 1.5
@@ -270,12 +270,12 @@ class LogLatency:
 
 def latency(columns: LogColumns) -> LogLatency:
     """Return the latency of a log."""
-    took, answered = columns.array("latency"), columns.array("answered") > 0
+    duration, answered = columns.array("latency"), columns.array("answered") > 0
     escalated = columns.array("escalated") > 0
     return LogLatency(
-        total=Times.of(took[answered]),
-        not_escalated=Times.of(took[answered & ~escalated]),
-        escalated=Times.of(took[answered & escalated]),
+        total=Times.of(duration[answered]),
+        not_escalated=Times.of(duration[answered & ~escalated]),
+        escalated=Times.of(duration[answered & escalated]),
         first_token=Times.of(columns.array("first_token")[answered]),
         deciding=Times.of(columns.array("decide")),
     )
@@ -417,69 +417,71 @@ class LogReport:
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON-ready values; undefined figures are None."""
-        told = {name: plain(getattr(self, name)) for name in self.__slots__ if name != "columns"}
-        told["saving"] = {**asdict(self.saving), "saved_usd": self.saving.saved_usd, "is_short": self.saving.is_short}
-        told["latency"] = {**asdict(self.latency), "hides": self.latency.hides}
-        return {name: finite(value) for name, value in told.items()}
+        values = {name: plain(getattr(self, name)) for name in self.__slots__ if name != "columns"}
+        values["saving"] = {**asdict(self.saving), "saved_usd": self.saving.saved_usd, "is_short": self.saving.is_short}
+        values["latency"] = {**asdict(self.latency), "hides": self.latency.hides}
+        return {name: finite(value) for name, value in values.items()}
 
 
 def report(outcomes: Iterable[LoggedOutcome]) -> LogReport:
     """Report on outcomes, which are read once."""
-    made = columns(outcomes)
-    total = sum(spent.usd for spent in made.by_model.values())
-    cascaded, escalated = made.array("cascaded") > 0, made.array("escalated") > 0
-    at, cost = made.array("at"), made.array("cost")
-    unanswered = (cost > 0) & (made.array("answered") == 0)
+    collected = columns(outcomes)
+    total = sum(spent.usd for spent in collected.by_model.values())
+    cascaded, escalated = collected.array("cascaded") > 0, collected.array("escalated") > 0
+    at, cost = collected.array("at"), collected.array("cost")
+    unanswered = (cost > 0) & (collected.array("answered") == 0)
     return LogReport(
-        queries=len(made),
-        first=float(at.min()) if len(made) else None,
-        last=float(at.max()) if len(made) else None,
-        saving=saving(made),
+        queries=len(collected),
+        first=float(at.min()) if len(collected) else None,
+        last=float(at.max()) if len(collected) else None,
+        saving=saving(collected),
         models=_sorted(
-            Group(name, spent, _share(spent.usd, total), judged=len(made.judged.get(name, ())),
-                  feedback=mean_interval(made.judged.get(name, ()), low=0, high=1))
-            for name, spent in made.by_model.items()
+            Group(name, spent, _share(spent.usd, total), judged=len(collected.judged.get(name, ())),
+                  feedback=mean_interval(collected.judged.get(name, ()), low=0, high=1))
+            for name, spent in collected.by_model.items()
         ),
-        categories=_sorted(_categories(made, total, cascaded, escalated)),
+        categories=_sorted(_categories(collected, total, cascaded, escalated)),
         purposes=tuple(
-            Group(name, made.by_purpose[name], _share(made.by_purpose[name].usd, total))
+            Group(name, collected.by_purpose[name], _share(collected.by_purpose[name].usd, total))
             for name in PURPOSES
-            if name in made.by_purpose
+            if name in collected.by_purpose
         ),
         escalation=Rate.of(int((cascaded & escalated).sum()), int(cascaded.sum())),
         checks={
-            name: Rate.of(made.checks[name, True], made.checks[name, True] + made.checks[name, False])
-            for name in sorted({name for name, _ in made.checks})
+            name: Rate.of(collected.checks[name, True], collected.checks[name, True] + collected.checks[name, False])
+            for name in sorted({name for name, _ in collected.checks})
         },
-        latency=latency(made),
-        strategies=dict(made.strategies.most_common()),
-        errors=dict(made.errors.most_common()),
-        fallbacks=Rate.of(made.fallbacks, len(made)),
+        latency=latency(collected),
+        strategies=dict(collected.strategies.most_common()),
+        errors=dict(collected.errors.most_common()),
+        fallbacks=Rate.of(collected.fallbacks, len(collected)),
         unanswered=int(unanswered.sum()),
         unanswered_usd=float(cost[unanswered].sum()),
-        unpriced_calls=sum(spent.unpriced for spent in made.by_model.values()),
-        estimated_calls=sum(spent.estimated for spent in made.by_model.values()),
-        columns=made,
+        unpriced_calls=sum(spent.unpriced for spent in collected.by_model.values()),
+        estimated_calls=sum(spent.estimated for spent in collected.by_model.values()),
+        columns=collected,
     )  # fmt: skip
 
 
 def _categories(
-    made: LogColumns,
+    collected: LogColumns,
     total: float,
     cascaded: np.ndarray,
     escalated: np.ndarray,
 ) -> Iterable[Group]:
-    numbers = np.array(made.category, dtype=np.int64)
-    for name, number in made.categories.items():
+    numbers = np.array(collected.category, dtype=np.int64)
+    for name, number in collected.categories.items():
         rows = numbers == number
-        tried = int((rows & cascaded).sum())
-        spent = made.by_category.get(name, Spent())
+        cascaded_queries = int((rows & cascaded).sum())
+        spent = collected.by_category.get(name, Spent())
         yield Group(
             name,
             spent,
             _share(spent.usd, total),
             queries=int(rows.sum()),
-            escalation=Rate.of(int((rows & escalated & cascaded).sum()), tried) if tried else None,
+            escalation=Rate.of(int((rows & escalated & cascaded).sum()), cascaded_queries)
+            if cascaded_queries
+            else None,
         )
 
 
@@ -498,11 +500,12 @@ def _share(part: float, whole: float) -> float:
 
 def warnings(report: LogReport) -> Iterator[str]:
     """Yield warnings about facts that the figures would otherwise hide."""
-    of = report.latency
-    if of.hides and of.total.p99 is not None and of.not_escalated.p99 is not None:
+    quantiles = report.latency
+    if quantiles.hides and quantiles.total.p99 is not None and quantiles.not_escalated.p99 is not None:
         yield (
-            f"the slowest answers are {of.total.p99 / of.not_escalated.p99:.1f} times as slow as without escalation: "
-            f"p99 {of.total.p99:,.0f} ms against {of.not_escalated.p99:,.0f} ms; the median does not show it"
+            f"the slowest answers are {quantiles.total.p99 / quantiles.not_escalated.p99:.1f} times as slow as without "
+            f"escalation: p99 {quantiles.total.p99:,.0f} ms against {quantiles.not_escalated.p99:,.0f} ms; the median "
+            "does not show it"
         )
     saving = report.saving
     if saving.share is not None and saving.share.high < 0:

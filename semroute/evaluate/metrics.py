@@ -16,13 +16,13 @@ from semroute.types.protocols import Doubles
 # Paired bootstrap intervals: one resample of the queries is the same for every policy that is compared.
 #
 # Every figure here is a function of sums over queries, so a resample needs no copy of the rows: it is a weight for each
-# of up to :data:`MOST_BATCHES` random batches of rows, and the sums of a thousand resamples are one matrix product.
+# of up to :data:`MAX_BATCHES` random batches of rows, and the sums of a thousand resamples are one matrix product.
 # Drawing batches in place of rows gives the same standard error on average (the method of random groups; Wolter,
 # "Introduction to Variance Estimation", 2007, chapter 2); with 2,000 batches that error is itself known to some 1.6%.
 # With fewer rows than that each row is its own batch, and it is the plain bootstrap (Efron, 1979).
 
 RESAMPLES = 1000
-MOST_BATCHES = 2000
+MAX_BATCHES = 2000
 LEVEL = 0.95
 
 
@@ -71,7 +71,7 @@ class Resampling:
         *,
         seed: int,
         resamples: int = RESAMPLES,
-        batches: int = MOST_BATCHES,
+        batches: int = MAX_BATCHES,
         group: NDArray[np.int64] | None = None,
     ) -> Resampling:
         """Draw resamples: random batches of ``n`` rows, drawn with replacement.
@@ -85,10 +85,10 @@ class Resampling:
                 "Bootstrap Methods and their Application", 1997, section 3.8). None where every row is its own.
         """
         random = np.random.default_rng(seed)
-        own = np.arange(n) if group is None else np.unique(group, return_inverse=True)[1]
-        groups = int(own.max()) + 1 if n else 0
+        group_of_row = np.arange(n) if group is None else np.unique(group, return_inverse=True)[1]
+        groups = int(group_of_row.max()) + 1 if n else 0
         count = min(groups, batches)
-        batch = random.permutation(groups)[own] % count if n else np.zeros(0, np.int64)
+        batch = random.permutation(groups)[group_of_row] % count if n else np.zeros(0, np.int64)
         weights = (
             random.multinomial(count, np.full(count, 1 / count), size=resamples) if n else np.zeros((resamples, 0))
         )
@@ -199,9 +199,9 @@ def _deviation(difference: NDArray[np.floating]) -> float:
 
 def ratio(part: Doubles | float, whole: Doubles | float) -> Doubles:
     """Return ``part / whole``, broadcast; NaN where ``whole`` is not above 0."""
-    above, below = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    shape = np.broadcast_shapes(above.shape, below.shape)
-    return np.asarray(np.divide(above, below, out=np.full(shape, np.nan), where=below > 0))
+    numerator, denominator = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    shape = np.broadcast_shapes(numerator.shape, denominator.shape)
+    return np.asarray(np.divide(numerator, denominator, out=np.full(shape, np.nan), where=denominator > 0))
 
 
 def trapezoid(x: Doubles, y: Doubles) -> Doubles:
@@ -219,15 +219,15 @@ def first_reaching(x: Doubles, y: Doubles, level: float) -> Doubles:
 
     x ascends along the last axis; y need not. Where the first point is at or above ``level``, its x.
     """
-    reached = y >= level
-    first = reached.argmax(axis=-1)[..., None]
+    is_reached = y >= level
+    first = is_reached.argmax(axis=-1)[..., None]
     before = np.maximum(first - 1, 0)
     x0, x1, y0, y1 = (
-        np.take_along_axis(values, place, axis=-1)[..., 0] for values in (x, y) for place in (before, first)
+        np.take_along_axis(values, index, axis=-1)[..., 0] for values in (x, y) for index in (before, first)
     )
     rise = y1 - y0
     part = np.divide(level - y0, rise, out=np.zeros_like(rise), where=rise > 0)
-    return np.where(reached.any(axis=-1), x0 + part * (x1 - x0), np.nan)
+    return np.where(is_reached.any(axis=-1), x0 + part * (x1 - x0), np.nan)
 
 
 # A mean with its interval.
@@ -254,9 +254,9 @@ def mean_interval(values: Iterable[float], *, low: float = -math.inf, high: floa
 def plain(value: object) -> object:
     """Convert tuples to lists and dataclasses to dicts, recursively."""
     if isinstance(value, tuple | list):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {name: plain(one) for name, one in value.items()}
+        return {name: plain(item) for name, item in value.items()}
     if hasattr(value, "__dataclass_fields__"):
         return asdict(value)  # type: ignore[call-overload]
     return value
@@ -267,8 +267,8 @@ def finite(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {name: finite(one) for name, one in value.items()}
-    return [finite(one) for one in value] if isinstance(value, list | tuple) else value
+        return {name: finite(item) for name, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 Floats = NDArray[np.float64] | NDArray[np.float32]
@@ -305,8 +305,8 @@ def expected_calibration_error(confidence: NDArray[np.float64], right: NDArray[n
     """
     if len(confidence) == 0:
         return 0.0
-    place = np.clip((confidence * bins).astype(np.int64), 0, bins - 1)
-    gap = np.bincount(place, weights=right.astype(np.float64) - confidence, minlength=bins)
+    bin_ = np.clip((confidence * bins).astype(np.int64), 0, bins - 1)
+    gap = np.bincount(bin_, weights=right.astype(np.float64) - confidence, minlength=bins)
     return float(np.abs(gap).sum() / len(confidence))
 
 
@@ -321,12 +321,12 @@ def precision_recall_f1(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
 
     0 where a denominator is 0.
     """
-    hit = np.diag(matrix).astype(np.float64)
+    hits = np.diag(matrix).astype(np.float64)
 
     def share(parts: NDArray[np.float64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.divide(parts, whole, out=np.zeros_like(parts), where=whole > 0)
 
-    precision, recall = share(hit, matrix.sum(axis=0)), share(hit, matrix.sum(axis=1))
+    precision, recall = share(hits, matrix.sum(axis=0)), share(hits, matrix.sum(axis=1))
     total = precision + recall
     f1 = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
     return np.column_stack([precision, recall, f1])
@@ -340,9 +340,9 @@ def wilson_interval(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
     if n == 0:
         return 0.0, 1.0
     share, shift = hits / n, z * z / n
-    middle = (share + shift / 2) / (1 + shift)
+    centre = (share + shift / 2) / (1 + shift)
     half = z / (1 + shift) * float(np.sqrt(share * (1 - share) / n + shift / (4 * n)))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 # A proportion with its interval.
@@ -392,8 +392,8 @@ class Totals:
         _, first, inverse = np.unique(group, return_index=True, return_inverse=True)
         rank = np.empty(len(first), np.int64)
         rank[np.argsort(first)] = np.arange(len(first))
-        place, share = rank[inverse], len(first) / len(group)
-        sums, counts = np.bincount(place, weights=values), np.bincount(place)
+        position, share = rank[inverse], len(first) / len(group)
+        sums, counts = np.bincount(position, weights=values), np.bincount(position)
         return cls(np.asarray(sums * share, np.float64), np.asarray(counts * share, np.float64))
 
     @property

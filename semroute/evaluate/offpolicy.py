@@ -38,18 +38,18 @@ from semroute.types.protocols import Doubles
 # and Joachims, "The Self-Normalized Estimator for Counterfactual Learning", NeurIPS 2015, section 3); where they were
 # not, the estimates of :mod:`semroute.evaluate.offpolicy` are meaningless.
 
-FAR = 3.0
+SIGNIFICANT_ERRORS = 3.0
 """Standard errors from 1 at which a mean weight is significantly off: by chance, one in 370 is as far."""
 
-MOST_OFF = 1.5
+MAX_MEAN_WEIGHT = 1.5
 """A significantly off mean weight above this, or below its inverse, rules out estimates. Of models that a fixed rule
 chose between, one has a mean weight of 1/2 at most."""
 
-MOST_SETTLED = 0.05
+MAX_EXCLUDED = 0.05
 """Share of the rows on which a model may have had no chance. The other rows hold no information on these, so the
 estimate is off by up to as much."""
 
-FEW = 30
+MIN_ANSWERS = 30
 """Distinct queries with a known answer below which the spread of so skewed a mean cannot be estimated."""
 
 _ROUNDING = 1e-5
@@ -57,7 +57,7 @@ _ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class Doubts:
+class PropensityFindings:
     """Results of the propensity checks, a sentence each.
 
     Attributes:
@@ -69,7 +69,7 @@ class Doubts:
     warned: tuple[str, ...]
 
 
-def doubts(table: OutcomeTable, probability: Matrix) -> Doubts:
+def check_propensities(table: OutcomeTable, probability: Matrix) -> PropensityFindings:
     """Check the propensities of incomplete rows.
 
     Args:
@@ -77,9 +77,9 @@ def doubts(table: OutcomeTable, probability: Matrix) -> Doubts:
         probability: ``(n, m)`` in (0, 1], the propensity of a known model; only read where it is known.
     """
     names, query = numbered(table.queries)
-    # Where a model is known with certainty and others are not known at all, these had no chance.
-    sure = np.isfinite(table.quality) & (probability >= 1)
-    settled = sure.any(axis=1) & ~table.is_complete
+    # Where one model was certain to be asked, the models without an answer had no chance of being drawn.
+    is_certain = np.isfinite(table.quality) & (probability >= 1)
+    has_certain = is_certain.any(axis=1) & ~table.is_complete
     refused: list[str] = []
     warned: list[str] = []
     for column, model in enumerate(table.models):
@@ -89,35 +89,37 @@ def doubts(table: OutcomeTable, probability: Matrix) -> Doubts:
         asked = len(np.unique(query[known]))
         mean, error = _mean_weight(np.where(known, 1 / probability[:, column], 0), query)
         fault = _fault(known, probability[known, column], asked, len(names))
-        never = float((settled & ~known).mean())
+        excluded = float((has_certain & ~known).mean())
         if fault is not None:
             refused.append(f'"{model}" {fault}')
-        elif never:
-            off = refused if never > MOST_SETTLED else warned
-            off.append(f'"{model}" could not be drawn on {never:.1%} of the rows: another was certain there')
-        elif abs(mean - 1) > FAR * error + _ROUNDING:
-            off = refused if not 1 / MOST_OFF <= mean <= MOST_OFF else warned
-            off.append(
-                f'"{model}" was not chosen with the probabilities that are told: its mean weight is {mean:.2f} '
+        elif excluded:
+            findings = refused if excluded > MAX_EXCLUDED else warned
+            findings.append(
+                f'"{model}" could not be drawn on {excluded:.1%} of the rows: another model was certain there'
+            )
+        elif abs(mean - 1) > SIGNIFICANT_ERRORS * error + _ROUNDING:
+            findings = refused if not 1 / MAX_MEAN_WEIGHT <= mean <= MAX_MEAN_WEIGHT else warned
+            findings.append(
+                f'"{model}" was not chosen with the recorded probabilities: its mean weight is {mean:.2f} '
                 f"(standard error {error:.2f}) and must be 1"
             )
-        elif asked < FEW:
-            warned.append(f'"{model}" is known for {asked} queries only: its intervals are too narrow')
-    return Doubts(tuple(refused), tuple(warned))
+        elif asked < MIN_ANSWERS:
+            warned.append(f'"{model}" has answers to {asked} queries only: its intervals are too narrow')
+    return PropensityFindings(tuple(refused), tuple(warned))
 
 
 def _fault(known: NDArray[np.bool_], probability: Matrix, asked: int, queries: int) -> str | None:
-    """Return a fault that needs no statistics.
+    """Return a fault of the propensities that needs no statistics, or None.
 
-    A few such rows leave a standard error of 0, or a wide one.
+    Too few answers, or answers without any variation, have no usable standard error.
     """
     if asked < 2:
-        return f"is known for {asked} of {queries:,} queries"
+        return f"has answers to {asked} of {queries:,} queries"
     if not known.all() and (probability >= 1).all():
-        lacking = int((~known).sum())
+        missing = int((~known).sum())
         return (
-            f"was chosen by a fixed rule: its probability is 1 where it is known, and {lacking:,} of {len(known):,} "
-            "rows lack it"
+            f"was chosen by a fixed rule: its probability is 1 where it answered, and {missing:,} of {len(known):,} "
+            "rows have no answer of it"
         )
     return None
 
@@ -125,7 +127,7 @@ def _fault(known: NDArray[np.bool_], probability: Matrix, asked: int, queries: i
 def _mean_weight(weight: NDArray[np.floating], query: NDArray[np.int64]) -> tuple[float, float]:
     """Return the mean over rows and its standard error.
 
-    Rows of one query may share a draw, and count as one.
+    Rows of one query may share a draw, so they are counted as one.
     """
     mean = float(weight.mean(dtype=np.float64))
     sums = np.bincount(query, weights=weight - mean)
@@ -163,7 +165,7 @@ def ips(reward: Matrix, probability: Matrix, choice: NDArray[np.int64], group: G
         choice: ``(n,)`` the models that the evaluated policy chooses.
         group: ``(n,)`` duplicate group of each query, which is one draw; None where every query is its own.
     """
-    weight, chosen = _chosen(reward, probability, choice)
+    weight, chosen = _chosen_cells(reward, probability, choice)
     return _estimate(weight * chosen, weight, group)
 
 
@@ -172,7 +174,7 @@ def snips(reward: Matrix, probability: Matrix, choice: NDArray[np.int64], group:
 
     ``weight = known / probability``; arguments as of :func:`ips`. NaN where no chosen cell is known.
     """
-    weight, chosen = _chosen(reward, probability, choice)
+    weight, chosen = _chosen_cells(reward, probability, choice)
     if not weight.any():
         return OffPolicyEstimate(float("nan"), float("nan"), 0, 0.0)
     value = float((weight * chosen).sum() / weight.sum())
@@ -195,7 +197,7 @@ def doubly_robust(
         predicted: ``(n, m)`` of every cell, by a model that was not fitted on the row itself.
         group: as of :func:`ips`.
     """
-    weight, _ = _chosen(reward, probability, choice)
+    weight, _ = _chosen_cells(reward, probability, choice)
     completed = completed_by_prediction(reward, probability, predicted)
     return _estimate(_pick(completed, choice), weight, group)
 
@@ -212,14 +214,14 @@ def completed_by_prediction(reward: Matrix, probability: Matrix, predicted: Matr
     return (predicted + weight * (np.where(known, reward, 0) - predicted)).astype(np.float32)
 
 
-def _chosen(reward: Matrix, probability: Matrix, choice: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
+def _chosen_cells(reward: Matrix, probability: Matrix, choice: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
     """Return ``(n,)`` weight and ``(n,)`` reward of the chosen cells.
 
     Both are 0 where the cell is not known.
     """
-    picked, chance = _pick(reward, choice), _pick(probability, choice)
-    known = np.isfinite(picked)
-    return np.where(known, 1 / np.where(known, chance, 1), 0), np.where(known, picked, 0)
+    chosen, propensity = _pick(reward, choice), _pick(probability, choice)
+    known = np.isfinite(chosen)
+    return np.where(known, 1 / np.where(known, propensity, 1), 0), np.where(known, chosen, 0)
 
 
 def _pick(cells: Matrix, choice: NDArray[np.int64]) -> Doubles:
@@ -244,7 +246,7 @@ class Selected:
     Attributes:
         table: those rows.
         rows: ``(len(table),)`` their numbers in the table they come from.
-        method: "complete rows" where each of them knows every model.
+        method: "complete rows" where every row has an answer of every model.
         left_out: rows that were left out.
         warnings: limits of the figures, a sentence each.
     """
@@ -259,21 +261,20 @@ class Selected:
 def select(table: OutcomeTable) -> Selected:
     """Select the complete rows, and incomplete ones with known propensities.
 
-    Where the propensities cannot be those of the log (:func:`~semroute.evaluate.offpolicy.doubts`), there are no
-    estimates, and only the complete rows are taken, with a warning.
+    Where :func:`~semroute.evaluate.offpolicy.check_propensities` refuses the propensities, only the complete rows are
+    selected, with a warning.
 
     Raises:
         InputError: no row can be used, or no answer was judged.
     """
     check_judged(table)
     complete = table.is_complete
-    every = np.arange(len(table))
     if complete.all() and len(table):
-        return Selected(table, every, "complete rows", 0)
+        return Selected(table, np.arange(len(table)), "complete rows", 0)
     known = np.isfinite(table.quality)
-    told = known.any(axis=1) & (np.isfinite(table.probability) | ~known).all(axis=1)
-    if (told & ~complete).any():
-        return _estimable(table, np.flatnonzero(told | complete))
+    has_propensities = known.any(axis=1) & (np.isfinite(table.probability) | ~known).all(axis=1)
+    if (has_propensities & ~complete).any():
+        return _estimable(table, np.flatnonzero(has_propensities | complete))
     rows = np.flatnonzero(complete)
     if not len(rows):
         raise InputError(
@@ -285,29 +286,29 @@ def select(table: OutcomeTable) -> Selected:
 
 
 def _estimable(table: OutcomeTable, rows: NDArray[np.int64]) -> Selected:
-    """Return the rows if estimates are possible from them.
-
-    Else the complete ones.
+    """Return the rows for estimates, or the complete ones if there are none.
 
     Raises:
         InputError: neither can be used.
     """
-    picked = table.take(rows)
-    found = doubts(picked, probabilities(picked))
-    if not found.refused:
+    taken = table.take(rows)
+    findings = check_propensities(taken, probabilities(taken))
+    if not findings.refused:
         # Few of them, as after a model that failed, change little; many show in the mean weights of the rest.
-        untold = int(np.isfinite(table.quality).any(axis=1).sum()) - len(rows)
-        more = (f"{untold:,} rows lack a model and a probability, and are left out of the estimates",) if untold else ()
-        return Selected(picked, rows, "doubly robust", len(table) - len(rows), found.warned + more)
-    why = "; ".join(found.refused)
+        without_propensity = int(np.isfinite(table.quality).any(axis=1).sum()) - len(rows)
+        notes: tuple[str, ...] = ()
+        if without_propensity:
+            notes = (f"{without_propensity:,} rows have a missing model and no probability: they are not used",)
+        return Selected(taken, rows, "doubly robust", len(table) - len(rows), findings.warned + notes)
+    reasons = "; ".join(findings.refused)
     rows = np.flatnonzero(table.is_complete)
     if not len(rows):
         raise InputError(
-            f"what the outcomes lack cannot be estimated: {why}; log a time in which a share of the queries is drawn "
-            "(trial.share) and export that alone (--since), correct the probabilities, ask all models of some queries "
+            f"the missing answers cannot be estimated: {reasons}; log a period in which a share of the queries is "
+            "drawn (trial.share) and export it alone (--since), correct the probabilities, ask all models some queries "
             "(semroute collect), or leave the model out with --models"
         )
-    warning = f"rows that lack a model tell nothing, and only complete ones are used: {why}"
+    warning = f"only complete ones are used, since the other rows allow no estimate: {reasons}"
     return Selected(table.take(rows), rows, "complete rows", len(table) - len(rows), (warning,))
 
 
@@ -315,8 +316,8 @@ def complete(costs: Costs, method: Method, folds: Sequence[Fold]) -> tuple[Matri
     """Return ``(n, m)`` quality and cost for replay, missing cells imputed.
 
     Replay is exact on them, or unbiased in the mean over queries. Predictions of the doubly robust estimate are the
-    model's mean quality and mean cost in the task, over the known cells of other folds. A cost that is recorded for
-    every call is kept: nothing of it has to be estimated.
+    model's mean quality and mean cost in the task, over the known cells of other folds. Costs that were recorded for
+    every call are used as they are.
     """
     table = costs.table
     if method == "complete rows":
@@ -325,9 +326,8 @@ def complete(costs: Costs, method: Method, folds: Sequence[Fold]) -> tuple[Matri
     quality = _estimated(table, table.quality, folds)
     if costs.told == table.cost.size:
         return quality, table.cost
-    # Only costs that were paid. A cost computed for a missing answer is a guess from the queries that the model was
-    # asked, and a prediction that knows the row's own cost would leave nothing to correct: the estimate would be that
-    # of these queries, and biased where they are the short ones.
+    # Only costs that were paid: the cost of a missing answer is itself a prediction from the queries that the model
+    # was asked, which leaves no residual to correct, and is biased where those queries are short.
     return quality, _estimated(table, np.where(known, table.cost, np.nan).astype(np.float32), folds)
 
 
@@ -346,8 +346,5 @@ def probabilities(table: OutcomeTable) -> Matrix:
 
 
 def on_rows(costs: Costs, table: OutcomeTable) -> Costs:
-    """Return the costs for another table of the same models.
-
-    Such a table may be a subset of the rows.
-    """
+    """Return the costs for another table of the same models, such as a subset."""
     return replace(costs, table=table)

@@ -51,9 +51,9 @@ def choose(predicted: Matrix, expected_cost: CostMatrix, value: float) -> NDArra
 
 
 def _choose(predicted: NDArray[np.float64], cost: NDArray[np.float64], value: float) -> NDArray[np.int64]:
-    worth = predicted if np.isinf(value) else value * predicted - cost
-    best = worth.max(axis=1, keepdims=True)
-    return np.asarray(np.where(worth == best, cost, np.inf).argmin(axis=1))
+    utility = predicted if np.isinf(value) else value * predicted - cost
+    best = utility.max(axis=1, keepdims=True)
+    return np.asarray(np.where(utility == best, cost, np.inf).argmin(axis=1))
 
 
 def value_within(predicted: Matrix, expected_cost: CostMatrix, budget: float) -> float | None:
@@ -71,8 +71,8 @@ def value_within(predicted: Matrix, expected_cost: CostMatrix, budget: float) ->
         return None
     if spent(np.inf) <= budget:
         return float(np.inf)
-    turns = values(predicted, expected_cost)[1:-1]
-    low, high = 0.0, float(turns[-1]) * 2.0 if len(turns) else 1.0
+    switches = values(predicted, expected_cost)[1:-1]
+    low, high = 0.0, float(switches[-1]) * 2.0 if len(switches) else 1.0
     while spent(high) <= budget:
         low, high = high, high * 2.0
     for _ in range(_HALVINGS):
@@ -90,16 +90,16 @@ def values(predicted: Matrix, expected_cost: CostMatrix, points: int = POINTS, *
     """
     rows = np.random.default_rng(seed).permutation(len(predicted))[:_SAMPLE]
     quality, cost = predicted[rows].astype(np.float64), expected_cost[rows].astype(np.float64)
-    found = []
-    for one in range(quality.shape[1]):
-        better = quality - quality[:, [one]]
-        dearer = cost - cost[:, [one]]
-        changes = (better > 0) & (dearer > 0)
-        found.append(dearer[changes] / better[changes])
-    turns = np.concatenate(found) if found else np.zeros(0)
-    if not len(turns):
+    ratios = []
+    for current in range(quality.shape[1]):
+        quality_gain = quality - quality[:, [current]]
+        cost_increase = cost - cost[:, [current]]
+        changes = (quality_gain > 0) & (cost_increase > 0)
+        ratios.append(cost_increase[changes] / quality_gain[changes])
+    switches = np.concatenate(ratios) if ratios else np.zeros(0)
+    if not len(switches):
         return np.array([0.0, np.inf])
-    inner = np.unique(np.quantile(turns, np.linspace(0, 1, points - 2)))
+    inner = np.unique(np.quantile(switches, np.linspace(0, 1, points - 2)))
     return np.concatenate([[0.0], inner[inner > 0], [np.inf]])
 
 
@@ -146,16 +146,16 @@ def replayed_curve(
     """
     parameters, sums, shares = [], [], []
     for parameter, choice in choices:
-        picked = np.column_stack([replay(quality, choice), replay(cost, choice)])
+        outcomes = np.column_stack([replay(quality, choice), replay(cost, choice)])
         parameters.append(parameter)
-        sums.append(resampling.batch_sums(picked))
+        sums.append(resampling.batch_sums(outcomes))
         shares.append(np.bincount(choice, minlength=quality.shape[1]) / max(len(choice), 1))
-    both = np.stack(sums, axis=-1)
+    stacked = np.stack(sums, axis=-1)
     counts = resampling.resampled(resampling.batch_counts[:, None])
     return Curve(
         parameters=np.array(parameters),
-        quality=resampling.resampled(both[:, 0]) / counts,
-        cost=resampling.resampled(both[:, 1]) / counts,
+        quality=resampling.resampled(stacked[:, 0]) / counts,
+        cost=resampling.resampled(stacked[:, 1]) / counts,
         shares=np.array(shares),
     )
 
@@ -199,9 +199,9 @@ def replay_cascade(
         stop: ``(n,)`` as of :func:`stops`.
     """
     spent = np.cumsum(cost[:, list(tiers)], axis=1, dtype=np.float64)
-    place = stop[:, None]
-    given = np.take_along_axis(quality[:, list(tiers)], place, axis=1)[:, 0]
-    return given.astype(np.float64), np.take_along_axis(spent, place, axis=1)[:, 0]
+    column = stop[:, None]
+    answered = np.take_along_axis(quality[:, list(tiers)], column, axis=1)[:, 0]
+    return answered.astype(np.float64), np.take_along_axis(spent, column, axis=1)[:, 0]
 
 
 def cascade_curve(
@@ -230,24 +230,24 @@ def cascade_curve(
         sums.append(resampling.batch_sums(np.column_stack(replay_cascade(quality, cost, tiers, stop))))
         answers = np.asarray(tiers)[stop]
         shares.append(np.bincount(answers, minlength=quality.shape[1]) / max(len(stop), 1))
-    both = np.stack(sums, axis=-1)
+    stacked = np.stack(sums, axis=-1)
     counts = resampling.resampled(resampling.batch_counts[:, None])
     return Curve(
         parameters=np.asarray(thresholds, np.float64),
-        quality=resampling.resampled(both[:, 0]) / counts,
-        cost=resampling.resampled(both[:, 1]) / counts,
+        quality=resampling.resampled(stacked[:, 0]) / counts,
+        cost=resampling.resampled(stacked[:, 1]) / counts,
         shares=np.array(shares),
     )
 
 
 # Duplicate queries: by their normalised text, and by nearly identical vectors.
 #
-# A policy that was fitted on one of them knows the answer to the other, so they belong on the same side of every split.
+# A policy that was fitted on one duplicate has seen the other's answer, so both belong on the same side of a split.
 
 NEAR = 0.98
 """Cosine from which two queries count as duplicates; at 0.95 questions from one template begin to."""
 
-MOST_COMPARED = 50_000
+MAX_COMPARED = 50_000
 """Maximum number of rows whose vectors are compared pairwise (half a minute on two cores); beyond, texts alone are."""
 
 _CELLS = 4_000_000
@@ -272,19 +272,21 @@ class Duplicates:
 def duplicates(queries: Sequence[str], vectors: Matrix | None = None) -> Duplicates:
     """Group queries by normalised text and, if given, by cosine of vectors.
 
-    Vectors are compared up to :data:`MOST_COMPARED` rows.
+    Vectors are compared up to :data:`MAX_COMPARED` rows.
 
     Args:
         queries: ``n`` texts.
         vectors: ``(n, d)`` unit rows.
     """
-    places: dict[str, int] = {}
-    text = np.fromiter((places.setdefault(normalize(query), len(places)) for query in queries), np.int64, len(queries))
+    numbers: dict[str, int] = {}
+    text = np.fromiter(
+        (numbers.setdefault(normalize(query), len(numbers)) for query in queries), np.int64, len(queries)
+    )
     same_text = int((np.bincount(text, minlength=1)[text] > 1).sum()) if len(text) else 0
-    if vectors is None or len(queries) > MOST_COMPARED:
+    if vectors is None or len(queries) > MAX_COMPARED:
         return Duplicates(text, same_text, None)
     pairs = near_pairs(vectors)
-    return Duplicates(_joined(text, pairs), same_text, len(np.unique(pairs)))
+    return Duplicates(_merge_groups(text, pairs), same_text, len(np.unique(pairs)))
 
 
 def shared(group: NDArray[np.int64], train: NDArray[np.int64], test: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -292,34 +294,34 @@ def shared(group: NDArray[np.int64], train: NDArray[np.int64], test: NDArray[np.
     return np.isin(group[train], group[test])
 
 
-def near_pairs(vectors: Matrix, near: float = NEAR) -> NDArray[np.int64]:
-    """Return ``(p, 2)`` rows with a cosine of at least ``near``.
+def near_pairs(vectors: Matrix, min_cosine: float = NEAR) -> NDArray[np.int64]:
+    """Return ``(p, 2)`` rows with a cosine of at least ``min_cosine``.
 
     The lower number is first.
     """
-    found = [np.zeros((0, 2), np.int64)]
+    pairs = [np.zeros((0, 2), np.int64)]
     block = max(1, _CELLS // max(1, len(vectors)))
     for start in range(0, len(vectors), block):
-        rows, columns = np.nonzero(vectors[start : start + block] @ vectors[start:].T >= near)
+        rows, columns = np.nonzero(vectors[start : start + block] @ vectors[start:].T >= min_cosine)
         later = columns > rows
-        found.append(np.column_stack([rows[later], columns[later]]) + start)
-    return np.concatenate(found)
+        pairs.append(np.column_stack([rows[later], columns[later]]) + start)
+    return np.concatenate(pairs)
 
 
-def _joined(group: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+def _merge_groups(group: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
     """Merge groups that a pair connects (union by the lowest number)."""
     parent = np.arange(int(group.max()) + 1 if len(group) else 0)
 
-    def root(place: int) -> int:
-        while parent[place] != place:
-            parent[place] = parent[parent[place]]
-            place = int(parent[place])
-        return place
+    def root(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = int(parent[node])
+        return node
 
-    for one, other in group[pairs].tolist():
-        low, high = sorted((root(one), root(other)))
+    for first, second in group[pairs].tolist():
+        low, high = sorted((root(first), root(second)))
         parent[high] = low
-    roots = np.array([root(place) for place in range(len(parent))], np.int64)
+    roots = np.array([root(node) for node in range(len(parent))], np.int64)
     return np.unique(roots[group], return_inverse=True)[1] if len(group) else group
 
 
@@ -370,8 +372,10 @@ def task_folds(tasks: Sequence[str], group: Indices, k: int, *, seed: int) -> li
     if len(names) < 2:
         raise InputError('leaving tasks out takes at least two tasks; give the outcomes a "task"')
     k = min(k, len(names))
-    turn = np.random.default_rng(seed).permutation(len(names)) % k
-    return [Fold(fold.train[~shared(group, fold.train, fold.test)], fold.test) for fold in _folds(turn[task], k)]
+    fold_of_task = np.random.default_rng(seed).permutation(len(names)) % k
+    return [
+        Fold(fold.train[~shared(group, fold.train, fold.test)], fold.test) for fold in _folds(fold_of_task[task], k)
+    ]
 
 
 def _folds(number: Indices, k: int) -> list[Fold]:
@@ -389,49 +393,49 @@ def asked_tokens(queries: Sequence[str]) -> Tokens:
     return np.fromiter(map(estimate_query_tokens, queries), np.int64, len(queries))
 
 
-def call_costs(costs: Costs, asked: Tokens | None = None, rows: Tokens | None = None) -> CallCosts:
+def call_costs(costs: Costs, estimated: Tokens | None = None, rows: Tokens | None = None) -> CallCosts:
     """Estimate costs by model and task whose mean is that of the rows.
 
-    That holds however the tokens were counted, and where costs have no token counts: the cost of the calls beyond their
-    input, at the price of output, is taken as mean output. Costs follow from there when prices change.
+    The means agree even without token counts: the cost of the calls minus that of their input, divided by the price of
+    output, is taken as the mean number of output tokens. From these, costs follow a change of prices.
 
     Args:
         costs: of ``n`` rows.
-        asked: ``(n,)`` :func:`asked_tokens` of their queries; None estimates them.
+        estimated: ``(n,)`` :func:`asked_tokens` of their queries; None estimates them.
         rows: numbers of the rows to train on; None for all.
     """
-    table, own = costs.table, slice(None) if rows is None else rows
-    asked = asked_tokens(table.queries)[own] if asked is None else asked[own]
+    table, selected = costs.table, slice(None) if rows is None else rows
+    estimated = asked_tokens(table.queries)[selected] if estimated is None else estimated[selected]
     tasks, task = numbered(table.tasks)
-    task, cost = task[own], table.cost[own]
-    scale = _scale(table.input_tokens[own], asked)
-    flat = _means(cost, task, len(tasks))
-    beyond = _means(cost - asked[:, None] * (scale * np.nan_to_num(costs.price[0])), task, len(tasks))
-    told = _means(table.output_tokens[own], task, len(tasks))
+    task, cost = task[selected], table.cost[selected]
+    scale = _scale(table.input_tokens[selected], estimated)
+    mean_cost = _means(cost, task, len(tasks))
+    output_cost = _means(cost - estimated[:, None] * (scale * np.nan_to_num(costs.price[0])), task, len(tasks))
+    output_tokens = _means(table.output_tokens[selected], task, len(tasks))
     is_sold = costs.price[1] > 0
-    tokens = np.where(is_sold, beyond / np.where(is_sold, costs.price[1], 1.0), told)
-    return CallCosts(table.models, tuple(tasks), costs.price, scale, tokens, flat)
+    tokens = np.where(is_sold, output_cost / np.where(is_sold, costs.price[1], 1.0), output_tokens)
+    return CallCosts(table.models, tuple(tasks), costs.price, scale, tokens, mean_cost)
 
 
-def _scale(told: Floats, asked: Tokens) -> Numbers:
+def _scale(counted: Floats, estimated: Tokens) -> Numbers:
     """Return ``(m,)`` ratios of counted to estimated tokens.
 
     A model without counted tokens gets the ratio over all models, and without any it is 1.
     """
-    is_known = np.isfinite(told)
-    sums = np.where(is_known, told, 0).sum(axis=0, dtype=np.float64)
-    estimated = np.where(is_known, asked[:, None], 0).sum(axis=0, dtype=np.float64)
-    overall = sums.sum() / estimated.sum() if estimated.sum() else 1.0
-    return np.where(estimated > 0, sums / np.maximum(estimated, 1.0), overall)
+    is_known = np.isfinite(counted)
+    sums = np.where(is_known, counted, 0).sum(axis=0, dtype=np.float64)
+    estimated_sums = np.where(is_known, estimated[:, None], 0).sum(axis=0, dtype=np.float64)
+    overall = sums.sum() / estimated_sums.sum() if estimated_sums.sum() else 1.0
+    return np.where(estimated_sums > 0, sums / np.maximum(estimated_sums, 1.0), overall)
 
 
 def _means(values: NDArray[np.floating], task: NDArray[np.int64], count: int) -> Numbers:
     """Return ``(1 + t, m)`` means over all tasks and in each."""
-    whole = np.zeros(len(task), np.int64)
-    return np.vstack([group_means(values, whole, 1), group_means(values, task, count)])
+    overall = np.zeros(len(task), np.int64)
+    return np.vstack([group_means(values, overall, 1), group_means(values, task, count)])
 
 
-# Expected cost of a call before it is made: the decision must not know the length of the answer.
+# Expected cost of a call before it is made: the length of the answer must not enter the decision.
 
 
 def expected_costs(costs: Costs, folds: Sequence[Fold]) -> Matrix:
@@ -441,9 +445,11 @@ def expected_costs(costs: Costs, folds: Sequence[Fold]) -> Matrix:
     (:func:`~semroute.evaluate.replay.call_costs`).
     """
     table = costs.table
-    asked = asked_tokens(table.queries)
+    input_tokens = asked_tokens(table.queries)
     expected = np.full(table.cost.shape, np.nan, np.float32)
     for fold in folds:
-        known = call_costs(costs, asked, fold.train)
-        expected[fold.test] = known.expected(asked[fold.test], [table.tasks[row] for row in fold.test.tolist()])
+        expected_by_task = call_costs(costs, input_tokens, fold.train)
+        expected[fold.test] = expected_by_task.expected(
+            input_tokens[fold.test], [table.tasks[row] for row in fold.test.tolist()]
+        )
     return expected

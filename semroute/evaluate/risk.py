@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from semroute._optional import require
 from semroute.evaluate.metrics import Totals
 
-_MOST = 0.9
+_MAX_STAKE = 0.9
 """Largest part of the capital that one bet may lose."""
 
 
@@ -49,7 +49,7 @@ def mean_is_below(values: NDArray[np.floating], bound: float, low: float, high: 
     before = np.append(0.25, variances[:-1])
     stakes = np.sqrt(2.0 * math.log(1.0 / risk) / (len(scaled) * before))
     # 1 + stake * (limit - x) must stay above 0 for every x up to 1.
-    stakes = np.minimum(stakes, _MOST / max(1.0 - limit, 1e-12))
+    stakes = np.minimum(stakes, _MAX_STAKE / max(1.0 - limit, 1e-12))
     capital = np.cumsum(np.log1p(stakes * (limit - scaled)))
     return bool(capital.max() >= math.log(1.0 / risk))
 
@@ -115,9 +115,9 @@ def last_kept(tests: Iterable[tuple[Named, bool]]) -> Named | None:
     single test (Angelopoulos et al., "Learn then Test", 2021, https://arxiv.org/abs/2110.01052). Tests after the first
     failure are not made.
     """
-    found = None
+    last = None
     for name, is_kept in tests:
         if not is_kept:
             break
-        found = name
-    return found
+        last = name
+    return last

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from semroute.evaluate.metrics import auroc, confusion, expected_calibration_error, precision_recall_f1, wilson_interval
 from semroute.types import Matrix
 
-CELLS = 4_000_000
+MAX_CELLS = 4_000_000
 """Similarities held in memory at once, some 16 MB: all pairs of 100,000 examples would be 40 GB."""
 
 
@@ -70,30 +70,37 @@ def overlaps(vectors: Matrix, labels: NDArray[np.int64], *, worst: int = 3) -> l
     pairs: dict[tuple[int, int], list[Stray]] = {}
     for stray in strays:
         pairs.setdefault((int(labels[stray.row]), int(labels[stray.rival])), []).append(stray)
-    found = []
+    pairs_found = []
     for (category, other), members in pairs.items():
         deepest = sorted(members, key=lambda stray: (stray.own - stray.other, stray.row))[:worst]
         share = len(members) / float(sizes[category])
-        found.append(Overlap(category, other, share, len(members), tuple(deepest)))
-    return sorted(found, key=lambda pair: (-pair.share, pair.category, pair.other))
+        pairs_found.append(Overlap(category, other, share, len(members), tuple(deepest)))
+    return sorted(pairs_found, key=lambda pair: (-pair.share, pair.category, pair.other))
 
 
 def _strays(vectors: Matrix, labels: NDArray[np.int64]) -> Sequence[Stray]:
     count = len(vectors)
-    block = max(1, CELLS // max(1, count))
-    found = []
+    block = max(1, MAX_CELLS // max(1, count))
+    strays = []
     for start in range(0, count, block):
         rows = np.arange(start, min(start + block, count))
         similarities = vectors[rows] @ vectors.T
         same = labels[rows][:, None] == labels[None, :]
-        foreign = np.where(same, -np.inf, similarities)
+        other_similarities = np.where(same, -np.inf, similarities)
         same[np.arange(len(rows)), rows] = False  # nothing is its own neighbour
-        own = np.where(same, similarities, -np.inf).max(axis=1)
-        rival = foreign.argmax(axis=1)
-        other = foreign[np.arange(len(rows)), rival]
-        for place in np.flatnonzero((other > own) & np.isfinite(own)):
-            found.append(Stray(int(rows[place]), int(rival[place]), float(own[place]), float(other[place])))
-    return found
+        nearest_own = np.where(same, similarities, -np.inf).max(axis=1)
+        rivals = other_similarities.argmax(axis=1)
+        nearest_other = other_similarities[np.arange(len(rows)), rivals]
+        for position in np.flatnonzero((nearest_other > nearest_own) & np.isfinite(nearest_own)):
+            strays.append(
+                Stray(
+                    int(rows[position]),
+                    int(rivals[position]),
+                    float(nearest_own[position]),
+                    float(nearest_other[position]),
+                )
+            )
+    return strays
 
 
 # Evaluation of semantic routing against labels, as ``semroute evaluate`` prints it.
@@ -198,7 +205,7 @@ def mistakes(scored: ScoredQueries, thresholds: NDArray[np.float64]) -> tuple[Mi
     """
     top, accepted = decide(scored.scores, thresholds)
     decided = np.where(accepted, top, OUT_OF_SCOPE)
-    bars = np.broadcast_to(thresholds, scored.scores.shape)
+    minimums = np.broadcast_to(thresholds, scored.scores.shape)
     names = {OUT_OF_SCOPE: None, **dict(enumerate(scored.categories))}
     return tuple(
         Mistake(
@@ -206,7 +213,7 @@ def mistakes(scored: ScoredQueries, thresholds: NDArray[np.float64]) -> tuple[Mi
             names[int(scored.labels[row])],
             names[int(decided[row])],
             float(scored.scores[row, top[row]]),
-            float(bars[row, top[row]]),
+            float(minimums[row, top[row]]),
         )
         for row in np.flatnonzero(decided != scored.labels).tolist()
     )

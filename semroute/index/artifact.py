@@ -75,12 +75,12 @@ class Artifact:
         path = self.files.get("examples", self.folder / "examples")
         try:
             rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            owners, texts = [row["category"] for row in rows], [row["query"] for row in rows]
+            categories, texts = [row["category"] for row in rows], [row["query"] for row in rows]
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise ArtifactError(f"{path}: the stored examples are unusable ({error}); build the index again") from error
-        if not all(isinstance(value, str) for value in (*owners, *texts)):
-            raise ArtifactError(f"{path}: a stored example is no text; build the index again")
-        return owners, texts
+        if not all(isinstance(value, str) for value in (*categories, *texts)):
+            raise ArtifactError(f"{path}: a stored example is not text; build the index again")
+        return categories, texts
 
     def vectors(self) -> Matrix:
         """Return the ``(n, d)`` unit vectors of the stored examples, memory-mapped.
@@ -108,7 +108,7 @@ class Artifact:
         if entry is None:
             return None
         if entry.encoder.get("kind") not in ("static", "onnx"):
-            raise ArtifactError(f"{self.folder}: the first stage has an encoder of no own files; build the index again")
+            raise ArtifactError(f"{self.folder}: the encoder of the first stage has no files; build the index again")
         if set(entry.prototypes) != set(self.manifest.categories):
             raise ArtifactError(f"{self.folder}: the first stage is for other categories; build the index again")
         counts = tuple(entry.prototypes[name] for name in self.manifest.categories)
@@ -197,8 +197,8 @@ def write_artifact(
             raise ArtifactError(f"{folder}: the index was replaced in the meantime; nothing was written, run it again")
         with _staged(folder) as staging:
             # A file of the manifest that is replaced was verified when it was opened.
-            known = {entry.name: entry for entry in replaces.files.values()} if replaces is not None else {}
-            files = {role: _adopt(path, folder, staging, known) for role, path in write(staging).items()}
+            known_files = {entry.name: entry for entry in replaces.files.values()} if replaces is not None else {}
+            files = {role: _store_file(path, folder, staging, known_files) for role, path in write(staging).items()}
             complete = replace(manifest, files=files)
             text = staging / MANIFEST
             # Half of a surrogate pair, which UTF-8 cannot hold, becomes the JSON escape of the same character.
@@ -235,8 +235,8 @@ def exclusive(folder: Path) -> Iterator[None]:
         raise ArtifactError(f"{folder}: cannot be written ({error.strerror or error})") from error
     try:
         if lock.lock_counter == 1:  # otherwise this thread's own folder is among them
-            for left in folder.glob(STAGING + "*"):  # of a build that was killed
-                shutil.rmtree(left, ignore_errors=True)
+            for leftover in folder.glob(STAGING + "*"):  # of a build that was killed
+                shutil.rmtree(leftover, ignore_errors=True)
         yield
     finally:
         lock.release()
@@ -245,7 +245,7 @@ def exclusive(folder: Path) -> Iterator[None]:
 def _refuse_foreign(folder: Path) -> None:
     """Raise ArtifactError unless the folder is empty or holds an index.
 
-    A folder whose manifest is ours, complete or damaged, may hold other files too.
+    A folder with a semroute manifest, complete or damaged, may hold other files too.
     """
     try:
         names = sorted(path.name for path in folder.iterdir())
@@ -254,25 +254,25 @@ def _refuse_foreign(folder: Path) -> None:
         raise ArtifactError(f"{folder}: cannot be read ({error.strerror or error})") from error
     if FORMAT.encode() in start:
         return
-    foreign = [name for name in names if not _ours(name)]
+    foreign_names = [name for name in names if not _is_artifact_file(name)]
     # Web pages and extensions have a manifest.json too; next to hashed files it is our own, damaged.
     if start and not any(_HASHED.fullmatch(name) for name in names):
-        foreign.append(MANIFEST)
-    if foreign:
-        raise ArtifactError(f"{folder}: not empty, and not an index ({foreign[0]}, …); choose another folder")
+        foreign_names.append(MANIFEST)
+    if foreign_names:
+        raise ArtifactError(f"{folder}: not empty, and not an index ({foreign_names[0]}, …); choose another folder")
 
 
 @contextmanager
 def _staged(folder: Path) -> Iterator[Path]:
     """Yield a staging folder; on failure remove files added to ``folder``."""
-    there = {path.name for path in folder.iterdir()}
+    existing = {path.name for path in folder.iterdir()}
     staging = None
     try:
         staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))
         yield staging
     except BaseException as error:
         for path in folder.iterdir():
-            if path.name not in there and _HASHED.fullmatch(path.name):
+            if path.name not in existing and _HASHED.fullmatch(path.name):
                 path.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise ArtifactError(f"{folder}: the index could not be written ({error.strerror or error})") from error
@@ -289,14 +289,14 @@ def _previous(folder: Path) -> list[Manifest]:
         return []
 
 
-def _adopt(path: Path, folder: Path, staging: Path, known: Mapping[str, FileEntry]) -> FileEntry:
+def _store_file(path: Path, folder: Path, staging: Path, known_files: Mapping[str, FileEntry]) -> FileEntry:
     """Move a staged file to its name by hash, unless that exists.
 
     A file outside the staging folder is copied.
     """
-    if path.parent == folder and path.name in known:
+    if path.parent == folder and path.name in known_files:
         path.stat()  # verified when the index was opened; it may have gone since
-        return known[path.name]
+        return known_files[path.name]
     sha256 = _sha256(path)
     target = folder / f"{path.stem.split('-')[0]}-{sha256[:16]}{path.suffix}"
     if not target.exists() or _sha256(target) != sha256:
@@ -310,11 +310,11 @@ def _adopt(path: Path, folder: Path, staging: Path, known: Mapping[str, FileEntr
 def _collect(folder: Path, keep: list[Manifest]) -> None:
     names = {entry.name for manifest in keep for entry in manifest.files.values()} | {MANIFEST, LOCK}
     for path in folder.iterdir():
-        if _ours(path.name) and path.is_file() and path.name not in names:
+        if _is_artifact_file(path.name) and path.is_file() and path.name not in names:
             path.unlink(missing_ok=True)
 
 
-def _ours(name: str) -> bool:
+def _is_artifact_file(name: str) -> bool:
     return name in (MANIFEST, LOCK) or name.startswith(STAGING) or _HASHED.fullmatch(name) is not None
 
 

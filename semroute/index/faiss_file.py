@@ -16,7 +16,7 @@ import numpy as np
 
 from semroute.types import Matrix
 
-MOST_DIMENSIONS = 1 << 16
+MAX_DIMENSIONS = 1 << 16
 _FLAT, _INVERTED, _ARRAY_LISTS, _FULL, _SPARSE = b"IxFI", b"IwFl", b"ilar", b"full", b"sprs"
 _INNER_PRODUCT = 0
 
@@ -60,15 +60,15 @@ class _Content:
         return self._raw[self._at - size : self._at]
 
     def number(self, kind: str) -> int:
-        found = struct.unpack(f"<{kind}", self.take(struct.calcsize(f"<{kind}")))[0]
-        assert isinstance(found, int | bool)
-        return int(found)
+        value = struct.unpack(f"<{kind}", self.take(struct.calcsize(f"<{kind}")))[0]
+        assert isinstance(value, int | bool)
+        return int(value)
 
     def expect(self, *tags: bytes) -> bytes:
-        found = bytes(self.take(4))
-        if found not in tags:
-            raise ValueError(f"{found!r} stands where {' or '.join(map(repr, tags))} is expected")
-        return found
+        actual = bytes(self.take(4))
+        if actual not in tags:
+            raise ValueError(f"{actual!r} stands where {' or '.join(map(repr, tags))} is expected")
+        return actual
 
     def floats(self, count: int, dimensions: int) -> Matrix:
         return np.frombuffer(self.take(4 * count * dimensions), "<f4").reshape(count, dimensions)
@@ -90,16 +90,16 @@ def read_vectors(path: Path) -> FaissVectors:
     """
     content = _Content(path.read_bytes())
     kind = content.expect(_FLAT, _INVERTED)
-    found = FaissVectors(_flat(content), None) if kind == _FLAT else _inverted(content)
+    vectors = FaissVectors(_flat(content), None) if kind == _FLAT else _inverted(content)
     content.end()
-    if not np.isfinite(found.rows).all() or (found.centres is not None and not np.isfinite(found.centres).all()):
+    if not np.isfinite(vectors.rows).all() or (vectors.centres is not None and not np.isfinite(vectors.centres).all()):
         raise ValueError("a vector is not finite")
-    return found
+    return vectors
 
 
 def _header(content: _Content) -> _Header:
     dimensions, count, _, _, is_trained, metric = (content.number(kind) for kind in ("i", "q", "q", "q", "?", "i"))
-    if not 1 <= dimensions <= MOST_DIMENSIONS or count < 0 or not is_trained or metric != _INNER_PRODUCT:
+    if not 1 <= dimensions <= MAX_DIMENSIONS or count < 0 or not is_trained or metric != _INNER_PRODUCT:
         raise ValueError("not a trained index of inner products")
     return _Header(dimensions, count)
 
@@ -117,10 +117,10 @@ def _inverted(content: _Content) -> FaissVectors:
     content.expect(_FLAT)
     centres = _flat(content)
     if centres.shape != (lists, header.dimensions):
-        raise ValueError("its lists are not those of its quantizer")
+        raise ValueError("its lists do not match its quantizer")
     # No direct map from ids to positions: one byte for its kind, and an empty list.
     if content.number("b") != 0 or content.number("Q") != 0:
-        raise ValueError("it holds a map, which ours have not")
+        raise ValueError("it has a direct map, which semroute never writes")
     content.expect(_ARRAY_LISTS)
     if (content.number("Q"), content.number("Q")) != (lists, 4 * header.dimensions):
         raise ValueError("its lists are of another number or width")
@@ -131,12 +131,12 @@ def _inverted(content: _Content) -> FaissVectors:
     rows = np.empty((header.count, header.dimensions), np.float32)
     is_there = np.zeros(header.count, np.bool_)
     for size in sizes[sizes > 0].tolist():
-        vectors, places = content.floats(size, header.dimensions), content.integers(size)
-        if not ((places >= 0) & (places < header.count)).all():
-            raise ValueError("a vector has a number beyond their count")
-        rows[places], is_there[places] = vectors, True
+        vectors, row_numbers = content.floats(size, header.dimensions), content.integers(size)
+        if not ((row_numbers >= 0) & (row_numbers < header.count)).all():
+            raise ValueError("the number of a vector exceeds the number of vectors")
+        rows[row_numbers], is_there[row_numbers] = vectors, True
     if not is_there.all():
-        raise ValueError("a vector is there twice")
+        raise ValueError("a vector occurs twice")
     return FaissVectors(rows, centres)
 
 

@@ -20,9 +20,9 @@ from semroute.text.names import is_printable
 FORMAT = "semroute-index"
 VERSION = 1
 MANIFEST = "manifest.json"
-MOST_PROBES = 16
-LONGEST_PROBE = 4096
-LONGEST_NAME = 4096
+MAX_PROBES = 16
+MAX_PROBE_LENGTH = 4096
+MAX_NAME_LENGTH = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,13 +205,13 @@ def check_manifest(manifest: Manifest, folder: Path) -> None:
     problem = None
     for stage in stages:
         names += [*([stage.head] if stage.head else []), *(v for v in stage.encoder.values() if isinstance(v, str))]
-        if len(stage.probes) > MOST_PROBES or any(len(text) > LONGEST_PROBE for text, _ in stage.probes):
-            problem = f"more than {MOST_PROBES} probes, or one of more than {LONGEST_PROBE} characters"
+        if len(stage.probes) > MAX_PROBES or any(len(text) > MAX_PROBE_LENGTH for text, _ in stage.probes):
+            problem = f"more than {MAX_PROBES} probes, or one of more than {MAX_PROBE_LENGTH} characters"
         if not 0 <= stage.weight <= 1:
             problem = f"the weight {stage.weight:g} is not from 0 to 1"
-    unprintable = next((name for name in names if not is_printable(name) or len(name) > LONGEST_NAME), None)
+    unprintable = next((name for name in names if not is_printable(name) or len(name) > MAX_NAME_LENGTH), None)
     if unprintable is not None:
-        problem = f"{unprintable[:40]!a} is no name: printable text of up to {LONGEST_NAME} characters is needed"
+        problem = f"{unprintable[:40]!a} is no name: printable text of up to {MAX_NAME_LENGTH} characters is needed"
     if problem is not None:
         raise ArtifactError(f"{folder / MANIFEST}: damaged ({problem}); build the index again")
 

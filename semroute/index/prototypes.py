@@ -105,10 +105,10 @@ class PrototypeIndex:
             cosines = _one_product(vectors, self._rows) if len(vectors) == 1 else vectors @ self._rows.T
             return np.maximum.reduceat(cosines, self._starts, axis=1)
         assert self._index is not None  # exactly one of the two is set
-        found, places = self._index.search(vectors, min(NEIGHBOURS, self._index.ntotal))
-        found[places < 0] = -1.0
-        best = np.repeat(found.min(axis=1, keepdims=True), len(self.counts), axis=1)
-        np.maximum.at(best, (np.arange(len(vectors))[:, None], self._owners[places]), found)
+        nearest, prototype_numbers = self._index.search(vectors, min(NEIGHBOURS, self._index.ntotal))
+        nearest[prototype_numbers < 0] = -1.0
+        best = np.repeat(nearest.min(axis=1, keepdims=True), len(self.counts), axis=1)
+        np.maximum.at(best, (np.arange(len(vectors))[:, None], self._owners[prototype_numbers]), nearest)
         return best
 
     def _after_fork(self) -> None:
@@ -158,17 +158,17 @@ class PrototypeIndex:
             OSError: it cannot be read.
             ValueError: it is another file, or the counts do not fit it.
         """
-        found = read_vectors(path)
-        if found.centres is None:
-            return cls(found.rows, counts)
+        stored = read_vectors(path)
+        if stored.centres is None:
+            return cls(stored.rows, counts)
         import faiss
 
         # Adding the rows restores the lists: each vector belongs to the nearest centre.
-        quantizer = faiss.IndexFlatIP(found.rows.shape[1])
-        quantizer.add(found.centres)
-        index = _inverted_file(quantizer, len(found.centres))
+        quantizer = faiss.IndexFlatIP(stored.rows.shape[1])
+        quantizer.add(stored.centres)
+        index = _inverted_file(quantizer, len(stored.centres))
         index.is_trained = True
-        index.add(found.rows)
+        index.add(stored.rows)
         return cls(index, counts)
 
 

@@ -126,10 +126,10 @@ def answers(scores: Matrix, thresholds: Doubles, bar: float | Doubles) -> NDArra
         bar: minimum margin score, for all queries or ``(n,)``.
     """
     top = scores.argmax(axis=1)
-    needed = thresholds[top] if thresholds.ndim == 1 else thresholds[np.arange(len(top)), top]
+    minimum = thresholds[top] if thresholds.ndim == 1 else thresholds[np.arange(len(top)), top]
     best, margin = best_and_margin(scores)
-    reached: NDArray[np.bool_] = (best + margin >= bar) & (best >= needed)
-    return reached
+    is_accepted: NDArray[np.bool_] = (best + margin >= bar) & (best >= minimum)
+    return is_accepted
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from semroute.types.protocols import Indices
 
 # Judged answers as training data.
 
-LEAST = 20
+MIN_OF_A_KIND = 20
 """Minimum number of answers of each kind, acceptable and not, to train on."""
 
 
@@ -47,11 +47,11 @@ class JudgedAnswers:
 
     def take(self, rows: NDArray[np.int64]) -> JudgedAnswers:
         """Return the answers of some rows, by number."""
-        kept = rows.tolist()
+        numbers = rows.tolist()
         return JudgedAnswers(
-            [self.queries[row] for row in kept],
-            [self.answers[row] for row in kept],
-            [self.logprobs[row] for row in kept],
+            [self.queries[row] for row in numbers],
+            [self.answers[row] for row in numbers],
+            [self.logprobs[row] for row in numbers],
             self.acceptable[rows],
             self.group[rows],
         )
@@ -69,23 +69,23 @@ def judged_answers(table: OutcomeTable, models: Sequence[str], accept: float) ->
     check_judged(chosen)
     queries, answers, logprobs, quality = [], [], [], []
     responses = chosen.responses or []
-    told = chosen.logprobs or [(None,) * len(models)] * len(responses)
+    logprobs_of = chosen.logprobs or [(None,) * len(models)] * len(responses)
     for row, texts in enumerate(responses):
         for column, text in enumerate(texts):
             if text is not None and np.isfinite(chosen.quality[row, column]):
                 queries.append(chosen.queries[row])
                 answers.append(text)
-                logprobs.append(told[row][column] or ())
+                logprobs.append(logprobs_of[row][column] or ())
                 quality.append(float(chosen.quality[row, column]))
     acceptable = np.array(quality) >= accept
-    good = int(acceptable.sum())
-    for count, kind in ((good, "acceptable"), (len(quality) - good, "not acceptable")):
-        if count < LEAST:
-            of = ", ".join(models)
+    acceptable_count = int(acceptable.sum())
+    for count, kind in ((acceptable_count, "acceptable"), (len(quality) - acceptable_count, "not acceptable")):
+        if count < MIN_OF_A_KIND:
+            names = ", ".join(models)
             raise InputError(
-                f"{count} of {len(quality):,} judged answers of {of} are {kind}, and at least {LEAST} are needed: "
-                f'{judging_remedy(chosen)}give more outcomes with "response" and "quality", or another --accept than '
-                f"{accept:g}"
+                f"{count} of {len(quality):,} judged answers of {names} are {kind}, and at least {MIN_OF_A_KIND} are "
+                f'needed: {judging_remedy(chosen)}give more outcomes with "response" and "quality", or another '
+                f"--accept than {accept:g}"
             )
     _, group = numbered([query.casefold() for query in queries])
     return JudgedAnswers(queries, answers, logprobs, acceptable, group)
@@ -111,9 +111,9 @@ class Features:
     @classmethod
     def of(cls, rows: JudgedAnswers, blocks: Sequence[str]) -> Features:
         """Compute the features of answers."""
-        told = zip(rows.queries, rows.answers, rows.logprobs, strict=True)
+        answered = zip(rows.queries, rows.answers, rows.logprobs, strict=True)
         width = len(feature_names(blocks))
-        matrix = np.array([dense(blocks, *one) for one in told], np.float64).reshape(len(rows), width)
+        matrix = np.array([dense(blocks, *answer) for answer in answered], np.float64).reshape(len(rows), width)
         return cls(tuple(blocks), matrix, _words(rows) if "words" in blocks else None)
 
 
@@ -140,8 +140,12 @@ class Scaling:
         """Return ``(len(rows), f + 2 * buckets)`` sparse inputs of the regression."""
         sparse = require("scipy.sparse", what=MATRIX_NEEDS, extra="build")
         scaled = np.clip((features.dense[rows] - self.mean) / self.scale, -CUT, CUT)
-        plain = sparse.csr_matrix(np.nan_to_num(scaled, nan=0.0))
-        return plain if features.words is None else sparse.hstack([plain, features.words[rows] * word_weight]).tocsr()
+        scaled_sparse = sparse.csr_matrix(np.nan_to_num(scaled, nan=0.0))
+        return (
+            scaled_sparse
+            if features.words is None
+            else sparse.hstack([scaled_sparse, features.words[rows] * word_weight]).tocsr()
+        )
 
 
 def _words(rows: JudgedAnswers) -> Any:
@@ -222,9 +226,9 @@ def train(
         raise InputError("a classifier needs at least one of the blocks shape, words, tokens")
     features, labels = Features.of(rows, blocks), rows.acceptable.astype(np.int64)
     splits = list(_splits(rows, folds, seed))
-    tried = list(product(PENALTIES, WORD_WEIGHTS if features.words is not None else (1.0,)))
+    grid = list(product(PENALTIES, WORD_WEIGHTS if features.words is not None else (1.0,)))
     best: tuple[float, Settings, Vector] | None = None
-    for done, (penalty, word_weight) in enumerate(tried):
+    for step, (penalty, word_weight) in enumerate(grid):
         settings, scores = Settings(penalty, word_weight), np.zeros(len(rows))
         for fitted_on, left_out in splits:
             scores[left_out] = _fit(features, labels, fitted_on, settings).score(features, left_out, word_weight)
@@ -232,7 +236,7 @@ def train(
         if best is None or loss < best[0]:
             best = loss, settings, scores
         if progress is not None:
-            progress(done + 1, len(tried))
+            progress(step + 1, len(grid))
     assert best is not None
     _, settings, scores = best
     slope, shift = _calibration(scores, labels)
@@ -333,46 +337,46 @@ class Validation:
     @classmethod
     def of(cls, trained: Trained, rows: JudgedAnswers) -> Validation:
         """Compute the figures of a training on its rows."""
-        said, good = trained.left_out, rows.acceptable
-        area = auroc(said[good], said[~good])
+        predicted, acceptable = trained.left_out, rows.acceptable
+        area = auroc(predicted[acceptable], predicted[~acceptable])
         levels = sorted({*THRESHOLDS, trained.classifier.threshold})
         return cls(
             n=len(rows),
-            acceptable=Rate.of(int(good.sum()), len(rows)),
+            acceptable=Rate.of(int(acceptable.sum()), len(rows)),
             auroc=0.5 if area is None else area,
-            ece=expected_calibration_error(said, good),
-            thresholds=tuple(at_threshold(said, good, level) for level in levels),
+            ece=expected_calibration_error(predicted, acceptable),
+            thresholds=tuple(at_threshold(predicted, acceptable, level) for level in levels),
         )
 
 
-def at_threshold(said: Vector, good: NDArray[np.bool_], threshold: float) -> AtThreshold:
+def at_threshold(probability: Vector, acceptable: NDArray[np.bool_], threshold: float) -> AtThreshold:
     """Return the acceptance figures at a threshold.
 
-    ``said`` are ``(n,)`` probabilities, and ``good`` the labels.
+    ``probability`` are ``(n,)`` probabilities, and ``acceptable`` the labels.
     """
-    taken = said >= threshold
+    accepted = probability >= threshold
     return AtThreshold(
         threshold,
-        Rate.of(int(taken.sum()), len(said)),
-        Rate.of(int((taken & good).sum()), int(taken.sum())),
-        Rate.of(int((~taken & ~good).sum()), int((~good).sum())),
+        Rate.of(int(accepted.sum()), len(probability)),
+        Rate.of(int((accepted & acceptable).sum()), int(accepted.sum())),
+        Rate.of(int((~accepted & ~acceptable).sum()), int((~acceptable).sum())),
     )
 
 
-def threshold_for(said: Vector, good: NDArray[np.bool_], right: float) -> float | None:
-    """Return the lowest threshold with a precision of at least ``right``.
+def threshold_for(probability: Vector, acceptable: NDArray[np.bool_], precision: float) -> float | None:
+    """Return the lowest threshold with a precision of at least ``precision``.
 
     The precision is the share of acceptable answers among the accepted. Lower thresholds accept more answers, so this
     is the cheapest; None where no threshold reaches it. At least 20 answers must be accepted: a share of fewer is not
     reliable.
     """
-    order = np.argsort(-said, kind="stable")
-    ordered, hits = said[order], np.cumsum(good[order])
-    counts = np.arange(1, len(said) + 1)
+    order = np.argsort(-probability, kind="stable")
+    ordered, hits = probability[order], np.cumsum(acceptable[order])
+    counts = np.arange(1, len(probability) + 1)
     # A threshold accepts all answers of equal probability, or none of them.
     is_last = np.append(ordered[1:] != ordered[:-1], True)
-    reached = np.flatnonzero((hits / counts >= right) & (counts >= 20) & is_last)
-    return float(ordered[reached[-1]]) if len(reached) else None
+    sufficient = np.flatnonzero((hits / counts >= precision) & (counts >= 20) & is_last)
+    return float(ordered[sufficient[-1]]) if len(sufficient) else None
 
 
 def training_report(
@@ -382,8 +386,8 @@ def training_report(
     import semroute
 
     digest = hashlib.sha256()
-    for query, answer, good in zip(rows.queries, rows.answers, rows.acceptable.tolist(), strict=True):
-        digest.update(f"{len(query)}:{query}{len(answer)}:{answer}{good:d}".encode("utf-8", "surrogatepass"))
+    for query, answer, is_acceptable in zip(rows.queries, rows.answers, rows.acceptable.tolist(), strict=True):
+        digest.update(f"{len(query)}:{query}{len(answer)}:{answer}{is_acceptable:d}".encode("utf-8", "surrogatepass"))
     return {
         "trained": {
             "semroute": semroute.__version__,

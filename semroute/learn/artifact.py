@@ -64,7 +64,7 @@ class Examples:
     def labels(self) -> NDArray[np.int64]:
         """Return the ``(n,)`` category number of each example."""
         number = {name: index for index, name in enumerate(self.categories)}
-        return np.array([number[owner] for owner in self.owners], dtype=np.int64)
+        return np.array([number[category] for category in self.owners], dtype=np.int64)
 
 
 def embed(
@@ -72,7 +72,7 @@ def embed(
     texts: Sequence[str],
     progress: Progress = lambda step, done, total: None,
     *,
-    known: Mapping[str, Matrix] = MappingProxyType({}),
+    known_vectors: Mapping[str, Matrix] = MappingProxyType({}),
 ) -> Matrix:
     """Embed texts in chunks, each distinct text once.
 
@@ -80,20 +80,20 @@ def embed(
         encoder: computes the vectors.
         texts: texts to embed.
         progress: called after each chunk with "embedding", the texts done and their total.
-        known: vectors by text that the encoder has computed before.
+        known_vectors: vectors by text that the encoder has computed before.
 
     Returns:
         ``(n, d)`` vectors.
     """
-    found = dict(known)
-    missing = [text for text in dict.fromkeys(texts) if text not in found]
+    vector_of = dict(known_vectors)
+    missing = [text for text in dict.fromkeys(texts) if text not in vector_of]
     for start in range(0, len(missing), CHUNK):
         chunk = missing[start : start + CHUNK]
-        found.update(zip(chunk, encoder.encode(chunk), strict=True))
+        vector_of.update(zip(chunk, encoder.encode(chunk), strict=True))
         progress("embedding", len(texts) - len(missing) + start + len(chunk), len(texts))
     vectors = np.empty((len(texts), encoder.dimensions), np.float32)
     for row, text in enumerate(texts):
-        vectors[row] = found[text]
+        vectors[row] = vector_of[text]
     return vectors
 
 
@@ -212,16 +212,16 @@ def fit_record(fitted: Fitted, digest: str, groups: NDArray[np.int64]) -> FitRec
 
     It is None where a fit is quick or nothing was held out. ``groups`` is ``(n,)``.
     """
-    held = fitted.held
-    if held is None or fitted.groups is None or len(groups) < RECORDED_FROM:
+    held_out = fitted.held
+    if held_out is None or fitted.groups is None or len(groups) < RECORDED_FROM:
         return None
-    rows = HeldOutRows.of(held.scores, held.labels, fitted.groups)
+    rows = HeldOutRows.of(held_out.scores, held_out.labels, fitted.groups)
     return FitRecord(digest, groups, rows, fitted.report, {})
 
 
 def write_index(
     folder: Path,
-    material: Material,
+    contents: Material,
     staged: FirstStageFit,
     encoder: Encoder,
     *,
@@ -233,7 +233,7 @@ def write_index(
 
     Args:
         folder: the artifact's folder.
-        material: examples, vectors, thresholds and evidence.
+        contents: examples, vectors, thresholds and evidence.
         staged: the scorers.
         encoder: encoder to store.
         ask_bar: see :class:`~semroute.index.Manifest`.
@@ -246,16 +246,16 @@ def write_index(
     stage = staged.stage
     with TemporaryDirectory(prefix="semroute-") as saved:
         described, saved_files = (
-            _save(encoder, Path(saved) / "encoder") if replaces is None else _kept_encoder(replaces)
+            _save(encoder, Path(saved) / "encoder") if replaces is None else _unchanged_encoder(replaces)
         )
-        manifest = _manifest(material, staged, encoder, described, notes, ask_bar)
+        manifest = _manifest(contents, staged, encoder, described, notes, ask_bar)
         if stage is not None:
             first_described, first_files = _save(stage.encoder, Path(saved) / "first", FIRST)
             saved_files |= first_files
-            manifest = replace(manifest, first_stage=_first_entry(material.examples, staged, first_described))
+            manifest = replace(manifest, first_stage=_first_entry(contents.examples, staged, first_described))
 
         def write(staging: Path) -> dict[str, Path]:
-            files = write_scorer(staged.index.scorer, staging) | _write_material(material, staging) | saved_files
+            files = write_scorer(staged.index.scorer, staging) | _write_contents(contents, staging) | saved_files
             if stage is not None:
                 assert isinstance(stage.scorer, Scorer)
                 files |= write_scorer(stage.scorer, staging, FIRST)
@@ -280,18 +280,18 @@ def _in_memory(
     return MemoryArtifact(IN_MEMORY, manifest, {}, examples.owners, examples.texts, material.vectors)
 
 
-def _kept_encoder(artifact: Artifact) -> tuple[Mapping[str, Any], dict[str, Path]]:
+def _unchanged_encoder(artifact: Artifact) -> tuple[Mapping[str, Any], dict[str, Path]]:
     files = {role: path for role, path in artifact.files.items() if role.startswith("encoder_")}
     return artifact.manifest.encoder, files
 
 
-def _write_material(material: Material, staging: Path) -> dict[str, Path]:
-    examples, record = material.examples, material.record
+def _write_contents(contents: Material, staging: Path) -> dict[str, Path]:
+    examples, record = contents.examples, contents.record
     files = {"examples": staging / "examples.jsonl", "vectors": staging / "vectors.npy"}
     rows = zip(examples.owners, examples.texts, strict=True)
-    lines = [json.dumps({"category": owner, "query": text}) + "\n" for owner, text in rows]
+    lines = [json.dumps({"category": category, "query": text}) + "\n" for category, text in rows]
     files["examples"].write_text("".join(lines), encoding="utf-8")
-    np.save(files["vectors"], material.vectors, allow_pickle=False)
+    np.save(files["vectors"], contents.vectors, allow_pickle=False)
     if record is not None:
         files[FIT] = staging / "fit.npz"
         record.write(files[FIT])
@@ -314,22 +314,23 @@ def fit_examples(
     Queries come in both forms. Both forms of an example are one group, so that neither weights nor folds change.
     """
     labels = examples.labels
-    bare = without_boilerplate(examples.texts, labels)
-    if not len(bare.rows):
+    stripped_examples = without_boilerplate(examples.texts, labels)
+    if not len(stripped_examples.rows):
         return fit(vectors, labels, groups=groups, head=head, plan=plan, seed=seed, progress=progress)
-    texts = list(dict.fromkeys(bare.texts[row] for row in bare.rows.tolist()))
-    number = {text: place for place, text in enumerate(texts)}
-    stripped = embed(encoder, texts)[[number[bare.texts[row]] for row in bare.rows.tolist()]]
-    place = np.full(len(labels), -1, dtype=np.int64)
-    place[bare.rows] = len(labels) + np.arange(len(bare.rows))
+    texts = list(dict.fromkeys(stripped_examples.texts[row] for row in stripped_examples.rows.tolist()))
+    number = {text: position for position, text in enumerate(texts)}
+    stripped = embed(encoder, texts)[[number[stripped_examples.texts[row]] for row in stripped_examples.rows.tolist()]]
+    position = np.full(len(labels), -1, dtype=np.int64)
+    position[stripped_examples.rows] = len(labels) + np.arange(len(stripped_examples.rows))
     if plan is not None:
         plan = [
-            Split(*(np.concatenate([rows, place[rows][place[rows] >= 0]]) for rows in astuple(one))) for one in plan
+            Split(*(np.concatenate([rows, position[rows][position[rows] >= 0]]) for rows in astuple(split)))
+            for split in plan
         ]
     return fit(
         np.concatenate([vectors, stripped]),
-        np.concatenate([labels, labels[bare.rows]]),
-        groups=np.concatenate([groups, groups[bare.rows]]),
+        np.concatenate([labels, labels[stripped_examples.rows]]),
+        groups=np.concatenate([groups, groups[stripped_examples.rows]]),
         head=head,
         plan=plan,
         seed=seed,
@@ -387,19 +388,19 @@ def given_thresholds(examples: Examples, fitted: Fitted) -> tuple[NDArray[np.flo
     pinned = [examples.pinned.get(name) for name in examples.categories]
     # A threshold of 0.0 is a threshold: only None means that the file sets none.
     rows = zip(pinned, fitted.thresholds, strict=True)
-    values = [float(own) if given is None else given for given, own in rows]
-    return np.array(values), np.array([given is not None for given in pinned])
+    values = [float(fitted_value) if pinned_value is None else pinned_value for pinned_value, fitted_value in rows]
+    return np.array(values), np.array([pinned_value is not None for pinned_value in pinned])
 
 
 def _manifest(
-    material: Material,
+    contents: Material,
     staged: FirstStageFit,
     encoder: Encoder,
     described: Mapping[str, Any],
     notes: Mapping[str, Any],
-    bar: float | None,
+    min_margin: float | None,
 ) -> Manifest:
-    scorer, examples, thresholds = staged.index.scorer, material.examples, material.thresholds
+    scorer, examples, thresholds = staged.index.scorer, contents.examples, contents.thresholds
     counts = np.bincount(examples.labels, minlength=len(examples.categories))
     categories = {
         name: CategoryEntry(
@@ -420,7 +421,7 @@ def _manifest(
         head=None if scorer.head is None else scorer.head.kind,
         weight=scorer.weight,
         calibration=scorer.calibration,
-        ask_bar=bar,
+        ask_bar=min_margin,
         validation={"examples": len(examples.texts), **staged.index.report, **left_out, **notes},
         probes=_probes(encoder),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 REMEMBERED = 32
 """Cache size beyond the validation rows: vectors of probes and of vague questions."""
 
-HEAD_LEFT_OUT = "no head was trained and scores are those of prototypes alone"
+HEAD_LEFT_OUT = "no head was trained, so scores come from the prototypes alone"
 
 EncoderKind = Literal["onnx", "torch", "static", "remote", "plugin"]
 
@@ -71,10 +71,10 @@ class EncoderChoice:
 
         By default the built-in one as int8 ONNX.
         """
-        named = None if config is None else config.encoder
-        if named is None:
+        configured = None if config is None else config.encoder
+        if configured is None:
             return cls()
-        return cls(named.kind, named.model, named.base_url, named.api_key_env, named.plugins)
+        return cls(configured.kind, configured.model, configured.base_url, configured.api_key_env, configured.plugins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def build_index(
         made = _make(encoder, tune, examples, Path(work), seed, progress)
         stack.callback(getattr(made.encoder, "close", lambda: None))  # a remote encoder holds connections
         previous = None if fresh else previous_artifact(folder)
-        vectors = embed(made.encoder, examples.texts, progress, known=known_vectors(previous, made.encoder))
+        vectors = embed(made.encoder, examples.texts, progress, known_vectors=known_vectors(previous, made.encoder))
         groups = near_twins(examples.texts, examples.labels, vectors)
         stage = _first_stage(made.source, Path(work), examples, validation, target, progress) if first_stage else None
         artifact, report = _fit_and_tune(
@@ -246,8 +246,8 @@ def build_in_memory(
 
 
 def _head_findings(artifact: Artifact, source: Path) -> list[Finding]:
-    why = artifact.manifest.validation.get("head_left_out")
-    return [] if why is None else [Finding(f"{HEAD_LEFT_OUT}: {why}; a head needs more to pay", source)]
+    reason = artifact.manifest.validation.get("head_left_out")
+    return [] if reason is None else [Finding(f"{HEAD_LEFT_OUT}: {reason}; a head needs more examples", source)]
 
 
 def collect(read: CategorySet, config: Config) -> Examples:
@@ -283,14 +283,14 @@ class _Made:
 
 
 def _make(
-    choice: EncoderChoice, tune: TuningPlan | None, examples: Examples, work: Path, seed: int, progress: Progress
+    choice: EncoderChoice, tune: TuningPlan | None, examples: Examples, work_folder: Path, seed: int, progress: Progress
 ) -> _Made:
     progress("encoder", 0, 1)
     if tune is not None:
-        made = _tuned(choice, tune, examples, work, seed, progress)
+        made = _tuned(choice, tune, examples, work_folder, seed, progress)
     else:
         source = DEFAULT_MODEL if choice.kind in ("remote", "plugin") else choice.model
-        made = _Made(make_encoder(choice, work), source, None, {"encoder_tuned": False})
+        made = _Made(make_encoder(choice, work_folder), source, None, {"encoder_tuned": False})
     progress("encoder", 1, 1)
     return made
 
@@ -298,13 +298,13 @@ def _make(
 def _check_first_stage(choice: EncoderChoice) -> None:
     """Refuse an encoder that cannot have a first stage, before long work."""
     if choice.kind == "static":
-        raise EncoderError("a static encoder needs no first stage, it is one; leave out --first-stage or --encoder")
+        raise EncoderError("a static encoder is a first stage already; leave out --first-stage or --encoder")
     require("model2vec.distill", what="distilling a first stage", extra="static")
 
 
 def _first_stage(
     source: str | SentenceTransformer,
-    work: Path,
+    work_folder: Path,
     examples: Examples,
     validation: Sequence[LabelledQuery] | None,
     target: RejectionTarget,
@@ -313,7 +313,7 @@ def _first_stage(
     from semroute.encoders.static import distill_static
 
     progress("first stage", 0, 1)
-    encoder = distill_static(source, work / "first")
+    encoder = distill_static(source, work_folder / "first")
     progress("first stage", 1, 1)
     if not validation:
         return FirstStagePlan(encoder)
@@ -321,15 +321,15 @@ def _first_stage(
     return FirstStagePlan(encoder, ValidationRows([row.query for row in validation], labels, target))
 
 
-def make_encoder(choice: EncoderChoice, work: Path, env: Mapping[str, str] = os.environ) -> Encoder:
-    """Create an encoder of the wanted kind; its files are written to ``work``.
+def make_encoder(choice: EncoderChoice, work_folder: Path, env: Mapping[str, str] = os.environ) -> Encoder:
+    """Create an encoder of the wanted kind; its files are written to ``work_folder``.
 
     ``env`` holds the key of a remote one.
     """
     if choice.kind == "onnx":
         from semroute.encoders.export import export_onnx
 
-        return export_onnx(choice.model, work / "onnx").load()
+        return export_onnx(choice.model, work_folder / "onnx").load()
     if choice.kind == "torch":
         from semroute.encoders.torch import TorchEncoder
 
@@ -337,7 +337,7 @@ def make_encoder(choice: EncoderChoice, work: Path, env: Mapping[str, str] = os.
     if choice.kind == "static":
         from semroute.encoders.static import distill_static
 
-        return distill_static(choice.model, work / "static")
+        return distill_static(choice.model, work_folder / "static")
     if choice.kind == "plugin":
         from semroute.encoders.plugin import open_plugin_encoder
 
@@ -350,7 +350,7 @@ def make_encoder(choice: EncoderChoice, work: Path, env: Mapping[str, str] = os.
 
 
 def _tuned(
-    choice: EncoderChoice, plan: TuningPlan, examples: Examples, work: Path, seed: int, progress: Progress
+    choice: EncoderChoice, plan: TuningPlan, examples: Examples, work_folder: Path, seed: int, progress: Progress
 ) -> _Made:
     from semroute.encoders.export import export_onnx, load, name_of
 
@@ -358,17 +358,17 @@ def _tuned(
         raise EncoderError(f"only an onnx encoder can be tuned, not a {choice.kind} one; leave out --encoder")
     labels = examples.labels
     # The tuned encoder has seen its examples, so these cannot validate it: a tenth is held out of tuning.
-    held = held_tenth(labels, seed, near_twins(examples.texts, labels))
-    rows = np.setdiff1d(np.arange(len(labels)), held)
-    sentence = load(choice.model, what="tuning the encoder")
+    held_out = held_tenth(labels, seed, near_twins(examples.texts, labels))
+    rows = np.setdiff1d(np.arange(len(labels)), held_out)
+    sentence = load(choice.model, purpose="tuning the encoder")
     texts = [examples.texts[row] for row in rows]
     vectors: Matrix = sentence.encode(texts, normalize_embeddings=True, show_progress_bar=False)
     tuned = tune_encoder(
         sentence, texts, labels[rows], vectors, plan, lambda done, total: progress("tuning the encoder", done, total)
     )
-    exported = export_onnx(tuned, work / "onnx", name=f"{name_of(choice.model)} (tuned)")
+    exported = export_onnx(tuned, work_folder / "onnx", name=f"{name_of(choice.model)} (tuned)")
     notes = {"encoder_tuned": True, "tuning_steps": plan.steps_for(len(texts)), "tuned_on": len(texts)}
-    return _Made(exported.load(), tuned, [Split(rows, held)] if len(held) else [], notes)
+    return _Made(exported.load(), tuned, [Split(rows, held_out)] if len(held_out) else [], notes)
 
 
 def held_tenth(labels: NDArray[np.int64], seed: int, groups: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
@@ -379,5 +379,9 @@ def held_tenth(labels: NDArray[np.int64], seed: int, groups: NDArray[np.int64] |
     first = splits(labels, groups, seed=seed)
     if not first:
         return np.zeros(0, dtype=np.int64)
-    held = first[0].held
-    return held[::2] if groups is None else held[np.isin(groups[held], np.unique(groups[held])[::2])]
+    first_fifth = first[0].held
+    return (
+        first_fifth[::2]
+        if groups is None
+        else first_fifth[np.isin(groups[first_fifth], np.unique(groups[first_fifth])[::2])]
+    )

@@ -37,7 +37,7 @@ NOISE_DRAWN = 1 << 19
 anew would take a quarter of the training."""
 
 CONTINUED_EPOCHS = 2
-FEWEST_CONTINUED = 20
+MIN_CONTINUED_STEPS = 20
 """Passes over all examples, and minimum optimizer steps, when the training of a head is continued."""
 
 BLOCK = 1 << 15
@@ -132,19 +132,19 @@ def train_head(vectors: Matrix, labels: NDArray[np.int64], categories: int, plan
     network = _Network(vectors.shape[1], categories, plan.hidden, random)
     inputs, steps, batch = vectors * np.float32(SCALE), plan.steps_for(len(vectors)), min(plan.batch, len(vectors))
     noise = _Noise(plan.noise, batch, vectors.shape[1], random)
-    order, place = random.permutation(len(inputs)), 0
+    order, position = random.permutation(len(inputs)), 0
     for step in range(steps):
-        if place + batch > len(order):
-            order, place = random.permutation(len(inputs)), 0
-        rows = order[place : place + batch]
-        place += batch
+        if position + batch > len(order):
+            order, position = random.permutation(len(inputs)), 0
+        rows = order[position : position + batch]
+        position += batch
         network.descend(noise.added(inputs[rows]), labels[rows], plan, random)
         network.update(*one_cycle(step, steps, plan.learning_rate), plan.weight_decay)
     return network.head()
 
 
 def continue_head(
-    head: MlpHead, vectors: Matrix, labels: NDArray[np.int64], fresh: NDArray[np.int64], plan: HeadPlan
+    head: MlpHead, vectors: Matrix, labels: NDArray[np.int64], changed: NDArray[np.int64], plan: HeadPlan
 ) -> MlpHead:
     """Continue the training of a head after a few examples have changed.
 
@@ -155,7 +155,7 @@ def continue_head(
         head: trained on most of the examples.
         vectors: ``(n, d)`` unit rows, all that there are now.
         labels: ``(n,)`` category numbers.
-        fresh: rows that the head was not trained on.
+        changed: rows that the head was not trained on.
         plan: the settings that it was trained with.
 
     Raises:
@@ -164,8 +164,8 @@ def continue_head(
     plan = replace(plan, hidden=len(head.hidden_bias))
     random = np.random.default_rng(plan.seed)
     batch = min(plan.batch, len(vectors))
-    steps = max(FEWEST_CONTINUED, round(CONTINUED_EPOCHS * len(vectors) / batch))
-    again = min(-(-len(fresh) * plan.epochs // steps), batch // 4) if len(fresh) else 0
+    steps = max(MIN_CONTINUED_STEPS, round(CONTINUED_EPOCHS * len(vectors) / batch))
+    repeats = min(-(-len(changed) * plan.epochs // steps), batch // 4) if len(changed) else 0
     inputs = vectors * np.float32(SCALE)
     with one_blas_thread():
         width, categories = head.direct.shape
@@ -174,7 +174,7 @@ def continue_head(
         order = np.concatenate([random.permutation(len(inputs)) for _ in range(-(-steps * batch // len(inputs)))])
         for step in range(steps):
             rows = order[step * batch : (step + 1) * batch]
-            rows[:again] = random.choice(fresh, again) if again else rows[:again]
+            rows[:repeats] = random.choice(changed, repeats) if repeats else rows[:repeats]
             network.descend(noise.added(inputs[rows]), labels[rows], plan, random)
             network.update(*one_cycle(step, steps, plan.learning_rate / 10), plan.weight_decay)
     return network.head()
@@ -202,9 +202,9 @@ class _Noise:
         The length is :data:`SCALE`.
         """
         start = int(self._random.integers(len(self._drawn) - self._taken))
-        moved: Matrix = inputs + self._drawn[start : start + self._taken].reshape(inputs.shape)
-        moved *= np.float32(SCALE) / np.sqrt(np.einsum("ij,ij->i", moved, moved))[:, None]
-        return moved
+        noisy: Matrix = inputs + self._drawn[start : start + self._taken].reshape(inputs.shape)
+        noisy *= np.float32(SCALE) / np.sqrt(np.einsum("ij,ij->i", noisy, noisy))[:, None]
+        return noisy
 
 
 def one_cycle(step: int, steps: int, peak: float) -> tuple[float, float]:
@@ -214,11 +214,11 @@ def one_cycle(step: int, steps: int, peak: float) -> tuple[float, float]:
     decay goes from .95 to .85 and back (Smith and Topin 2017, "Super-Convergence", https://arxiv.org/abs/1708.07120,
     with the constants of torch's OneCycleLR).
     """
-    turn = max(0.3 * steps - 1, 1e-9)
-    if step <= turn:
-        share = step / turn
+    peak_step = max(0.3 * steps - 1, 1e-9)
+    if step <= peak_step:
+        share = step / peak_step
         return _along_cosine(peak / 25, peak, share), _along_cosine(0.95, 0.85, share)
-    share = min((step - turn) / max(steps - 1 - turn, 1e-9), 1.0)
+    share = min((step - peak_step) / max(steps - 1 - peak_step, 1e-9), 1.0)
     return _along_cosine(peak, peak / 25e4, share), _along_cosine(0.85, 0.95, share)
 
 
@@ -244,14 +244,14 @@ class _Network:
         sizes = [int(np.prod(shape)) for shape in shapes]
         self._flat, self._slope, self._mean, self._square = (np.zeros(sum(sizes), dtype=np.float32) for _ in range(4))
         self._room = np.empty(BLOCK, dtype=np.float32)
-        ends = np.cumsum(sizes)[:-1]
+        boundaries = np.cumsum(sizes)[:-1]
         self._weights, self._slopes = (
-            [part.reshape(shape) for part, shape in zip(np.split(flat, ends), shapes, strict=True)]
-            for flat in (self._flat, self._slope)
+            [part.reshape(shape) for part, shape in zip(np.split(buffer, boundaries), shapes, strict=True)]
+            for buffer in (self._flat, self._slope)
         )
         if head is not None:
-            given = (head.hidden / SCALE, head.hidden_bias, head.direct / SCALE, head.output, head.output_bias)
-            for weights, values in zip(self._weights, given, strict=True):
+            initial = (head.hidden / SCALE, head.hidden_bias, head.direct / SCALE, head.output, head.output_bias)
+            for weights, values in zip(self._weights, initial, strict=True):
                 weights[...] = values
         else:
             for weights, inputs in zip(self._weights, (width, width, width, hidden, hidden), strict=True):
@@ -264,12 +264,12 @@ class _Network:
         rows, categories = len(inputs), len(output_bias)
         # A byte for each unit: its 256 values are fine enough, and four of them cost what one float does.
         level = round(256 * plan.dropout)
-        drawn = np.frombuffer(random.bytes(rows * plan.hidden), np.uint8).reshape(rows, plan.hidden)
-        kept = (drawn >= level) * np.float32(256 / (256 - level))
+        random_bytes = np.frombuffer(random.bytes(rows * plan.hidden), np.uint8).reshape(rows, plan.hidden)
+        mask = (random_bytes >= level) * np.float32(256 / (256 - level))
         active = inputs @ hidden
         active += hidden_bias
-        kept *= active > 0
-        active *= kept
+        mask *= active > 0
+        active *= mask
         excess = active @ output  # becomes the probabilities minus their targets
         excess += inputs @ direct
         excess += output_bias
@@ -283,10 +283,10 @@ class _Network:
         np.matmul(active.T, excess, out=to_output)
         np.matmul(inputs.T, excess, out=to_direct)
         np.sum(excess, axis=0, out=to_output_bias)
-        back = excess @ output.T
-        back *= kept
-        np.matmul(inputs.T, back, out=to_hidden)
-        np.sum(back, axis=0, out=to_hidden_bias)
+        hidden_gradient = excess @ output.T
+        hidden_gradient *= mask
+        np.matmul(inputs.T, hidden_gradient, out=to_hidden)
+        np.sum(hidden_gradient, axis=0, out=to_hidden_bias)
 
     def update(self, rate: float, first: float, decay: float, second: float = 0.999, epsilon: float = 1e-8) -> None:
         """Take one step of AdamW.
@@ -306,11 +306,11 @@ class _Network:
         root = (1 - self._decays[1]) ** 0.5
         step = np.float32(rate * root / (1 - self._decays[0]))
         for start in range(0, len(self._flat), BLOCK):
-            flat, mean, square, slope = (
+            weights, mean, square, slope = (
                 array[start : start + BLOCK] for array in (self._flat, self._mean, self._square, self._slope)
             )
-            room = self._room[: len(flat)]
-            flat *= np.float32(1 - rate * decay)
+            scratch = self._room[: len(weights)]
+            weights *= np.float32(1 - rate * decay)
             mean -= slope
             mean *= np.float32(first)
             mean += slope
@@ -318,11 +318,11 @@ class _Network:
             square -= slope
             square *= np.float32(second)
             square += slope
-            np.sqrt(square, out=room)
-            room += np.float32(epsilon * root)
-            np.divide(mean, room, out=room)
-            room *= step
-            flat -= room
+            np.sqrt(square, out=scratch)
+            scratch += np.float32(epsilon * root)
+            np.divide(mean, scratch, out=scratch)
+            scratch *= step
+            weights -= scratch
 
     def head(self) -> MlpHead:
         """Return the head for serving, with the scale of the inputs folded in."""

@@ -102,9 +102,9 @@ def tune_encoder(
         for step in range(steps):
             chosen = random.choice(len(groups), size=min(plan.groups, len(groups)), replace=False)
             rows = np.concatenate([_pair(groups[group], random) for group in chosen])
-            fine = np.repeat(chosen, 2)
+            cluster = np.repeat(chosen, 2)
             embedded = _embed(tuned, [texts[row] for row in rows], plan.max_tokens)
-            loss = contrastive_loss(embedded, fine, group_category[fine], plan.temperature)
+            loss = contrastive_loss(embedded, cluster, group_category[cluster], plan.temperature)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -123,8 +123,8 @@ def _average(tuned: SentenceTransformer, model: SentenceTransformer, share: floa
     import torch
 
     with torch.no_grad():
-        for weight, old in zip(tuned.parameters(), model.parameters(), strict=True):
-            weight.copy_(torch.lerp(old.to(weight), weight, share))
+        for weight, original in zip(tuned.parameters(), model.parameters(), strict=True):
+            weight.copy_(torch.lerp(original.to(weight), weight, share))
 
 
 def fine_groups(vectors: Matrix, labels: NDArray[np.int64], cluster_size: int, seed: int) -> list[NDArray[np.int64]]:
@@ -143,7 +143,7 @@ def fine_groups(vectors: Matrix, labels: NDArray[np.int64], cluster_size: int, s
 
 
 def contrastive_loss(
-    embedded: torch.Tensor, fine: NDArray[np.int64], category: NDArray[np.int64], temperature: float
+    embedded: torch.Tensor, cluster: NDArray[np.int64], category: NDArray[np.int64], temperature: float
 ) -> torch.Tensor:
     """Return the supervised contrastive loss, a mean over anchors.
 
@@ -151,13 +151,13 @@ def contrastive_loss(
 
     Args:
         embedded: ``(n, d)`` unit rows.
-        fine: ``(n,)`` cluster numbers: the same number is a positive.
+        cluster: ``(n,)`` cluster numbers: the same number is a positive.
         category: ``(n,)`` category numbers: another number is a negative; the rest is left out.
         temperature: of the similarities.
     """
     import torch
 
-    fine_of, category_of = torch.from_numpy(fine), torch.from_numpy(category)
+    fine_of, category_of = torch.from_numpy(cluster), torch.from_numpy(category)
     itself = torch.eye(len(fine_of), dtype=torch.bool)
     positive = (fine_of[:, None] == fine_of[None, :]) & ~itself
     counted = positive | (category_of[:, None] != category_of[None, :])
@@ -186,5 +186,5 @@ def _embed(model: SentenceTransformer, texts: list[str], max_tokens: int) -> tor
         chosen = [texts[row] for row in order[start : start + PART]]
         features = dict(tokenize(chosen, padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"))
         parts.append(model(features)["sentence_embedding"])
-    back = torch.from_numpy(np.argsort(order))
-    return torch.nn.functional.normalize(torch.cat(parts)[back], dim=1)
+    inverse_order = torch.from_numpy(np.argsort(order))
+    return torch.nn.functional.normalize(torch.cat(parts)[inverse_order], dim=1)

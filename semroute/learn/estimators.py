@@ -54,12 +54,12 @@ class TreeEnsembleBuilder:
         Its values are multiplied by ``factor``.
         """
         is_leaf = tree.children_left == -1
-        own = np.arange(tree.node_count)
+        node = np.arange(tree.node_count)
         for name, values in (
             ("feature", np.where(is_leaf, LEAF, tree.feature)),
             ("threshold", _down(tree.threshold)),
-            ("left", self._nodes + np.where(is_leaf, own, tree.children_left)),
-            ("right", self._nodes + np.where(is_leaf, own, tree.children_right)),
+            ("left", self._nodes + np.where(is_leaf, node, tree.children_left)),
+            ("right", self._nodes + np.where(is_leaf, node, tree.children_right)),
         ):
             self._parts[name].append(values)
         values = np.zeros((tree.node_count, self._models), np.float32)
@@ -70,13 +70,13 @@ class TreeEnsembleBuilder:
 
     def head(self, directions: Matrix, bias: NDArray[np.float64]) -> TreesHead:
         """Return the head of all trees."""
-        whole = {name: np.concatenate(parts) for name, parts in self._parts.items()}
+        arrays = {name: np.concatenate(parts) for name, parts in self._parts.items()}
         return TreesHead(
             directions=directions,
-            feature=whole["feature"].astype(np.int32),
-            threshold=whole["threshold"],
-            left=whole["left"].astype(np.int32),
-            right=whole["right"].astype(np.int32),
+            feature=arrays["feature"].astype(np.int32),
+            threshold=arrays["threshold"],
+            left=arrays["left"].astype(np.int32),
+            right=arrays["right"].astype(np.int32),
             values=np.concatenate(self._values),
             roots=np.array(self._roots, np.int32),
             bias=bias,
@@ -90,8 +90,8 @@ def main_directions(inputs: QueryInputs, count: int, seed: int) -> Matrix:
     """
     decomposition = require("sklearn.decomposition", what="training a classifier", extra="build")
     count = min(count, *inputs.vectors.shape)
-    found = decomposition.PCA(count, svd_solver="randomized", random_state=seed).fit(inputs.vectors)
-    return np.ascontiguousarray(found.components_.T, np.float32)
+    pca = decomposition.PCA(count, svd_solver="randomized", random_state=seed).fit(inputs.vectors)
+    return np.ascontiguousarray(pca.components_.T, np.float32)
 
 
 def _down(threshold: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -99,8 +99,8 @@ def _down(threshold: NDArray[np.float64]) -> NDArray[np.float32]:
 
     For a float32 x, ``x <= threshold`` is unchanged.
     """
-    near = threshold.astype(np.float32)
-    return np.where(near.astype(np.float64) > threshold, np.nextafter(near, np.float32(-np.inf)), near)
+    rounded = threshold.astype(np.float32)
+    return np.where(rounded.astype(np.float64) > threshold, np.nextafter(rounded, np.float32(-np.inf)), rounded)
 
 
 # Estimators follow the conventions of scikit-learn: the constructor stores, ``fit`` returns self, ``head_`` is the
@@ -124,10 +124,10 @@ class Estimator(Protocol):
 
 
 def out_of_fold(
-    make: Estimator, inputs: QueryInputs, quality: Known, train: NDArray[np.int64], test: NDArray[np.int64]
+    estimator: Estimator, inputs: QueryInputs, quality: Known, train: NDArray[np.int64], test: NDArray[np.int64]
 ) -> Quality:
     """Return ``(len(test), m)`` out-of-fold predictions."""
-    return make.fit(inputs.take(train), quality[train]).head_.predict(inputs.take(test))
+    return estimator.fit(inputs.take(train), quality[train]).head_.predict(inputs.take(test))
 
 
 def group_by_missingness(quality: Known) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -181,14 +181,14 @@ class BoostingEstimator:
         bias = np.nanmean(quality, axis=0)
         # Growing a tree releases Python's lock (GIL), so threads are enough.
         grow = joblib.delayed(self._grown)
-        found = joblib.Parallel(n_jobs=-1, prefer="threads")(
-            grow(ensemble, columns, known - mean) for known, mean in zip(quality.T, bias, strict=True)
+        trees_by_model = joblib.Parallel(n_jobs=-1, prefer="threads")(
+            grow(ensemble, columns, column - mean) for column, mean in zip(quality.T, bias, strict=True)
         )
-        grove = TreeEnsembleBuilder(quality.shape[1])
-        for model, trees in enumerate(found):
+        builder = TreeEnsembleBuilder(quality.shape[1])
+        for model, trees in enumerate(trees_by_model):
             for tree in trees:
-                grove.add(tree.tree_, np.array([model]), self.rate)
-        self.head_ = grove.head(directions, np.asarray(bias))
+                builder.add(tree.tree_, np.array([model]), self.rate)
+        self.head_ = builder.head(directions, np.asarray(bias))
         return self
 
     def _grown(self, ensemble: Any, columns: Matrix, target: NDArray[np.float64]) -> list[Any]:
@@ -210,30 +210,30 @@ class ClusterEstimator:
     Args:
         tables: number of tables.
         rows_per_cluster: training rows for each cluster.
-        most: maximum clusters of a table.
+        max_clusters: maximum clusters of a table.
         prior: rows of the overall mean that each cluster's mean is mixed with.
         seed: of the first table; the others take the numbers after it.
     """
 
     def __init__(
-        self, tables: int = 6, rows_per_cluster: int = 30, most: int = 150, prior: float = 10.0, seed: int = 0
+        self, tables: int = 6, rows_per_cluster: int = 30, max_clusters: int = 150, prior: float = 10.0, seed: int = 0
     ) -> None:
         self.tables = tables
         self.rows_per_cluster = rows_per_cluster
-        self.most = most
+        self.max_clusters = max_clusters
         self.prior = prior
         self.seed = seed
 
     def fit(self, inputs: QueryInputs, quality: Known) -> Self:
         """Train on ``n`` queries and the ``(n, m)`` quality of their answers."""
-        count = int(np.clip(len(inputs) // self.rows_per_cluster, 1, self.most))
+        count = int(np.clip(len(inputs) // self.rows_per_cluster, 1, self.max_clusters))
         overall = np.nanmean(quality, axis=0)
         centroids, tables = [], []
         for number in range(self.tables):
-            found = _centroids(inputs, count, self.seed + number)
-            cluster = (inputs.vectors @ found.T).argmax(axis=1)
+            centroids_found = _centroids(inputs, count, self.seed + number)
+            cluster = (inputs.vectors @ centroids_found.T).argmax(axis=1)
             sums, counts = group_sums(quality, cluster, count)
-            centroids.append(found)
+            centroids.append(centroids_found)
             tables.append((sums + self.prior * overall) / (counts + self.prior))
         self.head_ = ClusterHead(np.stack(centroids), np.stack(tables).astype(np.float32))
         return self
@@ -278,23 +278,23 @@ class ForestEstimator:
         ensemble = require("sklearn.ensemble", what="training a classifier", extra="build")
         directions = main_directions(inputs, self.directions, self.seed)
         columns = tree_columns(inputs, directions)
-        grove = TreeEnsembleBuilder(quality.shape[1])
+        builder = TreeEnsembleBuilder(quality.shape[1])
         for models, rows in group_by_missingness(quality):
             forest = ensemble.ExtraTreesRegressor(
                 self.trees, min_samples_leaf=self.leaf, max_features=self.share, n_jobs=-1,
                 random_state=self.seed,
             )  # fmt: skip
-            known = quality[np.ix_(rows, models)]
-            forest.fit(columns[rows], known if len(models) > 1 else known[:, 0])
+            cells = quality[np.ix_(rows, models)]
+            forest.fit(columns[rows], cells if len(models) > 1 else cells[:, 0])
             for tree in forest.estimators_:
-                grove.add(tree.tree_, models, 1.0 / self.trees)
-        self.head_ = grove.head(directions, np.zeros(quality.shape[1]))
+                builder.add(tree.tree_, models, 1.0 / self.trees)
+        self.head_ = builder.head(directions, np.zeros(quality.shape[1]))
         return self
 
 
 # Ridge regression over vector and features.
 
-LEAST = 5
+MIN_ROWS = 5
 """Rows below which a model gets its mean in place of a regression."""
 PENALTIES = (300.0, 1_000.0, 3_000.0, 10_000.0, 30_000.0)
 
@@ -320,7 +320,7 @@ class LinearEstimator:
         columns = design_matrix(inputs, mean, scale)
         weights, bias = np.zeros((columns.shape[1], quality.shape[1])), np.zeros(quality.shape[1])
         for models, rows in group_by_missingness(quality):
-            if len(rows) < LEAST:
+            if len(rows) < MIN_ROWS:
                 bias[models] = quality[np.ix_(rows, models)].mean(axis=0)
                 continue
             ridge = linear.RidgeCV(alphas=self.penalties).fit(columns[rows], quality[np.ix_(rows, models)])
@@ -338,18 +338,18 @@ class NeighbourEstimator:
 
     Args:
         k: number of neighbours.
-        most: maximum rows stored, drawn at random where there are more.
+        max_rows: maximum rows stored, drawn at random where there are more.
         seed: of the draw.
     """
 
-    def __init__(self, k: int = 50, most: int = 100_000, seed: int = 0) -> None:
+    def __init__(self, k: int = 50, max_rows: int = 100_000, seed: int = 0) -> None:
         self.k = k
-        self.most = most
+        self.max_rows = max_rows
         self.seed = seed
 
     def fit(self, inputs: QueryInputs, quality: Known) -> Self:
         """Train on ``n`` queries and the ``(n, m)`` quality of their answers."""
-        rows = np.sort(np.random.default_rng(self.seed).permutation(len(inputs))[: self.most])
+        rows = np.sort(np.random.default_rng(self.seed).permutation(len(inputs))[: self.max_rows])
         self.head_ = NeighbourHead(
             inputs.vectors[rows].astype(np.float16),
             quality[rows].astype(np.float32),
@@ -361,9 +361,9 @@ class NeighbourEstimator:
 
 # Training rows of a classifier of queries.
 
-LEAST_QUERIES = 50
+MIN_QUERIES = 50
 """Minimum number of queries to train on."""
-LEAST_KNOWN = 30
+MIN_KNOWN = 30
 """Minimum number of known answers of a model to train on."""
 
 
@@ -407,20 +407,20 @@ class Usable:
     left_out: int
 
 
-def usable_rows(table: OutcomeTable, *, most: int, seed: int) -> Usable:
-    """Select the rows with known quality, sampled down to ``most``.
+def usable_rows(table: OutcomeTable, *, max_rows: int, seed: int) -> Usable:
+    """Select the rows with known quality, sampled down to ``max_rows``.
 
     Raises:
         InputError: there are too few, a model has too few answers, or no answer was judged.
     """
     check_judged(table)
-    known = np.isfinite(table.quality)
-    rows = np.flatnonzero(known.any(axis=1))
-    if len(rows) > most:
-        rows = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
-    if len(rows) < LEAST_QUERIES:
+    is_known = np.isfinite(table.quality)
+    rows = np.flatnonzero(is_known.any(axis=1))
+    if len(rows) > max_rows:
+        rows = np.sort(np.random.default_rng(seed).permutation(rows)[:max_rows])
+    if len(rows) < MIN_QUERIES:
         raise InputError(
-            f"{len(rows)} queries with the quality of an answer, and at least {LEAST_QUERIES} are needed to train; "
+            f"{len(rows)} queries have the quality of an answer, and at least {MIN_QUERIES} are needed to train; "
             f"{judging_remedy(table)}give more outcomes"
         )
     _check_models(table.take(rows))
@@ -429,12 +429,12 @@ def usable_rows(table: OutcomeTable, *, most: int, seed: int) -> Usable:
 
 def _check_models(table: OutcomeTable) -> None:
     models, counts = table.models, np.isfinite(table.quality).sum(axis=0)
-    few = [(model, int(count)) for model, count in zip(models, counts, strict=True) if count < LEAST_KNOWN]
-    if few:
-        model, count = few[0]
-        others = ",".join(name for name in models if name not in dict(few))
+    too_few = [(model, int(count)) for model, count in zip(models, counts, strict=True) if count < MIN_KNOWN]
+    if too_few:
+        model, count = too_few[0]
+        remaining = ",".join(name for name in models if name not in dict(too_few))
         raise InputError(
-            f'the quality of "{model}" is known for {count} queries, and at least {LEAST_KNOWN} are needed; '
+            f'the quality of "{model}" is known for {count} queries, and at least {MIN_KNOWN} are needed; '
             f"{judging_remedy(table.with_models([model]))}give more outcomes of it, or leave it out with "
-            f"--models {others or 'A,B'}"
+            f"--models {remaining or 'A,B'}"
         )

@@ -71,7 +71,7 @@ class QualityModel:
         self, backbone: str | Path | SentenceTransformer, prior: NDArray[np.float64], max_tokens: int, folder: Path
     ) -> None:
         require("onnxscript", what=WHAT, extra="torch")
-        sentence = load(backbone, what=WHAT)
+        sentence = load(backbone, purpose=WHAT)
         self.name = name_of(backbone)
         refuse_unsupported(sentence, self.name)
         self.max_tokens = min(max_tokens, sentence.max_seq_length or max_tokens)
@@ -94,8 +94,8 @@ class QualityModel:
         import torch
 
         input_ids, mask = padded(ids)
-        found: torch.Tensor = self.module(torch.from_numpy(input_ids), torch.from_numpy(mask))
-        return found
+        logits: torch.Tensor = self.module(torch.from_numpy(input_ids), torch.from_numpy(mask))
+        return logits
 
     def predict(self, queries: Sequence[str]) -> Quality:
         """Return ``(n, m)`` predicted quality, in fp32."""
@@ -103,14 +103,14 @@ class QualityModel:
 
         self.module.eval()
         ids = [tokens or [0] for tokens in self.tokens(queries)]
-        found: list[tuple[list[int], NDArray[np.float32]]] = []
+        predicted: list[tuple[list[int], NDArray[np.float32]]] = []
         with torch.no_grad():
-            for rows in length_batches([len(one) for one in ids], PART):
-                found.append((rows, torch.sigmoid(self.logits([ids[row] for row in rows])).numpy()))
-        whole = np.empty((len(queries), found[0][1].shape[1]))
-        for rows, part in found:
-            whole[rows] = part
-        return whole
+            for rows in length_batches([len(token_ids) for token_ids in ids], PART):
+                predicted.append((rows, torch.sigmoid(self.logits([ids[row] for row in rows])).numpy()))
+        ordered = np.empty((len(queries), predicted[0][1].shape[1]))
+        for rows, part in predicted:
+            ordered[rows] = part
+        return ordered
 
     def export(self, probes: Sequence[str]) -> TunedHead:
         """Export the int8 graph, compared with this model on probe queries.
@@ -149,13 +149,13 @@ def _module(sentence: SentenceTransformer, width: int, prior: NDArray[np.float64
             # The first predictions are the prior: no large step is spent on it, which would damage what the backbone
             # has learnt.
             torch.nn.init.zeros_(self.lines.weight)
-            sure = np.clip(prior, 0.01, 0.99)
-            self.lines.bias.data = torch.tensor(np.log(sure / (1.0 - sure)), dtype=torch.float32)
+            clipped = np.clip(prior, 0.01, 0.99)
+            self.lines.bias.data = torch.tensor(np.log(clipped / (1.0 - clipped)), dtype=torch.float32)
 
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
             features = self.pipeline({"input_ids": input_ids, "attention_mask": attention_mask})
-            found: torch.Tensor = self.lines(features["sentence_embedding"].float())
-            return found
+            logits: torch.Tensor = self.lines(features["sentence_embedding"].float())
+            return logits
 
     return Lines()
 
@@ -263,7 +263,7 @@ def _train(
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmed_up(step, steps))
     model.module.train()
-    for done, rows in enumerate(_batches([len(one) for one in ids], plan), start=1):
+    for done, rows in enumerate(_batches([len(token_ids) for token_ids in ids], plan), start=1):
         with _half():
             logits = model.logits([ids[row] for row in rows])
         loss = _loss(logits.float(), quality[rows])
@@ -278,10 +278,10 @@ def _train(
 def _loss(logits: Any, quality: Known) -> Any:
     import torch
 
-    known = torch.from_numpy(np.isfinite(quality))
+    is_known = torch.from_numpy(np.isfinite(quality))
     truth = torch.from_numpy(np.nan_to_num(quality, nan=0.0).astype(np.float32))
-    each = torch.nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    return (each * known).sum() / known.sum().clamp(min=1)
+    losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    return (losses * is_known).sum() / is_known.sum().clamp(min=1)
 
 
 def _batches(lengths: Sequence[int], plan: FineTuning) -> Iterator[NDArray[np.int64]]:
@@ -297,9 +297,9 @@ def _batches(lengths: Sequence[int], plan: FineTuning) -> Iterator[NDArray[np.in
         for start in range(0, len(order), WINDOW * plan.batch):
             window = order[start : start + WINDOW * plan.batch]
             window = window[np.argsort(length[window], kind="stable")]
-            batches += [window[at : at + plan.batch] for at in range(0, len(window), plan.batch)]
-        for place in random.permutation(len(batches)):
-            yield batches[place]
+            batches += [window[first : first + plan.batch] for first in range(0, len(window), plan.batch)]
+        for position in random.permutation(len(batches)):
+            yield batches[position]
 
 
 def _half() -> AbstractContextManager[Any]:
@@ -363,6 +363,6 @@ def tune_part(
     """
     plan = plan or FineTuning()
     part = k_folds(duplicates(rows.queries, rows.inputs.vectors).group, PARTS, seed=plan.seed)[0]
-    seen = [rows.queries[row] for row in part.train.tolist()]
-    head = fine_tune(backbone, seen, rows.quality[part.train], folder, plan, progress)
+    train_queries = [rows.queries[row] for row in part.train.tolist()]
+    head = fine_tune(backbone, train_queries, rows.quality[part.train], folder, plan, progress)
     return TunedPart(head, part.test, head.predict(rows.inputs.take(part.test)))

@@ -24,9 +24,9 @@ from semroute.learn.thresholds import RejectionTarget, thresholds_for
 from semroute.types import Encoder
 from semroute.types.protocols import Doubles, Progress
 
-LEAST_ANSWERED = 0.2
+MIN_ANSWERED = 0.2
 """Minimum share of the in-scope queries that a useful first stage answers."""
-MOST_ANSWERED = 0.8
+MAX_ANSWERED = 0.8
 """Maximum share that it may answer without out-of-scope queries to measure wrong acceptances."""
 ALLOWED_SLIPS = 0.01
 """Share of the out-of-scope queries that it may accept although the second stage rejects them."""
@@ -111,40 +111,45 @@ def fit_first_stage(
         progress: called with a step's name, the number done and the total.
     """
     vectors = plan.encoder.encode(texts)
-    own = fit(vectors, labels, groups=groups, head=head, plan=splits, seed=seed, progress=progress)
+    stage_fit = fit(vectors, labels, groups=groups, head=head, plan=splits, seed=seed, progress=progress)
     if plan.rows is not None:
-        queries, held = plan.rows.texts, plan.rows.labels
-        both = BothScores(own.scorer.scores(plan.encoder.encode(queries)), index.scorer.scores(encoder.encode(queries)))
-        thresholds = np.where(pinned, thresholds, thresholds_for(both.second, held, plan.rows.target))
-    elif own.held is not None and index.held is not None:
-        both, held = BothScores(own.held.scores, index.held.scores), own.held.labels
+        queries, held_labels = plan.rows.texts, plan.rows.labels
+        stage_scores = BothScores(
+            stage_fit.scorer.scores(plan.encoder.encode(queries)), index.scorer.scores(encoder.encode(queries))
+        )
+        thresholds = np.where(pinned, thresholds, thresholds_for(stage_scores.second, held_labels, plan.rows.target))
+    elif stage_fit.held is not None and index.held is not None:
+        stage_scores, held_labels = BothScores(stage_fit.held.scores, index.held.scores), stage_fit.held.labels
     else:
         return FirstStageFit(None, index, {"chosen_on": "nothing", "queries": 0, "answered": 0.0})
-    bar = lowest_bar(both, held, thresholds, plan.floor)
-    report = {"chosen_on": "held-out" if plan.rows is None else "validation", **_measured(both, held, thresholds, bar)}
-    if report["answered"] < LEAST_ANSWERED:
+    bar = lowest_bar(stage_scores, held_labels, thresholds, plan.floor)
+    report = {
+        "chosen_on": "held-out" if plan.rows is None else "validation",
+        **_measured(stage_scores, held_labels, thresholds, bar),
+    }
+    if report["answered"] < MIN_ANSWERED:
         return FirstStageFit(None, index, report)
-    inside = held != OUT_OF_SCOPE
-    answered = both.answered(thresholds, bar)[inside]
-    calibrations = Calibrations(own.scorer.calibration, index.scorer.calibration)
-    calibrations = calibrations.refitted(both[inside], held[inside], answered)
+    in_scope = held_labels != OUT_OF_SCOPE
+    answered = stage_scores.answered(thresholds, bar)[in_scope]
+    calibrations = Calibrations(stage_fit.scorer.calibration, index.scorer.calibration)
+    calibrations = calibrations.refitted(stage_scores[in_scope], held_labels[in_scope], answered)
     assert calibrations.first is not None
-    stage = FirstStage(plan.encoder, replace(own.scorer, calibration=calibrations.first), bar)
+    stage = FirstStage(plan.encoder, replace(stage_fit.scorer, calibration=calibrations.first), bar)
     return FirstStageFit(
         stage,
         replace(index, scorer=replace(index.scorer, calibration=calibrations.second)),
         report,
-        floor=plan.floor if inside.all() else bar,
+        floor=plan.floor if in_scope.all() else bar,
     )
 
 
-def lowest_bar(both: BothScores, labels: Labels, thresholds: Doubles, floor: float | None = None) -> float:
+def lowest_bar(stage_scores: BothScores, labels: Labels, thresholds: Doubles, floor: float | None = None) -> float:
     """Return the lowest bar at which two stages are as accurate as the second.
 
     In-scope accuracy of both stages together is compared with that of the second alone.
 
     Args:
-        both: scores of ``n`` labelled queries that neither stage was fitted on.
+        stage_scores: scores of ``n`` labelled queries that neither stage was fitted on.
         labels: ``(n,)`` category numbers, :data:`~semroute.evaluate.routing.OUT_OF_SCOPE` for none.
         thresholds: ``(categories,)`` minimum scores.
         floor: minimum of the bar; None sets none.
@@ -152,37 +157,39 @@ def lowest_bar(both: BothScores, labels: Labels, thresholds: Doubles, floor: flo
     Returns:
         The bar; infinite where none is harmless.
     """
-    assert both.first is not None
-    inside = labels != OUT_OF_SCOPE
-    could = answers(both.first, thresholds, -math.inf)
-    sure = np.where(could, margin_score(both.first), -math.inf)
-    gained = (both.first.argmax(axis=1) == labels).astype(int) - (both.second.argmax(axis=1) == labels)
-    order = np.argsort(-sure[inside], kind="stable")
-    ranked, balance = sure[inside][order], np.cumsum(gained[inside][order])
-    if not inside.all():
-        slipping = sure[~inside & ~decide(both.second, thresholds)[1]]
-        floor = _least(slipping, int(ALLOWED_SLIPS * np.count_nonzero(~inside)))
+    assert stage_scores.first is not None
+    in_scope = labels != OUT_OF_SCOPE
+    is_accepted = answers(stage_scores.first, thresholds, -math.inf)
+    margin = np.where(is_accepted, margin_score(stage_scores.first), -math.inf)
+    accuracy_gain = (stage_scores.first.argmax(axis=1) == labels).astype(int) - (
+        stage_scores.second.argmax(axis=1) == labels
+    )
+    order = np.argsort(-margin[in_scope], kind="stable")
+    ranked, balance = margin[in_scope][order], np.cumsum(accuracy_gain[in_scope][order])
+    if not in_scope.all():
+        wrongly_accepted = margin[~in_scope & ~decide(stage_scores.second, thresholds)[1]]
+        floor = _lowest_allowed(wrongly_accepted, int(ALLOWED_SLIPS * np.count_nonzero(~in_scope)))
     elif floor is None:
-        floor = float(ranked[max(0, int(MOST_ANSWERED * len(ranked)) - 1)])
+        floor = float(ranked[max(0, int(MAX_ANSWERED * len(ranked)) - 1)])
     # A bar lets in all queries of equal margin score: only the last of equal ones can be its position.
-    last = np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)]
-    harmless = np.flatnonzero(last & (balance >= 0) & (ranked >= floor) & np.isfinite(ranked))
-    return float(ranked[harmless[-1]]) if len(harmless) else math.inf
+    is_last = np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)]
+    candidates = np.flatnonzero(is_last & (balance >= 0) & (ranked >= floor) & np.isfinite(ranked))
+    return float(ranked[candidates[-1]]) if len(candidates) else math.inf
 
 
-def _least(slipping: Doubles, allowed: int) -> float:
+def _lowest_allowed(margins: Doubles, allowed: int) -> float:
     """Return the lowest bar that no more than ``allowed`` of these reach."""
-    ranked = np.sort(slipping)[::-1]
+    ranked = np.sort(margins)[::-1]
     return float(np.nextafter(ranked[allowed], np.inf)) if len(ranked) > allowed else -math.inf
 
 
-def _measured(both: BothScores, labels: Labels, thresholds: Doubles, bar: float) -> dict[str, Any]:
-    inside = labels != OUT_OF_SCOPE
-    answered, accepted = both.answered(thresholds, bar), decide(both.second, thresholds)[1]
+def _measured(stage_scores: BothScores, labels: Labels, thresholds: Doubles, bar: float) -> dict[str, Any]:
+    in_scope = labels != OUT_OF_SCOPE
+    answered, accepted = stage_scores.answered(thresholds, bar), decide(stage_scores.second, thresholds)[1]
     return {
         "queries": len(labels),
-        "answered": float(answered[inside].mean()) if inside.any() else 0.0,
-        "accuracy_in_scope": accuracy(both.scores(thresholds, bar)[inside], labels[inside]),
-        "accuracy_without": accuracy(both.second[inside], labels[inside]),
-        "slips": None if inside.all() else float((answered & ~accepted)[~inside].mean()),
+        "answered": float(answered[in_scope].mean()) if in_scope.any() else 0.0,
+        "accuracy_in_scope": accuracy(stage_scores.scores(thresholds, bar)[in_scope], labels[in_scope]),
+        "accuracy_without": accuracy(stage_scores.second[in_scope], labels[in_scope]),
+        "slips": None if in_scope.all() else float((answered & ~accepted)[~in_scope].mean()),
     }

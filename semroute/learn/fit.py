@@ -145,7 +145,7 @@ def splits(labels: NDArray[np.int64], groups: NDArray[np.int64] | None = None, *
     """
     random = np.random.default_rng(seed)
     groups = np.arange(len(labels)) if groups is None else groups
-    _, first, own = np.unique(groups, return_index=True, return_inverse=True)
+    _, first, group_of_row = np.unique(groups, return_index=True, return_inverse=True)
     fold = np.full(len(first), -1, dtype=np.int64)
     for category in range(int(labels.max()) + 1):
         # In the order of their first examples, so that without near-duplicates the folds are those of the examples.
@@ -154,9 +154,9 @@ def splits(labels: NDArray[np.int64], groups: NDArray[np.int64] | None = None, *
         if len(members) > 1:
             fold[members] = (np.arange(len(members)) + category) % FOLDS
     numbers = range(1) if len(first) >= ONE_SPLIT_FROM else range(FOLDS)
-    fold = fold[own]
-    found = [Split(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in numbers]
-    return [split for split in found if len(split.held)]
+    fold = fold[group_of_row]
+    plan = [Split(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in numbers]
+    return [split for split in plan if len(split.held)]
 
 
 def held_out_scores(
@@ -188,21 +188,21 @@ def held_out_scores(
     data = [group_means(vectors[split.fit], labels[split.fit], groups[split.fit]) for split in plan]
     choices = prototype_choices(group_means(vectors, labels, groups)[1])
 
-    def similarities(split: Split, rows: Matrix, owners: NDArray[np.int64]) -> list[Matrix]:
-        found = []
+    def similarities(split: Split, rows: Matrix, category_of_row: NDArray[np.int64]) -> list[Matrix]:
+        similarities_of_split = []
         for choice in choices:
-            prototypes, counts = category_prototypes(rows, owners, choice, seed=seed)
+            prototypes, counts = category_prototypes(rows, category_of_row, choice, seed=seed)
             index = PrototypeIndex.build(prototypes, counts)
-            found.append(mean_by_group(index.similarities(vectors[split.held]), groups[split.held]))
-        return found
+            similarities_of_split.append(mean_by_group(index.similarities(vectors[split.held]), groups[split.held]))
+        return similarities_of_split
 
     with one_blas_thread(), ThreadPoolExecutor(min(available_cores(), len(plan))) as pool:
         by_split = list(pool.map(similarities, plan, *zip(*data, strict=True)))
     progress("validating", 0, len(plan))
-    probabilities, whole = None, None
+    probabilities, final_head = None, None
     if head is not None:
         everything = group_means(vectors, labels, groups)
-        probabilities, whole = _held_out_probabilities([*data, everything], vectors, groups, plan, head, progress)
+        probabilities, final_head = _held_out_probabilities([*data, everything], vectors, groups, plan, head, progress)
     return HeldOut(
         labels=np.concatenate([_first_of_each(labels[split.held], groups[split.held]) for split in plan]),
         similarities={
@@ -210,7 +210,7 @@ def held_out_scores(
         },
         probabilities=probabilities,
         groups=np.concatenate([np.unique(groups[split.held]) for split in plan]),
-        head=whole,
+        head=final_head,
     )
 
 
@@ -243,11 +243,11 @@ def mean_by_group(scores: Matrix, groups: NDArray[np.int64]) -> Matrix:
 
     The scores of a group's mean vector would be too high.
     """
-    _, own, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    _, group_of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(sizes) == len(scores):
-        return scores[np.argsort(own)]
+        return scores[np.argsort(group_of_row)]
     sums = np.zeros((len(sizes), scores.shape[1]), dtype=np.float64)
-    np.add.at(sums, own, scores)
+    np.add.at(sums, group_of_row, scores)
     return np.asarray(sums / sizes[:, None], dtype=np.float32)
 
 
@@ -269,12 +269,12 @@ def prototype_choices(labels: NDArray[np.int64]) -> list[int]:
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Weights of the head to try. Above a half the score separates the categories better than it rejects queries."""
 
-FEWEST_FOR_CALIBRATION = 100
+MIN_FOR_CALIBRATION = 100
 """In-scope queries below which an existing calibration is kept."""
 
 STRENGTH = 100.0
 """Weight of the data against the regularisation of a calibration."""
-MOST_STEPS = 100
+MAX_STEPS = 100
 
 USUAL_WEIGHT = 0.5
 USUAL_CLUSTER = 10
@@ -297,7 +297,7 @@ class ScoringChoice:
     scores: Matrix
 
 
-def choose(held: HeldOut, examples_per_category: float) -> ScoringChoice:
+def choose(held_out: HeldOut, examples_per_category: float) -> ScoringChoice:
     """Choose the nearly best settings that are nearest to the defaults.
 
     Nearly best is an accuracy within half a standard error of the best one. Among these, accuracy would leave the
@@ -305,47 +305,51 @@ def choose(held: HeldOut, examples_per_category: float) -> ScoringChoice:
     out-of-scope queries. The head gets no weight only where it does harm.
 
     Args:
-        held: held-out scores of every number of prototypes, and of the head.
+        held_out: held-out scores of every number of prototypes, and of the head.
         examples_per_category: of the typical category.
     """
-    tried = {(count, weight): _scores(held, count, weight) for count in held.similarities for weight in _weights(held)}
-    reached = {pair: accuracy(scores, held.labels) for pair, scores in tried.items()}
-    best = max(reached.values())
-    tolerance = 0.5 * math.sqrt(best * (1 - best) / len(held.labels))
-    usual = max(1.0, examples_per_category / USUAL_CLUSTER)
+    scores_of = {
+        (count, weight): _scores(held_out, count, weight)
+        for count in held_out.similarities
+        for weight in _weights(held_out)
+    }
+    accuracy_of = {pair: accuracy(scores, held_out.labels) for pair, scores in scores_of.items()}
+    best = max(accuracy_of.values())
+    tolerance = 0.5 * math.sqrt(best * (1 - best) / len(held_out.labels))
+    default_count = max(1.0, examples_per_category / USUAL_CLUSTER)
     count, weight = min(
-        (pair for pair, value in reached.items() if value >= best - tolerance),
-        key=lambda pair: (abs(pair[1] - USUAL_WEIGHT), abs(math.log(pair[0] / usual)), pair),
+        (pair for pair, value in accuracy_of.items() if value >= best - tolerance),
+        key=lambda pair: (abs(pair[1] - USUAL_WEIGHT), abs(math.log(pair[0] / default_count)), pair),
     )
-    return ScoringChoice(count, weight, tried[count, weight])
+    return ScoringChoice(count, weight, scores_of[count, weight])
 
 
-def ask_bar(held: Matrix, labels: NDArray[np.int64], vague: Matrix) -> float:
+def ask_bar(held_scores: Matrix, labels: NDArray[np.int64], vague: Matrix) -> float:
     """Choose the margin score from which a question outranks the pasted text.
 
     The bar maximises the share of held-out examples that decide correctly minus the share of vague questions that would
     decide as well.
 
     Args:
-        held: ``(m, categories)`` held-out scores of examples.
+        held_scores: ``(m, categories)`` held-out scores of examples.
         labels: ``(m,)`` their categories.
         vague: ``(n, categories)`` scores of :data:`~semroute.text.asks.VAGUE_ASKS`.
     """
-    good = margin_score(held)[held.argmax(axis=1) == labels]
+    margins = margin_score(held_scores)[held_scores.argmax(axis=1) == labels]
     empty = margin_score(vague)
-    bars = np.linspace(0.5, 1.1, 25)
-    gained = [float((good >= bar).sum() / len(labels) - (empty >= bar).mean()) for bar in bars]
-    near = np.flatnonzero(np.array(gained) >= max(gained) - 0.02)
-    return float(bars[near[np.argmin(np.abs(bars[near] - USUAL_ASK_BAR))]])
+    candidates = np.linspace(0.5, 1.1, 25)
+    gain = [float((margins >= candidate).sum() / len(labels) - (empty >= candidate).mean()) for candidate in candidates]
+    nearly_best = np.flatnonzero(np.array(gain) >= max(gain) - 0.02)
+    return float(candidates[nearly_best[np.argmin(np.abs(candidates[nearly_best] - USUAL_ASK_BAR))]])
 
 
-def _weights(held: HeldOut) -> tuple[float, ...]:
-    return (0.0,) if held.probabilities is None else WEIGHTS
+def _weights(held_out: HeldOut) -> tuple[float, ...]:
+    return (0.0,) if held_out.probabilities is None else WEIGHTS
 
 
-def _scores(held: HeldOut, count: int, weight: float) -> Matrix:
-    similarities = held.similarities[count]
-    return similarities if held.probabilities is None else blend(similarities, held.probabilities, weight)
+def _scores(held_out: HeldOut, count: int, weight: float) -> Matrix:
+    similarities = held_out.similarities[count]
+    return similarities if held_out.probabilities is None else blend(similarities, held_out.probabilities, weight)
 
 
 def calibrate(scores: Matrix, labels: NDArray[np.int64]) -> Calibration:
@@ -355,8 +359,8 @@ def calibrate(scores: Matrix, labels: NDArray[np.int64]) -> Calibration:
     mistake does not give certainty.
     """
     best, margin = best_and_margin(scores)
-    right = scores.argmax(axis=1) == labels
-    target = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
+    is_correct = scores.argmax(axis=1) == labels
+    target = np.where(is_correct, (is_correct.sum() + 1) / (is_correct.sum() + 2), 1 / ((~is_correct).sum() + 2))
     bias, score, margin_share = _logistic(np.column_stack([np.ones_like(best), best, margin]), target)
     return Calibration(bias=bias, score=score, margin=margin_share)
 
@@ -367,29 +371,29 @@ def _logistic(inputs: NDArray[np.float64], target: NDArray[np.float64]) -> list[
     Minimises ``STRENGTH * cross-entropy + |weights|² / 2``, the bias free, as scikit-learn does; the import of
     scikit-learn alone takes longer than a small index.
     """
-    free = np.ones(inputs.shape[1])
-    free[0] = 0.0
+    is_free = np.ones(inputs.shape[1])
+    is_free[0] = 0.0
 
     def loss(weights: NDArray[np.float64]) -> float:
         logits = inputs @ weights
-        return float(STRENGTH * (np.logaddexp(0.0, logits) - target * logits).sum() + (free * weights**2).sum() / 2)
+        return float(STRENGTH * (np.logaddexp(0.0, logits) - target * logits).sum() + (is_free * weights**2).sum() / 2)
 
     weights = np.zeros(inputs.shape[1])
-    reached = loss(weights)
-    for _ in range(MOST_STEPS):
+    current = loss(weights)
+    for _ in range(MAX_STEPS):
         chance = 1 / (1 + np.exp(-np.clip(inputs @ weights, -500, 500)))
-        slope = STRENGTH * inputs.T @ (chance - target) + free * weights
-        curve = STRENGTH * (inputs * (chance * (1 - chance))[:, None]).T @ inputs + np.diag(free + 1e-9)
+        slope = STRENGTH * inputs.T @ (chance - target) + is_free * weights
+        curve = STRENGTH * (inputs * (chance * (1 - chance))[:, None]).T @ inputs + np.diag(is_free + 1e-9)
         step = np.linalg.solve(curve, slope)
         share = 1.0
-        while (lower := loss(weights - share * step)) > reached and share > 1e-6:
+        while (lower := loss(weights - share * step)) > current and share > 1e-6:
             share /= 2
-        if lower > reached:
+        if lower > current:
             break
         weights = weights - share * step
-        if reached - lower <= 1e-10 * abs(reached):
+        if current - lower <= 1e-10 * abs(current):
             break
-        reached = lower
+        current = lower
     return [float(weight) for weight in weights]
 
 
@@ -400,26 +404,28 @@ class Calibrations:
     first: Calibration | None
     second: Calibration
 
-    def confidence(self, both: BothScores, answered: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def confidence(self, stage_scores: BothScores, answered: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the ``(n,)`` confidence of the answering stage.
 
         It is the first stage where ``answered`` is True.
         """
-        confidence = self.second.confidence(both.second)
-        if self.first is None or both.first is None:
+        confidence = self.second.confidence(stage_scores.second)
+        if self.first is None or stage_scores.first is None:
             return confidence
-        return np.where(answered, self.first.confidence(both.first), confidence)
+        return np.where(answered, self.first.confidence(stage_scores.first), confidence)
 
-    def refitted(self, both: BothScores, labels: NDArray[np.int64], answered: NDArray[np.bool_]) -> Calibrations:
+    def refitted(
+        self, stage_scores: BothScores, labels: NDArray[np.int64], answered: NDArray[np.bool_]
+    ) -> Calibrations:
         """Refit each on the in-scope queries that its stage answers, if enough.
 
         The queries left to the second stage are harder than average: fitted on all, it would be overconfident.
         """
         first, second = self.first, self.second
-        if np.count_nonzero(~answered) >= FEWEST_FOR_CALIBRATION:
-            second = calibrate(both.second[~answered], labels[~answered])
-        if both.first is not None and np.count_nonzero(answered) >= FEWEST_FOR_CALIBRATION:
-            first = calibrate(both.first[answered], labels[answered])
+        if np.count_nonzero(~answered) >= MIN_FOR_CALIBRATION:
+            second = calibrate(stage_scores.second[~answered], labels[~answered])
+        if stage_scores.first is not None and np.count_nonzero(answered) >= MIN_FOR_CALIBRATION:
+            first = calibrate(stage_scores.first[answered], labels[answered])
         return Calibrations(first, second)
 
 
@@ -486,63 +492,70 @@ def fit(
         progress: called with a step's name, the number done and the total.
     """
     groups = np.arange(len(labels)) if groups is None else groups
-    plan = splits(labels, groups, seed=seed) if plan is None else _whole_groups(plan, groups)
-    rows, owners = group_means(vectors, labels, groups)
+    plan = splits(labels, groups, seed=seed) if plan is None else _drop_split_groups(plan, groups)
+    rows, category_of_group = group_means(vectors, labels, groups)
     if not plan:
-        return _unvalidated(rows, owners, seed)
-    typical, left_out = float(np.median(np.bincount(owners))), _head_left_out(owners) if head else None
+        return _unvalidated(rows, category_of_group, seed)
+    typical, left_out = (
+        float(np.median(np.bincount(category_of_group))),
+        _head_left_out(category_of_group) if head else None,
+    )
     settings = HeadPlan(seed=seed) if head and int(labels.max()) > 0 and left_out is None else None
-    held = held_out_scores(vectors, labels, plan, groups=groups, head=settings, seed=seed, progress=progress)
-    choice = choose(held, typical)
+    held_out = held_out_scores(vectors, labels, plan, groups=groups, head=settings, seed=seed, progress=progress)
+    choice = choose(held_out, typical)
 
     progress("fitting", 0, 1)
-    prototypes, counts = category_prototypes(rows, owners, choice.prototypes, seed=seed)
+    prototypes, counts = category_prototypes(rows, category_of_group, choice.prototypes, seed=seed)
     progress("fitting", 1, 1)
     report = {
-        "groups": len(owners),
-        "held_out": len(held.labels),
+        "groups": len(category_of_group),
+        "held_out": len(held_out.labels),
         "splits": len(plan),
         "seed": seed,
         "prototypes_per_category": choice.prototypes,
-        "accuracy_by_prototypes": {str(k): accuracy(s, held.labels) for k, s in held.similarities.items()},
+        "accuracy_by_prototypes": {str(k): accuracy(s, held_out.labels) for k, s in held_out.similarities.items()},
         "head_weight": choice.weight,
-        "accuracy_of_head": None if held.probabilities is None else accuracy(held.probabilities, held.labels),
+        "accuracy_of_head": None
+        if held_out.probabilities is None
+        else accuracy(held_out.probabilities, held_out.labels),
         **({} if left_out is None else {"head_left_out": left_out}),
     }
-    trained = held.head if choice.weight > 0 else None
+    trained = held_out.head if choice.weight > 0 else None
     scorer = _scorer(prototypes, counts, trained, choice.weight, UNVALIDATED_CALIBRATION)
-    return concluded(scorer, report, HeldOutScores(choice.scores, held.labels), held.groups)
+    return complete_fit(scorer, report, HeldOutScores(choice.scores, held_out.labels), held_out.groups)
 
 
-def concluded(scorer: Scorer, report: dict[str, Any], held: HeldOutScores, groups: NDArray[np.int64] | None) -> Fitted:
+def complete_fit(
+    scorer: Scorer, report: dict[str, Any], held_out: HeldOutScores, groups: NDArray[np.int64] | None
+) -> Fitted:
     """Complete a fit with thresholds, calibration and held-out figures.
 
     Args:
         scorer: its calibration is replaced.
         report: entries that do not depend on the scores.
-        held: held-out scores of the scorer's kind.
-        groups: ``(m,)`` groups that the rows of ``held`` represent.
+        held_out: held-out scores of the scorer's kind.
+        groups: ``(m,)`` groups that the rows of ``held_out`` represent.
     """
-    calibration = calibrate(held.scores, held.labels)
-    thresholds = thresholds_for_false_rejection(held.scores, FALSE_REJECTION, held.labels)
-    thresholds = _capped_unseen(thresholds, held.labels, scorer.weight)
-    report = {**report, **_measured(held.scores, held.labels, thresholds, calibration)}
-    return Fitted(replace(scorer, calibration=calibration), thresholds, report, held, groups)
+    calibration = calibrate(held_out.scores, held_out.labels)
+    thresholds = thresholds_for_false_rejection(held_out.scores, FALSE_REJECTION, held_out.labels)
+    thresholds = _capped_unseen(thresholds, held_out.labels, scorer.weight)
+    report = {**report, **_measured(held_out.scores, held_out.labels, thresholds, calibration)}
+    return Fitted(replace(scorer, calibration=calibration), thresholds, report, held_out, groups)
 
 
-def _head_left_out(owners: NDArray[np.int64]) -> str | None:
+def _head_left_out(category_of_group: NDArray[np.int64]) -> str | None:
     """Return why no head is trained; None where one is."""
-    sizes = np.bincount(owners)
+    sizes = np.bincount(category_of_group)
     typical = float(np.median(sizes))
     if len(sizes) < MANY_CATEGORIES or typical >= FEW_EXAMPLES:
         return None
     return f"{len(sizes)} categories with {typical:g} different examples each"
 
 
-def _whole_groups(plan: Sequence[Split], groups: NDArray[np.int64]) -> list[Split]:
+def _drop_split_groups(plan: Sequence[Split], groups: NDArray[np.int64]) -> list[Split]:
     """Remove held-out rows with a near-duplicate in the fitted part."""
-    found = [Split(split.fit, split.held[~np.isin(groups[split.held], groups[split.fit])]) for split in plan]
-    return [split for split in found if len(split.held)]
+    plan_of_groups = [Split(split.fit, split.held[~np.isin(groups[split.held], groups[split.fit])]) for split in plan]
+    return [split for split in plan_of_groups if len(split.held)]
 
 
 def _capped_unseen(thresholds: NDArray[np.float64], labels: NDArray[np.int64], weight: float) -> NDArray[np.float64]:
@@ -559,11 +572,11 @@ def _capped_unseen(thresholds: NDArray[np.float64], labels: NDArray[np.int64], w
 def _measured(
     scores: Matrix, labels: NDArray[np.int64], thresholds: NDArray[np.float64], calibration: Calibration
 ) -> dict[str, float]:
-    right = scores.argmax(axis=1) == labels
+    is_correct = scores.argmax(axis=1) == labels
     return {
         "accuracy_in_scope": accuracy(scores, labels),
         "false_rejection": float(1 - decide(scores, thresholds)[1].mean()),
-        "ece": expected_calibration_error(calibration.confidence(scores), right),
+        "ece": expected_calibration_error(calibration.confidence(scores), is_correct),
     }
 
 

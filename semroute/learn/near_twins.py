@@ -28,20 +28,20 @@ from semroute.types import Matrix
 
 SHARE = 0.2
 WORDS_SHARE = 0.5
-FEWEST = 4
+MIN_SHARING = 4
 """Minimum share of the examples, and minimum number, that share boilerplate. A larger share is needed where no
 punctuation separates it from the rest, as after "how do I"."""
 
-LONGEST = 20
+MAX_BOILERPLATE = 20
 """Maximum tokens of boilerplate."""
 
 SEEN = 160
 """Characters at each end that are examined."""
 
-MOST_NAMES = 3
+MAX_NAMES = 3
 """Maximum consecutive words that may differ in each example, such as a name."""
 
-FEWEST_LEFT = 2
+MIN_WORDS_LEFT = 2
 """Minimum words that must be left."""
 
 _TOKENS = re.compile(r"\w+(?:['\u2019]\w+)*|\n|[^\w\s]")
@@ -74,19 +74,21 @@ def without_boilerplate(texts: Sequence[str], labels: NDArray[np.int64]) -> Bare
         texts: the examples.
         labels: ``(n,)`` category numbers from 0.
     """
-    bare, own = list(texts), np.ones(len(texts), np.bool_)
+    stripped, is_own = list(texts), np.ones(len(texts), np.bool_)
     categories = [np.flatnonzero(labels == category).tolist() for category in np.unique(labels).tolist()]
     for at_end in (False, True):
-        found = [_stripped([bare[row] for row in rows], rows, at_end) for rows in categories]
-        owners = Counter(shape for some in found for shape in {shape for _, shape, _ in some})
-        for row, shape, rest in chain.from_iterable(found):
-            is_usual = owners[shape] > 1 and 2 * owners[shape] >= len(categories)
+        boilerplate_of = [_stripped([stripped[row] for row in rows], rows, at_end) for rows in categories]
+        category_count = Counter(
+            shape for rows_of_category in boilerplate_of for shape in {shape for _, shape, _ in rows_of_category}
+        )
+        for row, shape, rest in chain.from_iterable(boilerplate_of):
+            is_usual = category_count[shape] > 1 and 2 * category_count[shape] >= len(categories)
             if is_usual or _is_parted(shape):
-                bare[row] = rest
+                stripped[row] = rest
                 # Words around the examples of only one category distinguish it from the others, so they are kept.
-                own[row] &= is_usual or not _has_words(shape)
-    changed = np.array([one != other for one, other in zip(texts, bare, strict=True)], np.bool_)
-    return Bare(bare, np.flatnonzero(changed & own))
+                is_own[row] &= is_usual or not _has_words(shape)
+    changed = np.array([before != after for before, after in zip(texts, stripped, strict=True)], np.bool_)
+    return Bare(stripped, np.flatnonzero(changed & is_own))
 
 
 def _stripped(texts: Sequence[str], rows: Sequence[int], at_end: bool) -> list[tuple[int, tuple[str, ...], str]]:
@@ -95,30 +97,32 @@ def _stripped(texts: Sequence[str], rows: Sequence[int], at_end: bool) -> list[t
     Only boilerplate at this end counts.
     """
     tokens = [_tokens(text, at_end) for text in texts]
-    counts = Counter(word for some in tokens for word in {text.casefold() for text, _, _ in some})
-    least = max(FEWEST, SHARE * len(texts))
-    shapes = [[_shape(text, counts, least) for text, _, _ in some[: LONGEST + 1]] for some in tokens]
+    counts = Counter(word for row_tokens in tokens for word in {text.casefold() for text, _, _ in row_tokens})
+    min_count = max(MIN_SHARING, SHARE * len(texts))
+    shapes = [
+        [_shape(text, counts, min_count) for text, _, _ in row_tokens[: MAX_BOILERPLATE + 1]] for row_tokens in tokens
+    ]
     longest: dict[int, int] = {}
     groups = [list(range(len(texts)))]
-    for length in range(1, LONGEST + 1):
+    for length in range(1, MAX_BOILERPLATE + 1):
         parts: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for group in groups:
             for number in group:
                 if len(shapes[number]) > length:
                     parts[tuple(shapes[number][:length])].append(number)
-        groups = [group for group in parts.values() if len(group) >= least]
+        groups = [group for group in parts.values() if len(group) >= min_count]
         for shape, group in parts.items():
-            if len(group) >= least and _is_boilerplate(shape, len(group) / len(texts)):
+            if len(group) >= min_count and _is_boilerplate(shape, len(group) / len(texts)):
                 longest.update(dict.fromkeys(group, length))
-    found = []
+    boilerplate = []
     for number, length in longest.items():
         inner, start, end = tokens[number][length - 1]
         rest = texts[number][:start] if at_end else texts[number][end:]
-        beside = rest[-1:] if at_end else rest[:1]
-        apart = inner == "\n" or beside.isspace() or unicodedata.category(inner[0]) in _BRACKETS
-        if apart and len(re.findall(r"\w+", rest)) >= FEWEST_LEFT:
-            found.append((rows[number], tuple(shapes[number][:length]), rest.strip()))
-    return found
+        neighbour = rest[-1:] if at_end else rest[:1]
+        is_separated = inner == "\n" or neighbour.isspace() or unicodedata.category(inner[0]) in _BRACKETS
+        if is_separated and len(re.findall(r"\w+", rest)) >= MIN_WORDS_LEFT:
+            boilerplate.append((rows[number], tuple(shapes[number][:length]), rest.strip()))
+    return boilerplate
 
 
 def _tokens(text: str, at_end: bool) -> list[tuple[str, int, int]]:
@@ -127,23 +131,23 @@ def _tokens(text: str, at_end: bool) -> list[tuple[str, int, int]]:
     Blank lines at the ends are no tokens.
     """
     shift = max(0, len(text.rstrip()) - SEEN) if at_end else 0
-    seen = text[shift:].rstrip() if at_end else text[:SEEN]
-    found = [(token[0], token.start() + shift, token.end() + shift) for token in _TOKENS.finditer(seen)]
-    return found[::-1] if at_end else found
+    window = text[shift:].rstrip() if at_end else text[:SEEN]
+    tokens = [(token[0], token.start() + shift, token.end() + shift) for token in _TOKENS.finditer(window)]
+    return tokens[::-1] if at_end else tokens
 
 
-def _shape(token: str, counts: Counter[str], least: float) -> str:
+def _shape(token: str, counts: Counter[str], min_count: float) -> str:
     if any(character.isdigit() for character in token):
         return _NUMBER
     folded = token.casefold()
-    return folded if counts[folded] >= least or not token[0].isalpha() else _NAME
+    return folded if counts[folded] >= min_count or not token[0].isalpha() else _NAME
 
 
 def _is_boilerplate(shape: tuple[str, ...], share: float) -> bool:
     inner, names = shape[-1], shape.count(_NAME)
     words = [token for token in shape if token[0].isalpha()]
     strong = [token for token in shape if not token[0].isalpha() and token not in _WEAK and token != _NAME]
-    if inner == _NAME or names > MOST_NAMES:
+    if inner == _NAME or names > MAX_NAMES:
         return False
     if inner[0].isalpha():
         return not names and share >= WORDS_SHARE and len(words) > 1
@@ -158,8 +162,8 @@ def _has_words(shape: tuple[str, ...]) -> bool:
 
 def _is_parted(shape: Sequence[str]) -> bool:
     """Return True if punctuation unusual in sentences separates it."""
-    marks = [token for token in shape if not token[0].isalpha() and token not in (_NUMBER, _NAME)]
-    return shape[-1] in marks and not _WEAK.issuperset(marks)
+    punctuation = [token for token in shape if not token[0].isalpha() and token not in (_NUMBER, _NAME)]
+    return shape[-1] in punctuation and not _WEAK.issuperset(punctuation)
 
 
 SAME = 0.97
@@ -180,16 +184,16 @@ TEMPLATE_FROM = 3
 
 LITERAL = 0.7
 """Share of its words that a template must keep when a slot is cut out, and their minimum number:"""
-FEWEST_LITERALS = 3
-LONGEST_SLOT = 3
-LONGEST_TEMPLATE = 40
-LONGEST_MASKED = 2000
+MIN_LITERALS = 3
+MAX_SLOT = 3
+MAX_TEMPLATE = 40
+MAX_MASKED = 2000
 ROUNDS = 4
 LONG_WORD = 5
 """Letters from which a word may be misspelt in a text of fewer words than a template must keep."""
-MOST_SPELLINGS = 32
+MAX_SPELLINGS = 32
 """Number of texts equal but for one word beyond which the word is a slot, not a spelling."""
-MOST_COMPARED = 20_000
+MAX_COMPARED = 20_000
 """Examples of one category beyond which vectors are no longer compared, which would take minutes."""
 
 _QUOTED = re.compile(
@@ -226,8 +230,8 @@ def template_key(text: str) -> str:
     Compatibility characters, case, punctuation and white space are normalised; numbers, identifiers, links and quoted
     words become a slot; words of courtesy at either end are removed.
     """
-    plain = text = unicodedata.normalize("NFKC", text).casefold()
-    for pattern in (_QUOTED, _LINKS, _NUMBERS) if len(text) <= LONGEST_MASKED else ():
+    normalized = text = unicodedata.normalize("NFKC", text).casefold()
+    for pattern in (_QUOTED, _LINKS, _NUMBERS) if len(text) <= MAX_MASKED else ():
         masked = pattern.sub(f" {_SLOT} ", text)
         # A text that is quoted as a whole is not a slot.
         text = masked if any(character.isalnum() for character in masked) else text
@@ -240,7 +244,7 @@ def template_key(text: str) -> str:
         start += 1
     while end > start and words[end - 1] in _COURTESY:
         end -= 1
-    return " ".join(words[start:end] or words) or " ".join(plain.split())
+    return " ".join(words[start:end] or words) or " ".join(normalized.split())
 
 
 def near_twins(texts: Sequence[str], labels: NDArray[np.int64], vectors: Matrix | None = None) -> NDArray[np.int64]:
@@ -254,21 +258,21 @@ def near_twins(texts: Sequence[str], labels: NDArray[np.int64], vectors: Matrix 
     Returns:
         ``(n,)`` group numbers from 0, each group within one category.
     """
-    bare = without_boilerplate(texts, labels).texts
-    labelled = [f"{label} {template_key(text)}" for label, text in zip(labels.tolist(), bare, strict=True)]
+    stripped = without_boilerplate(texts, labels).texts
+    labelled = [f"{label} {template_key(text)}" for label, text in zip(labels.tolist(), stripped, strict=True)]
     keys = np.array(_templates(_respelled(labelled)), dtype=object)
     groups = np.empty(len(texts), dtype=np.int64)
     count = 0
     for category in range(int(labels.max(initial=-1)) + 1):
         rows = np.flatnonzero(labels == category)
-        names, own = np.unique(keys[rows], return_inverse=True)
-        if vectors is not None and len(names) > 1 and len(rows) <= MOST_COMPARED:
-            own = _joined(names, _means(vectors[rows], own))[own]
-        groups[rows] = count + own
-        count += int(own.max(initial=-1)) + 1
+        names, group_of_row = np.unique(keys[rows], return_inverse=True)
+        if vectors is not None and len(names) > 1 and len(rows) <= MAX_COMPARED:
+            group_of_row = _merge_linked(names, _means(vectors[rows], group_of_row))[group_of_row]
+        groups[rows] = count + group_of_row
+        count += int(group_of_row.max(initial=-1)) + 1
     # In the order of their first examples: without near-duplicates, the groups are the examples.
-    _, first, own = np.unique(groups, return_index=True, return_inverse=True)
-    return np.asarray(np.argsort(np.argsort(first)), dtype=np.int64)[own]
+    _, first, group_of_row = np.unique(groups, return_index=True, return_inverse=True)
+    return np.asarray(np.argsort(np.argsort(first)), dtype=np.int64)[group_of_row]
 
 
 def group_means(
@@ -278,15 +282,15 @@ def group_means(
 
     They are in the order of the groups' numbers.
     """
-    _, first, own = np.unique(groups, return_index=True, return_inverse=True)
+    _, first, group_of_row = np.unique(groups, return_index=True, return_inverse=True)
     if len(first) == len(vectors):
         return vectors[first], labels[first]
-    return _means(vectors, own), labels[first]
+    return _means(vectors, group_of_row), labels[first]
 
 
-def _means(vectors: Matrix, own: NDArray[np.int64]) -> Matrix:
-    sums = np.zeros((int(own.max()) + 1, vectors.shape[1]), dtype=np.float32)
-    np.add.at(sums, own, vectors)
+def _means(vectors: Matrix, group_of_row: NDArray[np.int64]) -> Matrix:
+    sums = np.zeros((int(group_of_row.max()) + 1, vectors.shape[1]), dtype=np.float32)
+    np.add.at(sums, group_of_row, vectors)
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
     return np.asarray(sums / np.where(norms == 0, 1, norms), dtype=np.float32)
 
@@ -301,36 +305,38 @@ def _respelled(keys: list[str]) -> list[str]:
     counts = Counter(chain.from_iterable(dict.fromkeys(words) for words in distinct.values()))
     frames: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for key, words in distinct.items():
-        for place in range(1, len(words) if len(words) <= LONGEST_TEMPLATE else 1):
-            if len(words) > FEWEST_LITERALS or len(words[place]) >= LONG_WORD:
-                frames[" ".join([*words[:place], _SLOT, *words[place + 1 :]])].append((words[place], key))
-    own: dict[str, str] = {}
-    for found in frames.values():
-        for (one, key), (other, twin) in combinations(found if len(found) <= MOST_SPELLINGS else (), 2):
-            if min(counts[one], counts[other]) == 1 and _is_misspelt(one, other):
-                own[_root(own, key)] = _root(own, twin)
-    return [_root(own, key) for key in keys]
+        for position in range(1, len(words) if len(words) <= MAX_TEMPLATE else 1):
+            if len(words) > MIN_LITERALS or len(words[position]) >= LONG_WORD:
+                frames[" ".join([*words[:position], _SLOT, *words[position + 1 :]])].append((words[position], key))
+    parent: dict[str, str] = {}
+    for spellings in frames.values():
+        for (first, key), (second, twin) in combinations(spellings if len(spellings) <= MAX_SPELLINGS else (), 2):
+            if min(counts[first], counts[second]) == 1 and _is_misspelt(first, second):
+                parent[_root(parent, key)] = _root(parent, twin)
+    return [_root(parent, key) for key in keys]
 
 
-def _root(own: dict[str, str], key: str) -> str:
-    while (above := own.get(key, key)) != key:
-        key = above
+def _root(parent: dict[str, str], key: str) -> str:
+    while (up := parent.get(key, key)) != key:
+        key = up
     return key
 
 
-def _is_misspelt(one: str, other: str) -> bool:
+def _is_misspelt(first: str, second: str) -> bool:
     """Return True if two words differ by one edit.
 
     An edit is a letter changed, left out or put in, or two adjacent letters swapped.
     """
-    if abs(len(one) - len(other)) > 1 or _SLOT in (one, other):
+    if abs(len(first) - len(second)) > 1 or _SLOT in (first, second):
         return False
-    short, long = sorted((one, other), key=len)
-    start = next((place for place, pair in enumerate(zip(short, long, strict=False)) if pair[0] != pair[1]), len(short))
+    short, long = sorted((first, second), key=len)
+    start = next(
+        (position for position, pair in enumerate(zip(short, long, strict=False)) if pair[0] != pair[1]), len(short)
+    )
     if len(short) < len(long):
         return short[start:] == long[start + 1 :]
-    swapped = short[start : start + 2] == long[start : start + 2][::-1] and short[start + 2 :] == long[start + 2 :]
-    return swapped or short[start + 1 :] == long[start + 1 :]
+    is_swapped = short[start : start + 2] == long[start : start + 2][::-1] and short[start + 2 :] == long[start + 2 :]
+    return is_swapped or short[start + 1 :] == long[start + 1 :]
 
 
 def _templates(keys: list[str]) -> list[str]:
@@ -342,7 +348,10 @@ def _templates(keys: list[str]) -> list[str]:
         # Each distinct key has each of its frames once, so a frame's count is the number of keys that share it.
         frames = {key: list(_frames(key)) for key in dict.fromkeys(keys)}
         counts = Counter(chain.from_iterable(frames.values()))
-        best = {key: max(((counts[frame], frame) for frame in found), default=(0, "")) for key, found in frames.items()}
+        best = {
+            key: max(((counts[frame], frame) for frame in frames_of_key), default=(0, ""))
+            for key, frames_of_key in frames.items()
+        }
         if all(count < TEMPLATE_FROM for count, _ in best.values()):
             break
         keys = [best[key][1] if best[key][0] >= TEMPLATE_FROM else key for key in keys]
@@ -351,42 +360,42 @@ def _templates(keys: list[str]) -> list[str]:
 
 def _frames(key: str) -> Iterator[str]:
     label, *words = key.split(" ")
-    if len(words) > LONGEST_TEMPLATE:
+    if len(words) > MAX_TEMPLATE:
         return
-    literal = [word != _SLOT for word in words]
-    spare = sum(literal) - max(FEWEST_LITERALS, LITERAL * len(words))
-    before = list(accumulate(words, lambda start, word: f"{start} {word}", initial=label))
-    after = list(accumulate(reversed(words), lambda end, word: f" {word}{end}", initial=""))
+    is_literal = [word != _SLOT for word in words]
+    max_slot = sum(is_literal) - max(MIN_LITERALS, LITERAL * len(words))
+    prefixes = list(accumulate(words, lambda start, word: f"{start} {word}", initial=label))
+    suffixes = list(accumulate(reversed(words), lambda end, word: f" {word}{end}", initial=""))
     for start in range(len(words)):
         cut = 0
-        for end in range(start + 1, min(start + LONGEST_SLOT, len(words)) + 1):
-            cut += literal[end - 1]
-            if cut > spare:
+        for end in range(start + 1, min(start + MAX_SLOT, len(words)) + 1):
+            cut += is_literal[end - 1]
+            if cut > max_slot:
                 break
-            yield f"{before[start]} {_SLOT}{after[len(words) - end]}"
+            yield f"{prefixes[start]} {_SLOT}{suffixes[len(words) - end]}"
 
 
-def _joined(names: NDArray[np.object_], vectors: Matrix) -> NDArray[np.int64]:
+def _merge_linked(names: NDArray[np.object_], vectors: Matrix) -> NDArray[np.int64]:
     """Cluster rows by complete linkage into ``(rows,)`` group numbers from 0.
 
     Each row of a group is a twin of each other.
     """
     links = _links(names, vectors)
     groups: list[list[int]] = []
-    of: dict[int, int] = {}
+    group_of: dict[int, int] = {}
     for row in range(len(names)):
-        known = links[row]
-        near: dict[int, int] = defaultdict(int)
-        for other in known:
-            if other in of:
-                near[of[other]] += 1
-        whole = [group for group, count in near.items() if count == len(groups[group])]
-        place = max(whole, key=lambda group: (len(groups[group]), -group)) if whole else len(groups)
-        if not whole:
+        linked = links[row]
+        link_counts: dict[int, int] = defaultdict(int)
+        for other in linked:
+            if other in group_of:
+                link_counts[group_of[other]] += 1
+        fully_linked = [group for group, count in link_counts.items() if count == len(groups[group])]
+        chosen = max(fully_linked, key=lambda group: (len(groups[group]), -group)) if fully_linked else len(groups)
+        if not fully_linked:
             groups.append([])
-        groups[place].append(row)
-        of[row] = place
-    return np.array([of[row] for row in range(len(names))], dtype=np.int64)
+        groups[chosen].append(row)
+        group_of[row] = chosen
+    return np.array([group_of[row] for row in range(len(names))], dtype=np.int64)
 
 
 def _links(names: NDArray[np.object_], vectors: Matrix) -> list[set[int]]:
@@ -412,16 +421,16 @@ def _links(names: NDArray[np.object_], vectors: Matrix) -> list[set[int]]:
 
 def _inner_runs(words: list[str]) -> Iterator[str]:
     """Yield runs of words that may be the text without words around it."""
-    if len(words) > LONGEST_TEMPLATE:
+    if len(words) > MAX_TEMPLATE:
         return
-    fewest = max(FEWEST_LITERALS, math.ceil(CONTAINED_WORDS * len(words)))
+    fewest = max(MIN_LITERALS, math.ceil(CONTAINED_WORDS * len(words)))
     for start in range(len(words) - fewest + 1):
         for end in range(start + fewest, len(words) + 1):
             yield " ".join(words[start:end])
 
 
-def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    return len(one & other) / max(1, len(one | other))
+def _jaccard(first: frozenset[str], second: frozenset[str]) -> float:
+    return len(first & second) / max(1, len(first | second))
 
 
 # Findings on the examples of a build that need their groups and vectors.
@@ -448,9 +457,9 @@ def example_findings(
     """
     texts = [text for category in categories for text in category.examples]
     indistinct = _indistinct(texts, labels, vectors)
-    named = [row for rows in indistinct for row in rows.tolist()]
-    twins = _twins(categories, texts, labels, groups, np.isin(np.arange(len(texts)), named))
-    return [*twins, *(_told(rows, categories, texts, labels) for rows in indistinct)]
+    reported = [row for rows in indistinct for row in rows.tolist()]
+    twins = _twins(categories, texts, labels, groups, np.isin(np.arange(len(texts)), reported))
+    return [*twins, *(_quote_examples(rows, categories, texts, labels) for rows in indistinct)]
 
 
 def _twins(
@@ -458,51 +467,51 @@ def _twins(
     texts: Sequence[str],
     labels: NDArray[np.int64],
     groups: NDArray[np.int64],
-    named: NDArray[np.bool_],
+    is_reported: NDArray[np.bool_],
 ) -> list[Finding]:
     sizes = np.bincount(groups)
-    found = []
+    findings = []
     for number, category in enumerate(categories):
-        rows = np.flatnonzero((labels == number) & ~named)
-        spare = len(rows) - len(np.unique(groups[rows]))
-        if spare == 0 or spare < TWINS_FROM * len(rows):
+        rows = np.flatnonzero((labels == number) & ~is_reported)
+        duplicates = len(rows) - len(np.unique(groups[rows]))
+        if duplicates == 0 or duplicates < TWINS_FROM * len(rows):
             continue
         largest = rows[sizes[groups[rows]].argmax()]
-        alike = " and ".join(shortened(texts[row]) for row in rows[groups[rows] == groups[largest]][:2])
+        quoted = " and ".join(shortened(texts[row]) for row in rows[groups[rows] == groups[largest]][:2])
         message = (
-            f"{spare} of {len(rows)} examples say nearly the same as another one, such as {alike}; what says nearly "
-            "the same counts once; put it in other words"
+            f"{duplicates} of {len(rows)} examples are near-duplicates, such as {quoted}; near-duplicates count as one "
+            "example; reword them"
         )
-        found.append(Finding(message, category.source))
-    return found
+        findings.append(Finding(message, category.source))
+    return findings
 
 
 def _indistinct(texts: Sequence[str], labels: NDArray[np.int64], vectors: Matrix) -> list[NDArray[np.int64]]:
-    """Return sets of different texts with one vector.
+    """Return sets of different texts with equal vectors.
 
-    They are in several categories or at least three in one.
+    A set is reported if it spans several categories or has at least :data:`NAMED` texts.
     """
-    found = []
+    findings = []
     for rows in _same_vectors(vectors):
-        different = len({_plain(texts[row]) for row in rows})
-        if different >= NAMED or (different > 1 and len(np.unique(labels[rows])) > 1):
-            found.append(rows)
-    return found
+        distinct = len({_plain(texts[row]) for row in rows})
+        if distinct >= NAMED or (distinct > 1 and len(np.unique(labels[rows])) > 1):
+            findings.append(rows)
+    return findings
 
 
-def _told(
+def _quote_examples(
     rows: NDArray[np.int64], categories: Sequence[Category], texts: Sequence[str], labels: NDArray[np.int64]
 ) -> Finding:
-    owners = list(dict.fromkeys(labels[rows].tolist()))
+    involved = list(dict.fromkeys(labels[rows].tolist()))
     # One of each category first, as duplicates across categories do most harm.
-    first = [int(rows[labels[rows] == owner][0]) for owner in owners]
-    named = ", ".join(shortened(texts[row]) for row in [*first, *(r for r in rows.tolist() if r not in first)][:NAMED])
-    names = " and ".join(f'"{categories[number].name}"' for number in owners[:NAMED])
+    first = [int(rows[labels[rows] == category][0]) for category in involved]
+    quoted = ", ".join(shortened(texts[row]) for row in [*first, *(r for r in rows.tolist() if r not in first)][:NAMED])
+    names = " and ".join(f'"{categories[number].name}"' for number in involved[:NAMED])
     message = (
-        f"the encoder cannot tell {len(rows)} examples of {names} apart, such as {named}: to it they are the "
+        f"the encoder cannot tell {len(rows)} examples of {names} apart, such as {quoted}: to it they are the "
         "same text; use words that it knows, a rule on keywords, or an encoder that knows the language"
     )
-    return Finding(message, categories[owners[0]].source)
+    return Finding(message, categories[involved[0]].source)
 
 
 def _same_vectors(vectors: Matrix) -> list[NDArray[np.int64]]:
@@ -511,21 +520,21 @@ def _same_vectors(vectors: Matrix) -> list[NDArray[np.int64]]:
     They are found by sorting along a fixed direction.
     """
     direction = np.random.default_rng(0).standard_normal(vectors.shape[1], dtype=np.float32)
-    along = vectors @ (direction / np.linalg.norm(direction))
-    order = np.argsort(along, kind="stable")
+    projection = vectors @ (direction / np.linalg.norm(direction))
+    order = np.argsort(projection, kind="stable")
     # Vectors of that cosine are no further apart than this, nor are their projections on any direction.
-    reach = (2 - 2 * SAME_VECTOR) ** 0.5
-    seen = np.zeros(len(vectors), dtype=np.bool_)
-    ends = np.searchsorted(along[order], along[order] + reach, side="right")
+    max_distance = (2 - 2 * SAME_VECTOR) ** 0.5
+    is_grouped = np.zeros(len(vectors), dtype=np.bool_)
+    ends = np.searchsorted(projection[order], projection[order] + max_distance, side="right")
     sets = []
-    for place, row in enumerate(order.tolist()):
-        if seen[row]:
+    for position, row in enumerate(order.tolist()):
+        if is_grouped[row]:
             continue
-        near = order[place : ends[place]]
-        same = near[(vectors[near] @ vectors[row] >= SAME_VECTOR) & ~seen[near]]
-        seen[same] = True
-        if len(same) > 1:
-            sets.append(np.sort(same))
+        candidates = order[position : ends[position]]
+        equal = candidates[(vectors[candidates] @ vectors[row] >= SAME_VECTOR) & ~is_grouped[candidates]]
+        is_grouped[equal] = True
+        if len(equal) > 1:
+            sets.append(np.sort(equal))
     return sorted(sets, key=lambda rows: int(rows[0]))
 
 
@@ -534,5 +543,5 @@ def _plain(text: str) -> str:
 
     Case, accents, punctuation and courtesy are removed.
     """
-    apart = unicodedata.normalize("NFKD", template_key(text))
-    return "".join(character for character in apart if not unicodedata.combining(character))
+    decomposed = unicodedata.normalize("NFKD", template_key(text))
+    return "".join(character for character in decomposed if not unicodedata.combining(character))

@@ -76,20 +76,22 @@ def matching_value(
     rows = np.flatnonzero(np.isfinite(quality).all(axis=1))
     if not len(rows):
         return None
-    known, paid = quality[rows], cost[rows].astype(np.float64)
-    guess, ahead = predicted[rows].astype(np.float32), expected[rows].astype(np.float32)
-    means = known.mean(axis=0)
-    single = int(np.lexsort((paid.mean(axis=0), -means))[0])
+    known_quality, cost_rows = quality[rows], cost[rows].astype(np.float64)
+    predicted_rows, expected_rows = predicted[rows].astype(np.float32), expected[rows].astype(np.float32)
+    means = known_quality.mean(axis=0)
+    single = int(np.lexsort((cost_rows.mean(axis=0), -means))[0])
     best: Worth | None = None
-    for value in values(guess, ahead).tolist():
-        choice = choose(guess, ahead, value)
-        reached = float(replay(known.astype(np.float32), choice).mean())
-        spent = float(replay(paid.astype(np.float32), choice).mean())
-        found = Worth(value, reached, spent, float(means[single]), float(paid[:, single].mean()), len(rows))
-        if reached >= found.single_quality:
-            return found
-        if best is None or reached > best.quality:
-            best = found
+    for value in values(predicted_rows, expected_rows).tolist():
+        choice = choose(predicted_rows, expected_rows, value)
+        mean_quality = float(replay(known_quality.astype(np.float32), choice).mean())
+        spent = float(replay(cost_rows.astype(np.float32), choice).mean())
+        candidate = Worth(
+            value, mean_quality, spent, float(means[single]), float(cost_rows[:, single].mean()), len(rows)
+        )
+        if mean_quality >= candidate.single_quality:
+            return candidate
+        if best is None or mean_quality > best.quality:
+            best = candidate
     return best
 
 
@@ -173,23 +175,27 @@ def train_queries(
         InputError: fewer distinct queries than folds.
         MissingExtraError: the extra "build" is not installed.
     """
-    tried = dict(estimators(seed) if heads is None else heads)
+    estimators_of = dict(estimators(seed) if heads is None else heads)
     inputs, quality = rows.inputs, np.asarray(rows.quality, np.float64)
     prior = np.asarray(np.nanmean(quality, axis=0))
     grouping = Grouping(duplicates(rows.queries, inputs.vectors).group, folds, seed)
-    steps, total = count(1), len(tried) * (len(grouping.parts) + 1)
+    steps, total = count(1), len(estimators_of) * (len(grouping.parts) + 1)
 
     def step() -> None:
         progress(next(steps), total)
 
-    predictions = _left_out_by_each(tried, inputs, quality, grouping.parts, step)
+    predictions = _out_of_fold_by_head(estimators_of, inputs, quality, grouping.parts, step)
     choice = choose_heads(predictions, tuned, quality, prior, grouping)
-    stack, judged, known = choice.stack, choice.judged, quality[choice.judged]
+    stack, judged, known_quality = choice.stack, choice.judged, quality[choice.judged]
     fitted: list[QueryHead] = []
     for name in stack.weights:
-        fitted.append(tuned.head if tuned is not None and name not in tried else tried[name].fit(inputs, quality).head_)
+        fitted.append(
+            tuned.head
+            if tuned is not None and name not in estimators_of
+            else estimators_of[name].fit(inputs, quality).head_
+        )
         step()
-    slope, shift = calibration(stack.left_out, known)
+    slope, shift = calibration(stack.left_out, known_quality)
     classifier = QueryClassifier(
         models=rows.models,
         prior=prior,
@@ -204,17 +210,21 @@ def train_queries(
     )
     progress(total, total)
     return TrainedQueries(
-        classifier, stack, judged, cross_calibrated(stack.left_out, known, choice.fold), choice.compared
+        classifier, stack, judged, cross_calibrated(stack.left_out, known_quality, choice.fold), choice.compared
     )
 
 
-def _left_out_by_each(
-    tried: Mapping[str, Estimator], inputs: QueryInputs, quality: Known, parts: Sequence[Fold], step: Callable[[], None]
+def _out_of_fold_by_head(
+    estimators_of: Mapping[str, Estimator],
+    inputs: QueryInputs,
+    quality: Known,
+    parts: Sequence[Fold],
+    step: Callable[[], None],
 ) -> dict[str, Quality]:
     """Return the ``(n, m)`` out-of-fold predictions of each head."""
     prior = np.asarray(np.nanmean(quality, axis=0))
-    predictions: dict[str, Quality] = {name: np.empty(quality.shape) for name in tried}
-    for (name, estimator), part in product(tried.items(), parts):
+    predictions: dict[str, Quality] = {name: np.empty(quality.shape) for name in estimators_of}
+    for (name, estimator), part in product(estimators_of.items(), parts):
         # A model that is not known in the other folds is predicted by its prior.
         filled = _with_known(quality, part.train, prior)
         predictions[name][part.test] = out_of_fold(estimator, inputs, filled, part.train, part.test)
@@ -227,11 +237,11 @@ def _with_known(quality: Known, train: NDArray[np.int64], prior: NDArray[np.floa
 
     It is set in the first training row.
     """
-    lacking = ~np.isfinite(quality[train]).any(axis=0)
-    if not lacking.any():
+    is_unknown = ~np.isfinite(quality[train]).any(axis=0)
+    if not is_unknown.any():
         return quality
     filled = quality.copy()
-    filled[train[0], lacking] = prior[lacking]
+    filled[train[0], is_unknown] = prior[is_unknown]
     return filled
 
 
@@ -258,19 +268,19 @@ class ModelFigures:
 
 def model_figures(trained: TrainedQueries, rows: TrainingRows) -> dict[str, ModelFigures]:
     """Return the figures of every model."""
-    found = {}
+    figures = {}
     for column, model in enumerate(rows.models):
         quality = rows.quality[trained.judged, column]
-        known = np.isfinite(quality)
-        said, truth = trained.left_out[known, column], quality[known]
-        good = truth >= GOOD
-        found[model] = ModelFigures(
-            known=int(known.sum()),
+        is_known = np.isfinite(quality)
+        prediction, truth = trained.left_out[is_known, column], quality[is_known]
+        is_good = truth >= GOOD
+        figures[model] = ModelFigures(
+            known=int(is_known.sum()),
             mean=float(truth.mean()) if len(truth) else float("nan"),
-            auroc=auroc(said[good], said[~good]),
-            ece=expected_calibration_error(said, truth),
+            auroc=auroc(prediction[is_good], prediction[~is_good]),
+            ece=expected_calibration_error(prediction, truth),
         )
-    return found
+    return figures
 
 
 def training_report(

@@ -17,7 +17,7 @@ from semroute.arrays import read_npy, read_npz
 from semroute.encoders.fingerprint import of_arrays
 from semroute.errors import ArtifactError
 from semroute.index import Artifact, PrototypeIndex, Scorer, open_artifact
-from semroute.learn.fit import Fitted, HeldOutScores, Split, concluded
+from semroute.learn.fit import Fitted, HeldOutScores, Split, complete_fit
 from semroute.predictors.category_head import MlpHead
 from semroute.types import Encoder, Matrix
 
@@ -53,23 +53,23 @@ class HeldOutRows:
     def of(cls, scores: Matrix, labels: Numbers, groups: Numbers) -> HeldOutRows:
         """Reduce ``(m, categories)`` scores to the best two and the own ones."""
         rows, first = np.arange(len(scores)), scores.argmax(axis=1)
-        others = scores.copy()
-        others[rows, first] = -np.inf
-        second = others.argmax(axis=1) if scores.shape[1] > 1 else first
-        kept = np.column_stack([scores[rows, column] for column in (first, second, labels)])
-        return cls(groups, labels, first, second, kept.astype(np.float32))
+        other_scores = scores.copy()
+        other_scores[rows, first] = -np.inf
+        second = other_scores.argmax(axis=1) if scores.shape[1] > 1 else first
+        columns = np.column_stack([scores[rows, column] for column in (first, second, labels)])
+        return cls(groups, labels, first, second, columns.astype(np.float32))
 
     def matrix(self, categories: int) -> Matrix:
         """Return ``(m, categories)`` scores, with the best and own ones restored."""
-        found = np.full((len(self.labels), categories), UNKNOWN_SCORE)
-        rows = np.arange(len(found))
-        for column, place in ((self.second, 1), (self.labels, 2), (self.first, 0)):
-            found[rows, column] = self.scores[:, place]
-        return found
+        scores = np.full((len(self.labels), categories), UNKNOWN_SCORE)
+        rows = np.arange(len(scores))
+        for column, index in ((self.second, 1), (self.labels, 2), (self.first, 0)):
+            scores[rows, column] = self.scores[:, index]
+        return scores
 
-    def only(self, kept: NDArray[np.bool_]) -> HeldOutRows:
-        """Return the rows where ``kept`` ``(m,)`` is True."""
-        return HeldOutRows(*(getattr(self, field.name)[kept] for field in fields(self)))
+    def only(self, is_kept: NDArray[np.bool_]) -> HeldOutRows:
+        """Return the rows where ``is_kept`` ``(m,)`` is True."""
+        return HeldOutRows(*(getattr(self, field.name)[is_kept] for field in fields(self)))
 
     def joined(self, other: HeldOutRows) -> HeldOutRows:
         """Return these rows and those of ``other``."""
@@ -128,28 +128,28 @@ class FitRecord:
         words = json.loads(arrays["words"].tobytes())
         changed = {str(name): int(count) for name, count in words["changed"].items()}
         numbers = [np.array(arrays[name], np.int64) for name in ("groups", "labels", "first", "second")]
-        held = HeldOutRows(numbers[0], numbers[1], numbers[2], numbers[3], np.array(arrays["scores"], np.float32))
+        held_out = HeldOutRows(numbers[0], numbers[1], numbers[2], numbers[3], np.array(arrays["scores"], np.float32))
         groups = np.array(arrays["example_groups"], np.int64)
-        return cls(str(words["digest"]), groups, held, dict(words["report"]), changed)
+        return cls(str(words["digest"]), groups, held_out, dict(words["report"]), changed)
 
     def _check(self, examples: int, categories: int) -> None:
         """Raise ValueError unless the record matches the examples and categories."""
-        held, rows = self.held, len(self.held.labels)
-        numbers = (held.labels, held.first, held.second)
+        held_out, rows = self.held, len(self.held.labels)
+        numbers = (held_out.labels, held_out.first, held_out.second)
         seed, prototypes = self.report["seed"], self.report["prototypes_per_category"]
         if not isinstance(seed, int) or seed < 0 or not isinstance(prototypes, int) or not 1 <= prototypes <= examples:
             raise ValueError("a report of no fit")
         if min(self.changed.values(), default=0) < 0:
             raise ValueError("fewer than no changes")
-        known = all(array.shape == (rows,) and np.all((array >= 0) & (array < categories)) for array in numbers)
+        are_valid = all(array.shape == (rows,) and np.all((array >= 0) & (array < categories)) for array in numbers)
         if (
-            not known
+            not are_valid
             or rows == 0
-            or held.scores.shape != (rows, 3)
-            or not np.isfinite(held.scores).all()
+            or held_out.scores.shape != (rows, 3)
+            or not np.isfinite(held_out.scores).all()
             or self.groups.shape != (examples,)
-            or held.groups.shape != (rows,)
-            or not np.isin(held.groups, self.groups).all()
+            or held_out.groups.shape != (rows,)
+            or not np.isin(held_out.groups, self.groups).all()
         ):
             raise ValueError("a record of another fit")
 
@@ -236,8 +236,8 @@ def known_fit(previous: Artifact | None, digest: str) -> Fitted | None:
     scorer = stored_scorer(previous)
     if scorer is None:
         return None
-    held = HeldOutScores(record.held.matrix(len(scorer.prototypes.counts)), record.held.labels)
-    return concluded(scorer, dict(record.report), held, record.held.groups)
+    held_out = HeldOutScores(record.held.matrix(len(scorer.prototypes.counts)), record.held.labels)
+    return complete_fit(scorer, dict(record.report), held_out, record.held.groups)
 
 
 def stored_scorer(artifact: Artifact) -> Scorer | None:

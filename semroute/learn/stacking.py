@@ -34,15 +34,15 @@ def calibration(raw: Quality, quality: Known) -> tuple[NDArray[np.float64], NDAr
     linear = require("sklearn.linear_model", what="training a classifier", extra="build")
     slope, shift = np.ones(raw.shape[1]), np.zeros(raw.shape[1])
     score = logits(raw)
-    for model, known in enumerate(quality.T):
-        rows = np.isfinite(known)
-        good = known[rows]
-        if not len(good) or np.ptp(good) == 0:
+    for model, known_quality in enumerate(quality.T):
+        rows = np.isfinite(known_quality)
+        truth = known_quality[rows]
+        if not len(truth) or np.ptp(truth) == 0:
             continue
         # Almost no penalty: two parameters from many rows need none.
         column = np.tile(score[rows, model], 2)[:, None]
-        label = np.repeat([1, 0], len(good))
-        fitted = linear.LogisticRegression(C=1e6).fit(column, label, sample_weight=np.concatenate([good, 1.0 - good]))
+        label = np.repeat([1, 0], len(truth))
+        fitted = linear.LogisticRegression(C=1e6).fit(column, label, sample_weight=np.concatenate([truth, 1.0 - truth]))
         if fitted.coef_[0, 0] > 0:
             slope[model], shift[model] = fitted.coef_[0, 0], fitted.intercept_[0]
     return slope, shift
@@ -50,11 +50,11 @@ def calibration(raw: Quality, quality: Known) -> tuple[NDArray[np.float64], NDAr
 
 def cross_calibrated(raw: Quality, quality: Known, fold: NDArray[np.int64]) -> Quality:
     """Return ``(n, m)`` probabilities, calibrated out of fold."""
-    found = np.empty_like(raw)
+    result = np.empty_like(raw)
     for number in np.unique(fold):
-        own, others = fold == number, fold != number
-        found[own] = calibrated(raw[own], *calibration(raw[others], quality[others]))
-    return found
+        in_fold, out_fold = fold == number, fold != number
+        result[in_fold] = calibrated(raw[in_fold], *calibration(raw[out_fold], quality[out_fold]))
+    return result
 
 
 # Stacking: the heads are weighted by their out-of-fold predictions.
@@ -101,26 +101,28 @@ def choose_stack(
         fold: ``(n,)`` number of the fold that a row was left out with; the weights that evaluate the stack on a fold
             are fitted on the others.
     """
-    losses = {name: squared_error(guess, quality) for name, guess in predictions.items()}
+    losses = {name: squared_error(prediction, quality) for name, prediction in predictions.items()}
     best = min(losses, key=lambda name: losses[name])
     if len(predictions) == 1:
         return Stack(best, {best: 1.0}, losses, predictions[best])
 
     weights = _weights(list(predictions.values()), quality, prior)
-    least = NEGLIGIBLE * weights.sum()
+    min_weight = NEGLIGIBLE * weights.sum()
     # Where no head predicts better than the prior, all weights are 0 and none is dropped.
-    kept = [name for name, weight in zip(predictions, weights, strict=True) if weight > least] or list(predictions)
-    guesses = [predictions[name] for name in kept]
-    whole = _crossed(guesses, quality, prior, fold)
-    losses[STACK] = squared_error(whole, quality)
+    names = [name for name, weight in zip(predictions, weights, strict=True) if weight > min_weight] or list(
+        predictions
+    )
+    kept_predictions = [predictions[name] for name in names]
+    stacked = _cross_stacked(kept_predictions, quality, prior, fold)
+    losses[STACK] = squared_error(stacked, quality)
     if losses[STACK] >= losses[best]:
         return Stack(best, {best: 1.0}, losses, predictions[best])
-    again = _weights(guesses, quality, prior).tolist()
-    return Stack(STACK, dict(zip(kept, again, strict=True)), losses, whole)
+    final_weights = _weights(kept_predictions, quality, prior).tolist()
+    return Stack(STACK, dict(zip(names, final_weights, strict=True)), losses, stacked)
 
 
 def join(
-    stack: Stack, name: str, guess: Quality, quality: Known, prior: NDArray[np.float64], fold: NDArray[np.int64]
+    stack: Stack, name: str, prediction: Quality, quality: Known, prior: NDArray[np.float64], fold: NDArray[np.int64]
 ) -> Stack:
     """Add a head that can be validated on few rows only to a stack.
 
@@ -130,7 +132,7 @@ def join(
     Args:
         stack: of the others; ``left_out`` holds the ``k`` rows that the new head was not fitted on.
         name: of the new head.
-        guess: ``(k, m)`` its predictions.
+        prediction: ``(k, m)`` its predictions.
         quality: ``(k, m)``, NaN where it is not known.
         prior: ``(m,)`` mean quality.
         fold: ``(k,)`` as of ``choose_stack``.
@@ -139,27 +141,29 @@ def join(
         ``stack`` itself where the weight of the new head is negligible, or the error with it is no smaller. The new
         head alone is never preferred for its smaller error: on few rows that is often luck. Losses are not filled in.
     """
-    guesses = [stack.left_out, guess]
-    beside, own = _weights(guesses, quality, prior).tolist()
-    whole = _crossed(guesses, quality, prior, fold)
-    least = NEGLIGIBLE * (beside + own)
-    if own <= least or squared_error(whole, quality) >= squared_error(stack.left_out, quality):
+    pair = [stack.left_out, prediction]
+    stack_weight, head_weight = _weights(pair, quality, prior).tolist()
+    stacked = _cross_stacked(pair, quality, prior, fold)
+    min_weight = NEGLIGIBLE * (stack_weight + head_weight)
+    if head_weight <= min_weight or squared_error(stacked, quality) >= squared_error(stack.left_out, quality):
         return stack
     # A stack is the prior and weighted differences from it, so that weights of weights are their products.
-    others = {head: beside * weight for head, weight in stack.weights.items()} if beside > least else {}
-    return Stack(STACK if others else name, others | {name: own}, {}, whole)
+    stack_weights = (
+        {head: stack_weight * weight for head, weight in stack.weights.items()} if stack_weight > min_weight else {}
+    )
+    return Stack(STACK if stack_weights else name, stack_weights | {name: head_weight}, {}, stacked)
 
 
-def _crossed(
-    guesses: Sequence[Quality], quality: Known, prior: NDArray[np.float64], fold: NDArray[np.int64]
+def _cross_stacked(
+    predictions: Sequence[Quality], quality: Known, prior: NDArray[np.float64], fold: NDArray[np.int64]
 ) -> Quality:
     """Return ``(n, m)`` stack predictions with out-of-fold weights."""
-    whole = np.empty(quality.shape)
+    result = np.empty(quality.shape)
     for number in np.unique(fold):
-        own, others = fold == number, fold != number
-        weights = _weights([guess[others] for guess in guesses], quality[others], prior)
-        whole[own] = stacked([guess[own] for guess in guesses], prior, weights)
-    return whole
+        in_fold, out_fold = fold == number, fold != number
+        weights = _weights([prediction[out_fold] for prediction in predictions], quality[out_fold], prior)
+        result[in_fold] = stacked([prediction[in_fold] for prediction in predictions], prior, weights)
+    return result
 
 
 def squared_error(predicted: Quality, quality: Known) -> float:
@@ -167,18 +171,18 @@ def squared_error(predicted: Quality, quality: Known) -> float:
     return float(np.nanmean((predicted - quality) ** 2))
 
 
-def _weights(guesses: Sequence[Quality], quality: Known, prior: NDArray[np.float64]) -> NDArray[np.float64]:
+def _weights(predictions: Sequence[Quality], quality: Known, prior: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return ``(h,)`` non-negative least squares weights.
 
     They are fitted over all known cells at once. The models share the weights, so that few rows of a new model do no
     harm.
     """
     optimize = require("scipy.optimize", what="training a classifier", extra="build")
-    known = np.isfinite(quality)
-    columns = np.column_stack([(guess - prior)[known] for guess in guesses])
-    found, _ = optimize.nnls(columns, (quality - prior)[known])
+    is_known = np.isfinite(quality)
+    columns = np.column_stack([(prediction - prior)[is_known] for prediction in predictions])
+    weights, _ = optimize.nnls(columns, (quality - prior)[is_known])
     # All zero where no head predicts anything: the prediction is then the prior.
-    return np.asarray(found, np.float64)
+    return np.asarray(weights, np.float64)
 
 
 # Choice of the heads and weights of a classifier, and of the rows that it is validated on.
@@ -210,15 +214,15 @@ class Grouping:
 
     def of_some(self, rows: Indices) -> Indices:
         """Return the ``(k,)`` fold numbers of some rows, split on their own."""
-        _, own = np.unique(self.group[rows], return_inverse=True)
-        return _numbers(k_folds(own, self.folds, seed=self.seed), len(rows))
+        _, group_of_row = np.unique(self.group[rows], return_inverse=True)
+        return _numbers(k_folds(group_of_row, self.folds, seed=self.seed), len(rows))
 
 
 def _numbers(parts: Sequence[Fold], count: int) -> Indices:
-    found = np.zeros(count, np.int64)
+    numbers = np.zeros(count, np.int64)
     for number, part in enumerate(parts):
-        found[part.test] = number
-    return found
+        numbers[part.test] = number
+    return numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,22 +264,24 @@ def choose_heads(
     Raises:
         InputError: fewer groups than folds among the rows.
     """
-    every = np.arange(len(quality))
+    all_rows = np.arange(len(quality))
     fold = grouping.fold
-    whole = choose_stack(predictions, quality, prior, fold) if predictions else None
+    base = choose_stack(predictions, quality, prior, fold) if predictions else None
     if tuned is None:
-        assert whole is not None  # a classifier has a head
-        return HeadChoice(whole, every, fold, len(every))
+        assert base is not None  # a classifier has a head
+        return HeadChoice(base, all_rows, fold, len(all_rows))
     rows, name = tuned.judged, TunedHead.kind
-    known, own_fold = quality[rows], grouping.of_some(rows)
-    if whole is None:
-        return HeadChoice(choose_stack({name: tuned.predicted}, known, prior, own_fold), rows, own_fold, len(rows))
-    here = replace(whole, left_out=whole.left_out[rows])
-    found = join(here, name, tuned.predicted, known, prior, own_fold)
-    losses = {head: squared_error(said[rows], known) for head, said in predictions.items()}
-    losses[name] = squared_error(tuned.predicted, known)
-    if found is not here or len(here.weights) > 1:
-        losses[STACK] = squared_error(found.left_out, known)
-    if found is here:
-        return HeadChoice(replace(whole, losses=losses), every, fold, len(rows))
-    return HeadChoice(replace(found, losses=losses), rows, own_fold, len(rows))
+    known_quality, fold_of_rows = quality[rows], grouping.of_some(rows)
+    if base is None:
+        return HeadChoice(
+            choose_stack({name: tuned.predicted}, known_quality, prior, fold_of_rows), rows, fold_of_rows, len(rows)
+        )
+    base_on_rows = replace(base, left_out=base.left_out[rows])
+    joined = join(base_on_rows, name, tuned.predicted, known_quality, prior, fold_of_rows)
+    losses = {head: squared_error(prediction[rows], known_quality) for head, prediction in predictions.items()}
+    losses[name] = squared_error(tuned.predicted, known_quality)
+    if joined is not base_on_rows or len(base_on_rows.weights) > 1:
+        losses[STACK] = squared_error(joined.left_out, known_quality)
+    if joined is base_on_rows:
+        return HeadChoice(replace(base, losses=losses), all_rows, fold, len(rows))
+    return HeadChoice(replace(joined, losses=losses), rows, fold_of_rows, len(rows))

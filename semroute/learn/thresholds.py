@@ -45,9 +45,9 @@ def thresholds_for(scores: Matrix, labels: NDArray[np.int64], target: RejectionT
 
     They follow from the out-of-scope queries where there are any.
     """
-    outside = labels == OUT_OF_SCOPE
-    if outside.any():
-        return thresholds_for_recall(scores[outside], target.oos_recall)
+    out_of_scope = labels == OUT_OF_SCOPE
+    if out_of_scope.any():
+        return thresholds_for_recall(scores[out_of_scope], target.oos_recall)
     return thresholds_for_false_rejection(scores, target.false_rejection, labels)
 
 
@@ -64,10 +64,10 @@ def thresholds_for_recall(scores: Matrix, target: float) -> NDArray[np.float64]:
     top, best = scores.argmax(axis=1), scores.max(axis=1).astype(np.float64)
     thresholds = _shrunk_quantiles(top, best, scores.shape[1], target)
     # The smallest shift that meets the target: each query needs `best - threshold` of its category.
-    needed = np.sort(best - thresholds[top])
-    rejected = max(1, int(np.ceil(target * len(needed) - 1e-9)))
+    shifts = np.sort(best - thresholds[top])
+    rejected = max(1, int(np.ceil(target * len(shifts) - 1e-9)))
     # Just above the score itself, by more than float64 rounds away: a score that equals its threshold is accepted.
-    return np.asarray(thresholds + (needed[rejected - 1] + ABOVE), dtype=np.float64)
+    return np.asarray(thresholds + (shifts[rejected - 1] + ABOVE), dtype=np.float64)
 
 
 def thresholds_for_false_rejection(
@@ -87,22 +87,24 @@ def thresholds_for_false_rejection(
         target: share to reject, between 0 and 1.
         labels: ``(m,)`` true categories; None takes the best ones as true.
     """
-    own = _own_scores(scores, scores.argmax(axis=1) if labels is None else labels)
-    known = [values for values in own if len(values)]
-    centre = float(np.mean([values.mean() for values in known]))
+    own_scores = _own_scores(scores, scores.argmax(axis=1) if labels is None else labels)
+    non_empty = [values for values in own_scores if len(values)]
+    centre = float(np.mean([values.mean() for values in non_empty]))
     # The deviations of n values from their own mean are too small by this factor.
-    deviations = [(values - values.mean()) * np.sqrt(len(values) / max(1, len(values) - 1)) for values in known]
-    sizes = np.array([len(values) for values in known])
+    deviations = [(values - values.mean()) * np.sqrt(len(values) / max(1, len(values) - 1)) for values in non_empty]
+    sizes = np.array([len(values) for values in non_empty])
     deviation = _weighted_quantile(np.concatenate(deviations), np.repeat(1.0 / sizes, sizes), target)
-    found = np.full(len(own), centre + deviation)
-    for category, values in enumerate(own):
+    thresholds = np.full(len(own_scores), centre + deviation)
+    for category, values in enumerate(own_scores):
         if (count := len(values)) == 0:
             continue
         location = (values.sum() + LOCATION_PRIOR * centre) / (count + LOCATION_PRIOR)
         weight = count / (count + PRIOR)
-        drawn = weight * float(np.quantile(values, target)) + (1 - weight) * (location + deviation)
-        found[category] = min(drawn, float(np.quantile(values, target + min(target, SLACK, 1 - target))))
-    return found + min(0.0, _margin(scores, found, scores.argmax(axis=1) if labels is None else labels, target))
+        shrunk = weight * float(np.quantile(values, target)) + (1 - weight) * (location + deviation)
+        thresholds[category] = min(shrunk, float(np.quantile(values, target + min(target, SLACK, 1 - target))))
+    return thresholds + min(
+        0.0, _margin(scores, thresholds, scores.argmax(axis=1) if labels is None else labels, target)
+    )
 
 
 def _margin(scores: Matrix, thresholds: NDArray[np.float64], labels: NDArray[np.int64], share: float) -> float:
@@ -119,15 +121,15 @@ def _margin(scores: Matrix, thresholds: NDArray[np.float64], labels: NDArray[np.
 def _own_scores(scores: Matrix, labels: NDArray[np.int64]) -> list[NDArray[np.float64]]:
     """Return each category's scores of its own queries assigned to it.
 
-    Of all its own where none is.
+    Where none is assigned, all of its own queries count.
     """
     top = scores.argmax(axis=1)
-    found = []
+    scores_of = []
     for category in range(scores.shape[1]):
         owned = labels == category
-        landed = owned & (top == category)
-        found.append(scores[landed if landed.any() else owned, category].astype(np.float64))
-    return found
+        assigned = owned & (top == category)
+        scores_of.append(scores[assigned if assigned.any() else owned, category].astype(np.float64))
+    return scores_of
 
 
 def _weighted_quantile(values: NDArray[np.float64], weights: NDArray[np.float64], share: float) -> float:
@@ -146,10 +148,10 @@ def _shrunk_quantiles(
     top: NDArray[np.int64], best: NDArray[np.float64], categories: int, share: float
 ) -> NDArray[np.float64]:
     overall = float(np.quantile(best, share))
-    found = np.full(categories, overall)
+    quantiles = np.full(categories, overall)
     for category in range(categories):
-        own = best[top == category]
-        if len(own):
-            weight = len(own) / (len(own) + PRIOR)
-            found[category] = weight * float(np.quantile(own, share)) + (1 - weight) * overall
-    return found
+        own_scores = best[top == category]
+        if len(own_scores):
+            weight = len(own_scores) / (len(own_scores) + PRIOR)
+            quantiles[category] = weight * float(np.quantile(own_scores, share)) + (1 - weight) * overall
+    return quantiles

@@ -113,27 +113,27 @@ def tune_artifact(
     names = tuple(entries)
     labels = label_numbers(rows, names)
     queries = [row.query for row in rows]
-    both = BothScores(
+    stage_scores = BothScores(
         None if first is None else first.scorer.scores(first.encoder.encode(queries)),
         scorer.scores(encoder.encode(queries)),
     )
-    old = np.array([entry.threshold for entry in entries.values()])
+    old_thresholds = np.array([entry.threshold for entry in entries.values()])
     pinned = np.array([entry.threshold_from == "file" for entry in entries.values()])
     calibrations = Calibrations(None if entry is None else entry.calibration, artifact.manifest.calibration)
-    fit = _Fitter(target, old, pinned, calibrations, np.inf if first is None else first.bar)
-    before = evaluate(fit.scored(names, both, labels, old, calibrations), old)
-    after, wrong = _cross_fitted(fit, names, both, labels, seed)
-    thresholds, fitted = fit(both, labels)
+    fit = _Fitter(target, old_thresholds, pinned, calibrations, np.inf if first is None else first.bar)
+    before = evaluate(fit.scored(names, stage_scores, labels, old_thresholds, calibrations), old_thresholds)
+    after, mistakes_after = _cross_fitted(fit, names, stage_scores, labels, seed)
+    thresholds, fitted = fit(stage_scores, labels)
     if write:
         artifact = _written(artifact, thresholds, pinned, fitted, labels)
     return TuneReport(
         artifact=artifact,
         before=before,
         after=after,
-        thresholds={name: (float(a), float(b)) for name, a, b in zip(names, old, thresholds, strict=True)},
+        thresholds={name: (float(a), float(b)) for name, a, b in zip(names, old_thresholds, thresholds, strict=True)},
         pinned=tuple(name for name, fixed in zip(names, pinned, strict=True) if fixed),
         calibrated=fitted != calibrations,
-        mistakes=wrong,
+        mistakes=mistakes_after,
     )
 
 
@@ -162,36 +162,38 @@ class _Fitter:
     calibrations: Calibrations
     bar: float
 
-    def __call__(self, both: BothScores, labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], Calibrations]:
-        found = thresholds_for(both.strongest(self.bar), labels, self.target)
-        thresholds = np.where(self.pinned, self.old, found)
-        inside = labels != OUT_OF_SCOPE
-        answered = both.answered(thresholds, self.bar)
-        return thresholds, self.calibrations.refitted(both[inside], labels[inside], answered[inside])
+    def __call__(self, stage_scores: BothScores, labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], Calibrations]:
+        fitted = thresholds_for(stage_scores.strongest(self.bar), labels, self.target)
+        thresholds = np.where(self.pinned, self.old, fitted)
+        in_scope = labels != OUT_OF_SCOPE
+        answered = stage_scores.answered(thresholds, self.bar)
+        return thresholds, self.calibrations.refitted(stage_scores[in_scope], labels[in_scope], answered[in_scope])
 
     def scored(
         self,
         names: tuple[str, ...],
-        both: BothScores,
+        stage_scores: BothScores,
         labels: NDArray[np.int64],
         thresholds: NDArray[np.float64],
         calibrations: Calibrations,
     ) -> ScoredQueries:
         """Return the queries as served with these thresholds."""
-        confidence = calibrations.confidence(both, both.answered(thresholds, self.bar))
-        return ScoredQueries(names, both.scores(thresholds, self.bar), confidence, labels)
+        confidence = calibrations.confidence(stage_scores, stage_scores.answered(thresholds, self.bar))
+        return ScoredQueries(names, stage_scores.scores(thresholds, self.bar), confidence, labels)
 
 
 def _cross_fitted(
-    fit: _Fitter, names: tuple[str, ...], both: BothScores, labels: NDArray[np.int64], seed: int
+    fit: _Fitter, names: tuple[str, ...], stage_scores: BothScores, labels: NDArray[np.int64], seed: int
 ) -> tuple[Evaluation, tuple[Mistake, ...]]:
     fold = np.random.default_rng(seed).permutation(len(labels)) % FOLDS
     thresholds = np.tile(fit.old, (len(labels), 1))
-    confidence = fit.scored(names, both, labels, fit.old, fit.calibrations).confidence
+    confidence = fit.scored(names, stage_scores, labels, fit.old, fit.calibrations).confidence
     for number in range(FOLDS):
-        held = fold == number
-        if held.any() and not held.all():
-            thresholds[held], calibrations = fit(both[~held], labels[~held])
-            confidence[held] = fit.scored(names, both[held], labels[held], thresholds[held], calibrations).confidence
-    scored = ScoredQueries(names, both.scores(thresholds, fit.bar), confidence, labels)
+        in_fold = fold == number
+        if in_fold.any() and not in_fold.all():
+            thresholds[in_fold], calibrations = fit(stage_scores[~in_fold], labels[~in_fold])
+            confidence[in_fold] = fit.scored(
+                names, stage_scores[in_fold], labels[in_fold], thresholds[in_fold], calibrations
+            ).confidence
+    scored = ScoredQueries(names, stage_scores.scores(thresholds, fit.bar), confidence, labels)
     return evaluate(scored, thresholds), mistakes(scored, thresholds)

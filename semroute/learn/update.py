@@ -18,7 +18,7 @@ from semroute.index import Artifact, PrototypeIndex, Scorer
 from semroute.learn.artifact import Examples, Material, build_artifact, embed, given_thresholds, write_index
 from semroute.learn.category_head import HeadPlan, continue_head
 from semroute.learn.first_stage import FirstStageFit, FirstStagePlan
-from semroute.learn.fit import Fitted, HeldOutScores, category_prototypes, concluded, mean_by_group
+from semroute.learn.fit import Fitted, HeldOutScores, category_prototypes, complete_fit, mean_by_group
 from semroute.learn.near_twins import group_means, near_twins
 from semroute.learn.reuse import FitRecord, HeldOutRows, stored_scorer
 from semroute.learn.tune import known_categories
@@ -40,20 +40,20 @@ def stored_examples(artifact: Artifact) -> tuple[Examples, Matrix]:
     """
     entries = artifact.manifest.categories
     try:
-        owners, texts = artifact.examples()
+        categories, texts = artifact.examples()
         vectors: Matrix = read_npy(artifact.files["vectors"], mmap_mode="r")
     except FileNotFoundError as error:
         raise ArtifactError(f"{error.filename}: gone, since the index was replaced; try again") from error
     except (KeyError, ValueError, OSError) as error:
         raise ArtifactError(f"{artifact.folder}: the stored examples are unusable; build the index again") from error
     shape = len(texts), artifact.manifest.dimensions
-    if vectors.shape != shape or vectors.dtype.kind != "f" or set(owners) != set(entries):
+    if vectors.shape != shape or vectors.dtype.kind != "f" or set(categories) != set(entries):
         raise ArtifactError(f"{artifact.folder}: examples and vectors do not match; build the index again")
     if not np.isfinite(vectors).all():
         raise ArtifactError(f"{artifact.folder}: a stored vector is not finite; build the index again")
     examples = Examples(
         texts=tuple(texts),
-        owners=tuple(owners),
+        owners=tuple(categories),
         descriptions={name: entry.description for name, entry in entries.items()},
         models={name: entry.models for name, entry in entries.items()},
         pinned={name: entry.threshold for name, entry in entries.items() if entry.threshold_from == "file"},
@@ -128,12 +128,12 @@ def _named(pair: Overlap, examples: Examples) -> NamedOverlap:
 # Thresholds and calibration are refitted on the held-out rows of the last full fit and on the new examples, with their
 # scores by the index from before they were added.
 
-MOST_CHANGED = 0.02
+MAX_CHANGED = 0.02
 """Maximum share of an index's examples changed since the last full fit. With 1 in 22 changed, a head whose training was
 continued was over a point of accuracy behind one trained anew; with 3 of 3,650, within the variation of seeds. The
 limit lies between, and was not measured itself."""
 
-MOST_CHANGED_OF_CATEGORY = 0.1
+MAX_CHANGED_OF_CATEGORY = 0.1
 """The same for the examples of each category."""
 
 Numbers = NDArray[np.int64]
@@ -186,26 +186,28 @@ def continued_artifact(
     progress("fitting", 0, 1)
     labels, number = examples.labels, examples.categories.index(edit.category)
     groups = _regrouped(record.groups, examples, labels, vectors, edit, number)
-    held = _held_rows(record, groups, labels, vectors, edit, scorer)
-    if len(held.labels) == 0:
+    held_out = _held_rows(record, groups, labels, vectors, edit, scorer)
+    if len(held_out.labels) == 0:
         return None
-    report = {**record.report, "groups": int(groups.max()) + 1, "held_out": len(held.labels)}
+    report = {**record.report, "groups": int(groups.max()) + 1, "held_out": len(held_out.labels)}
     changed = {**record.changed, edit.category: record.changed.get(edit.category, 0) + _size(record, edit)}
     report["changed_since_full_fit"] = sum(changed.values())
-    fresh = np.unique(groups[len(edit.kept) :])
-    scorer = _continued_scorer(scorer, group_means(vectors, labels, groups), fresh, report)
-    fitted = concluded(scorer, report, HeldOutScores(held.matrix(len(examples.categories)), held.labels), held.groups)
+    changed_groups = np.unique(groups[len(edit.kept) :])
+    scorer = _continued_scorer(scorer, group_means(vectors, labels, groups), changed_groups, report)
+    fitted = complete_fit(
+        scorer, report, HeldOutScores(held_out.matrix(len(examples.categories)), held_out.labels), held_out.groups
+    )
     thresholds, _ = given_thresholds(examples, fitted)
-    material = Material(examples, vectors, thresholds, FitRecord("", groups, held, fitted.report, changed))
+    contents = Material(examples, vectors, thresholds, FitRecord("", groups, held_out, fitted.report, changed))
     progress("fitting", 1, 1)
-    return _written(artifact, material, fitted, encoder, notes)
+    return _write_continued(artifact, contents, fitted, encoder, notes)
 
 
-def _written(
-    artifact: Artifact, material: Material, fitted: Fitted, encoder: Encoder, notes: Mapping[str, Any]
+def _write_continued(
+    artifact: Artifact, contents: Material, fitted: Fitted, encoder: Encoder, notes: Mapping[str, Any]
 ) -> Artifact:
-    staged, bar = FirstStageFit(None, fitted, {}), artifact.manifest.ask_bar
-    return write_index(artifact.folder, material, staged, encoder, ask_bar=bar, notes=notes, replaces=artifact)
+    staged, min_margin = FirstStageFit(None, fitted, {}), artifact.manifest.ask_bar
+    return write_index(artifact.folder, contents, staged, encoder, ask_bar=min_margin, notes=notes, replaces=artifact)
 
 
 def _continued_fit(artifact: Artifact, examples: Examples, edit: Edit) -> tuple[FitRecord | None, Scorer | None]:
@@ -218,10 +220,10 @@ def _continued_fit(artifact: Artifact, examples: Examples, edit: Edit) -> tuple[
     if record is None or examples.categories != tuple(entries):
         return None, None
     size = _size(record, edit)
-    largest = MOST_CHANGED * len(record.groups)
+    largest = MAX_CHANGED * len(record.groups)
     if size + sum(record.changed.values()) > largest:
         return None, None
-    if size + record.changed.get(edit.category, 0) > MOST_CHANGED_OF_CATEGORY * entries[edit.category].examples:
+    if size + record.changed.get(edit.category, 0) > MAX_CHANGED_OF_CATEGORY * entries[edit.category].examples:
         return None, None
     return record, stored_scorer(artifact)
 
@@ -231,18 +233,18 @@ def _size(record: FitRecord, edit: Edit) -> int:
 
 
 def _regrouped(
-    before: Numbers, examples: Examples, labels: Numbers, vectors: Matrix, edit: Edit, category: int
+    old_groups: Numbers, examples: Examples, labels: Numbers, vectors: Matrix, edit: Edit, category: int
 ) -> Numbers:
     """Regroup the examples of the changed category.
 
     The numbers are those that :func:`near_twins` gives for all.
     """
-    groups = np.concatenate([before[edit.kept], np.zeros(edit.added, np.int64)])
+    groups = np.concatenate([old_groups[edit.kept], np.zeros(edit.added, np.int64)])
     rows = np.flatnonzero(labels == category)
-    own = near_twins([examples.texts[row] for row in rows], np.zeros(len(rows), np.int64), vectors[rows])
-    groups[rows] = own + before.max() + 1
-    _, first, own = np.unique(groups, return_index=True, return_inverse=True)
-    return np.asarray(np.argsort(np.argsort(first)), dtype=np.int64)[own]
+    own_groups = near_twins([examples.texts[row] for row in rows], np.zeros(len(rows), np.int64), vectors[rows])
+    groups[rows] = own_groups + old_groups.max() + 1
+    _, first, own_groups = np.unique(groups, return_index=True, return_inverse=True)
+    return np.asarray(np.argsort(np.argsort(first)), dtype=np.int64)[own_groups]
 
 
 def _held_rows(
@@ -252,36 +254,36 @@ def _held_rows(
 
     Each group of only new examples gets one more row.
     """
-    now = {
-        int(old): int(new)
-        for old, new in zip(record.groups[edit.kept][::-1], groups[: len(edit.kept)][::-1], strict=True)
+    new_number = {
+        int(old_group): int(new_rows)
+        for old_group, new_rows in zip(record.groups[edit.kept][::-1], groups[: len(edit.kept)][::-1], strict=True)
     }
-    held = record.held
-    numbers = np.array([now.get(int(group), -1) for group in held.groups], dtype=np.int64)
+    held_out = record.held
+    numbers = np.array([new_number.get(int(group), -1) for group in held_out.groups], dtype=np.int64)
     # Of groups that were merged, the first represents all.
-    kept = np.zeros(len(numbers), dtype=np.bool_)
-    kept[np.unique(numbers, return_index=True)[1]] = True
-    kept &= numbers >= 0
-    held = HeldOutRows(numbers, held.labels, held.first, held.second, held.scores).only(kept)
-    new = np.arange(len(edit.kept), len(groups))
-    new = new[~np.isin(groups[new], groups[: len(edit.kept)])]
-    if len(new) == 0:
-        return held
-    scores = mean_by_group(scorer.scores(vectors[new]), groups[new])
-    numbers, first = np.unique(groups[new], return_index=True)
-    return held.joined(HeldOutRows.of(scores, labels[new][first], numbers))
+    is_kept = np.zeros(len(numbers), dtype=np.bool_)
+    is_kept[np.unique(numbers, return_index=True)[1]] = True
+    is_kept &= numbers >= 0
+    held_out = HeldOutRows(numbers, held_out.labels, held_out.first, held_out.second, held_out.scores).only(is_kept)
+    new_rows = np.arange(len(edit.kept), len(groups))
+    new_rows = new_rows[~np.isin(groups[new_rows], groups[: len(edit.kept)])]
+    if len(new_rows) == 0:
+        return held_out
+    scores = mean_by_group(scorer.scores(vectors[new_rows]), groups[new_rows])
+    numbers, first = np.unique(groups[new_rows], return_index=True)
+    return held_out.joined(HeldOutRows.of(scores, labels[new_rows][first], numbers))
 
 
 def _continued_scorer(
-    scorer: Scorer, data: tuple[Matrix, Numbers], fresh: Numbers, report: Mapping[str, Any]
+    scorer: Scorer, data: tuple[Matrix, Numbers], changed_groups: Numbers, report: Mapping[str, Any]
 ) -> Scorer:
-    rows, owners = data
+    rows, category_of_group = data
     seed = int(report["seed"])
-    prototypes, counts = category_prototypes(rows, owners, int(report["prototypes_per_category"]), seed=seed)
+    prototypes, counts = category_prototypes(rows, category_of_group, int(report["prototypes_per_category"]), seed=seed)
     head = scorer.head
     if head is not None:
         assert isinstance(head, MlpHead)
-        head = continue_head(head, rows, owners, fresh, HeadPlan(seed=seed))
+        head = continue_head(head, rows, category_of_group, changed_groups, HeadPlan(seed=seed))
     return Scorer(PrototypeIndex.build(prototypes, counts), head, scorer.weight, scorer.calibration)
 
 
@@ -352,30 +354,30 @@ def add_examples(
     examples, vectors = stored_examples(artifact)
     if category not in examples.descriptions:
         category = normalize_name(category.strip())
-    wanted = list(dict.fromkeys(_checked(text) for text in texts))
-    held = {text for text, owner in zip(examples.texts, examples.owners, strict=True) if owner == category}
-    fresh = [text for text in wanted if text not in held]
+    new_texts = list(dict.fromkeys(_checked(text) for text in texts))
+    existing = {text for text, other in zip(examples.texts, examples.owners, strict=True) if other == category}
+    missing = [text for text in new_texts if text not in existing]
     problem = name_problem(category)
     if category not in examples.descriptions and problem is not None:
         raise DataError(f"{category!a}: {problem}")
-    if category not in examples.descriptions and not fresh:
+    if category not in examples.descriptions and not missing:
         raise DataError(f'a new category "{category}" needs examples; name at least one, better five')
-    owners = dict(zip(examples.texts, examples.owners, strict=True))
-    grown = Examples(
-        texts=(*examples.texts, *fresh),
-        owners=(*examples.owners, *[category] * len(fresh)),
-        descriptions=_with(examples.descriptions, category, description, ""),
-        models=_with(examples.models, category, None if models is None else tuple(models), ()),
+    category_of = dict(zip(examples.texts, examples.owners, strict=True))
+    extended = Examples(
+        texts=(*examples.texts, *missing),
+        owners=(*examples.owners, *[category] * len(missing)),
+        descriptions=_with_settings(examples.descriptions, category, description, ""),
+        models=_with_settings(examples.models, category, None if models is None else tuple(models), ()),
         pinned=examples.pinned,
     )
-    all_vectors = np.concatenate([vectors, embed(encoder, fresh, progress)])
-    edit = Edit(category, np.arange(len(examples.texts)), len(fresh))
-    changed = _rebuild(artifact, encoder, grown, all_vectors, edit, progress)
+    all_vectors = np.concatenate([vectors, embed(encoder, missing, progress)])
+    edit = Edit(category, np.arange(len(examples.texts)), len(missing))
+    changed = _rebuild(artifact, encoder, extended, all_vectors, edit, progress)
     return replace(
         changed,
-        added=len(fresh),
-        skipped=tuple(text for text in wanted if text in held),
-        elsewhere=tuple((text, owners[text]) for text in fresh if text in owners),
+        added=len(missing),
+        skipped=tuple(text for text in new_texts if text in existing),
+        elsewhere=tuple((text, category_of[text]) for text in missing if text in category_of),
     )
 
 
@@ -391,18 +393,18 @@ def remove_examples(
     """
     examples, vectors = stored_examples(artifact)
     category = _known(examples, category)
-    wanted = {text.strip() for text in texts}
-    owned = {text for text, owner in zip(examples.texts, examples.owners, strict=True) if owner == category}
-    missing = sorted(wanted - owned)
-    if missing:
-        raise DataError(f'"{category}" has no example {missing[0]!a}; write it exactly as it is stored')
-    if wanted == owned:
+    removed = {text.strip() for text in texts}
+    owned = {text for text, other in zip(examples.texts, examples.owners, strict=True) if other == category}
+    unknown = sorted(removed - owned)
+    if unknown:
+        raise DataError(f'"{category}" has no example {unknown[0]!a}; write it exactly as it is stored')
+    if removed == owned:
         raise DataError(f'these are all examples of "{category}"; remove the category instead')
     rows = zip(examples.texts, examples.owners, strict=True)
-    kept = np.array([not (owner == category and text in wanted) for text, owner in rows])
-    edit = Edit(category, np.flatnonzero(kept), 0)
-    changed = _rebuild(artifact, encoder, _only(examples, kept), vectors[kept], edit, progress)
-    return replace(changed, removed=len(wanted))
+    is_kept = np.array([not (other == category and text in removed) for text, other in rows])
+    edit = Edit(category, np.flatnonzero(is_kept), 0)
+    changed = _rebuild(artifact, encoder, _select_examples(examples, is_kept), vectors[is_kept], edit, progress)
+    return replace(changed, removed=len(removed))
 
 
 def remove_category(artifact: Artifact, encoder: Encoder, category: str, *, progress: Progress = _silent) -> Changed:
@@ -417,10 +419,10 @@ def remove_category(artifact: Artifact, encoder: Encoder, category: str, *, prog
     category = _known(examples, category)
     if len(examples.descriptions) == 1:
         raise DataError(f'"{category}" is the only category; an index without any could not route')
-    kept = np.array([owner != category for owner in examples.owners])
-    edit = Edit(category, np.flatnonzero(kept), 0)
-    changed = _rebuild(artifact, encoder, _only(examples, kept), vectors[kept], edit, progress)
-    return replace(changed, removed=int((~kept).sum()))
+    is_kept = np.array([other != category for other in examples.owners])
+    edit = Edit(category, np.flatnonzero(is_kept), 0)
+    changed = _rebuild(artifact, encoder, _select_examples(examples, is_kept), vectors[is_kept], edit, progress)
+    return replace(changed, removed=int((~is_kept).sum()))
 
 
 def _rebuild(
@@ -437,11 +439,11 @@ def _rebuild(
     if report.get("encoder_tuned"):
         notes["note"] = TUNED_NOTE
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    new = continued_artifact(artifact, encoder, examples, vectors, edit, notes, progress)
-    if new is None:
+    updated = continued_artifact(artifact, encoder, examples, vectors, edit, notes, progress)
+    if updated is None:
         # A build without a head has no figure for one, and neither has one of a single category, without a choice.
         head = report.get("accuracy_of_head", 0.0) is not None or len(entries) == 1 or "head_left_out" in report
-        new, *_ = build_artifact(
+        updated, *_ = build_artifact(
             artifact.folder,
             examples,
             vectors,
@@ -454,23 +456,23 @@ def _rebuild(
             progress=progress,
         )
     untuned = [n for n, entry in entries.items() if entry.threshold_from == "out-of-scope" and n in examples.models]
-    lost = new.manifest.first_stage is None and artifact.manifest.first_stage is not None
-    return Changed(new, untuned=tuple(untuned), first_stage_lost=lost)
+    first_stage_lost = updated.manifest.first_stage is None and artifact.manifest.first_stage is not None
+    return Changed(updated, untuned=tuple(untuned), first_stage_lost=first_stage_lost)
 
 
-def _only(examples: Examples, kept: NDArray[np.bool_]) -> Examples:
-    owners = tuple(owner for owner, keep in zip(examples.owners, kept, strict=True) if keep)
-    left = set(owners)
+def _select_examples(examples: Examples, is_kept: NDArray[np.bool_]) -> Examples:
+    categories = tuple(category for category, keep in zip(examples.owners, is_kept, strict=True) if keep)
+    remaining = set(categories)
     return Examples(
-        texts=tuple(text for text, keep in zip(examples.texts, kept, strict=True) if keep),
-        owners=owners,
-        descriptions={name: text for name, text in examples.descriptions.items() if name in left},
-        models={name: models for name, models in examples.models.items() if name in left},
-        pinned={name: threshold for name, threshold in examples.pinned.items() if name in left},
+        texts=tuple(text for text, keep in zip(examples.texts, is_kept, strict=True) if keep),
+        owners=categories,
+        descriptions={name: text for name, text in examples.descriptions.items() if name in remaining},
+        models={name: models for name, models in examples.models.items() if name in remaining},
+        pinned={name: threshold for name, threshold in examples.pinned.items() if name in remaining},
     )
 
 
-def _with(values: Mapping[str, Any], category: str, value: Any, default: Any) -> dict[str, Any]:
+def _with_settings(values: Mapping[str, Any], category: str, value: Any, default: Any) -> dict[str, Any]:
     return {**values, category: values.get(category, default) if value is None else value}
 
 
@@ -488,6 +490,6 @@ def _checked(text: str) -> str:
     def refuse(message: str, line: int | None) -> None:
         raise DataError(message)
 
-    good = usable(text, "an example", 0, refuse)
-    assert good is not None  # `refuse` raised otherwise
-    return good
+    is_usable = usable(text, "an example", 0, refuse)
+    assert is_usable is not None  # `refuse` raised otherwise
+    return is_usable

@@ -39,7 +39,7 @@ class Costs:
         price: ``(2, m)`` float64, USD per token of input and of output; NaN if no price is known.
         told: cells whose cost the outcomes report.
         reckoned: cells whose cost is computed from reported tokens and prices.
-        counted: cells with input or output tokens counted here, with another tokenizer than the model's.
+        counted: cells with input or output tokens counted here, by a tokenizer that may differ from the model's.
         averaged: cells whose output tokens are the mean of the model and task, or of a wider group.
         assumed: cells whose output tokens are :data:`ASSUMED_TOKENS`.
     """
@@ -90,25 +90,25 @@ def with_costs(table: OutcomeTable, prices: Mapping[str, Price], count: TokenCou
     Raises:
         InputError: a model without a price has cells without a cost, or tokens must be counted and ``count`` is None.
     """
-    told = np.isfinite(table.cost)
-    _check_prices(table, told, prices)
-    needed = ~told
-    input_tokens, was_counted = _input_tokens(table, needed, count)
+    is_reported = np.isfinite(table.cost)
+    _check_prices(table, is_reported, prices)
+    is_computed = ~is_reported
+    input_tokens, is_counted = _input_tokens(table, is_computed, count)
     output_tokens, source = _output_tokens(table)
     price = _per_token(table, prices)
-    cost = np.where(told, table.cost, input_tokens * price[0] + output_tokens * price[1])
-    averaged, assumed = needed & (source == _AVERAGED), needed & (source == _ASSUMED)
-    counted = needed & (was_counted[:, None] | table.counted) & ~averaged & ~assumed
+    cost = np.where(is_reported, table.cost, input_tokens * price[0] + output_tokens * price[1])
+    averaged, assumed = is_computed & (source == _AVERAGED), is_computed & (source == _ASSUMED)
+    counted = is_computed & (is_counted[:, None] | table.counted) & ~averaged & ~assumed
     return Costs(
         table=replace(
             table,
             cost=cost.astype(np.float32),
-            input_tokens=np.where(needed, input_tokens, table.input_tokens),
-            output_tokens=np.where(needed, output_tokens, table.output_tokens),
+            input_tokens=np.where(is_computed, input_tokens, table.input_tokens),
+            output_tokens=np.where(is_computed, output_tokens, table.output_tokens),
         ),
         price=price,
-        told=int(told.sum()),
-        reckoned=int((needed & ~counted & ~averaged & ~assumed).sum()),
+        told=int(is_reported.sum()),
+        reckoned=int((is_computed & ~counted & ~averaged & ~assumed).sum()),
         counted=int(counted.sum()),
         averaged=int(averaged.sum()),
         assumed=int(assumed.sum()),
@@ -116,35 +116,37 @@ def with_costs(table: OutcomeTable, prices: Mapping[str, Price], count: TokenCou
 
 
 def _per_token(table: OutcomeTable, prices: Mapping[str, Price]) -> NDArray[np.float64]:
-    found = np.full((2, len(table.models)), np.nan)
+    price = np.full((2, len(table.models)), np.nan)
     for column, model in enumerate(table.models):
         if model in prices:
-            found[:, column] = prices[model].input / _MILLION, prices[model].output / _MILLION
-    return found
+            price[:, column] = prices[model].input / _MILLION, prices[model].output / _MILLION
+    return price
 
 
-def _check_prices(table: OutcomeTable, told: NDArray[np.bool_], prices: Mapping[str, Price]) -> None:
-    lacking = [
-        model for model, column in zip(table.models, told.T, strict=True) if model not in prices and not column.all()
+def _check_prices(table: OutcomeTable, is_reported: NDArray[np.bool_], prices: Mapping[str, Price]) -> None:
+    unpriced = [
+        model
+        for model, column in zip(table.models, is_reported.T, strict=True)
+        if model not in prices and not column.all()
     ]
-    if lacking:
-        names = ", ".join(f'"{model}"' for model in lacking)
+    if unpriced:
+        names = ", ".join(f'"{model}"' for model in unpriced)
         raise InputError(
-            f"no price for {names}, and the outcomes do not tell the cost of every call; add the price in USD per "
+            f"no price for {names}, and some outcomes have no cost; add the price in USD per "
             'million tokens ("model: [input, output]"), or "cost_usd" to the outcomes'
         )
 
 
 def _input_tokens(
-    table: OutcomeTable, needed: NDArray[np.bool_], count: TokenCounter | None
+    table: OutcomeTable, is_computed: NDArray[np.bool_], count: TokenCounter | None
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Return ``(n, m)`` input tokens, and an ``(n,)`` mask of counted rows."""
-    rows = np.asarray((needed & ~np.isfinite(table.input_tokens)).any(axis=1))
+    rows = np.asarray((is_computed & ~np.isfinite(table.input_tokens)).any(axis=1))
     tokens = table.input_tokens.copy()
     if not rows.any():
         return tokens, rows
     if count is None:
-        raise InputError('the outcomes tell no "input_tokens" and there is no tokenizer to count them with')
+        raise InputError('the outcomes have no "input_tokens" and there is no tokenizer to count them with')
     numbers = np.flatnonzero(rows)
     counts = np.array(count([table.queries[row] for row in numbers.tolist()]), np.float32)
     tokens[numbers] = np.where(np.isfinite(tokens[numbers]), tokens[numbers], counts[:, None])
@@ -156,15 +158,15 @@ _KNOWN, _AVERAGED, _ASSUMED = 0, 1, 2
 
 def _output_tokens(table: OutcomeTable) -> tuple[Floats, NDArray[np.int8]]:
     """Return ``(n, m)`` output tokens, and the source of each."""
-    known = np.isfinite(table.output_tokens)
-    source = np.where(known, _KNOWN, _AVERAGED).astype(np.int8)
-    if known.all():
+    is_known = np.isfinite(table.output_tokens)
+    source = np.where(is_known, _KNOWN, _AVERAGED).astype(np.int8)
+    if is_known.all():
         return table.output_tokens, source
-    if not known.any():
-        return np.full(known.shape, ASSUMED_TOKENS, np.float32), np.full(known.shape, _ASSUMED, np.int8)
+    if not is_known.any():
+        return np.full(is_known.shape, ASSUMED_TOKENS, np.float32), np.full(is_known.shape, _ASSUMED, np.int8)
     names, tasks = numbered(table.tasks)
     means = group_means(table.output_tokens, tasks, len(names))
-    return np.where(known, table.output_tokens, means[tasks]).astype(np.float32), source
+    return np.where(is_known, table.output_tokens, means[tasks]).astype(np.float32), source
 
 
 # Prices of models: from a file of their own, or from ``semroute.yaml``.

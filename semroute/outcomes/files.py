@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 # Validation of the values of one cell.
 
-MOST = 1e12
+MAX_VALUE = 1e12
 """Largest count of tokens, cost in USD or latency in milliseconds."""
 
 _LIMITS = {"quality": 1.0, "probability": 1.0}
@@ -62,8 +62,8 @@ def cell_numbers(cell: Mapping[str, object], model: str, line: int, report: Repo
     With an invalid number the result is None.
     """
     if "quality" not in cell:
-        has = shortened(", ".join(cell))
-        report(f'the outcome of {shortened(model)} has no "quality" (its keys: {has}); null says "not judged"', line)
+        keys = shortened(", ".join(cell))
+        report(f'the outcome of {shortened(model)} has no "quality" (its keys: {keys}); null says "not judged"', line)
         return None
     numbers: dict[str, float | None] = {}
     for name in NUMBERS:
@@ -99,18 +99,18 @@ def cell_logprobs(cell: Mapping[str, object], model: str, line: int, report: Rep
 def _is_logprob(value: object) -> bool:
     # Servers round: a little above 0 is 0.
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and -MOST <= value <= 1e-3  # type: ignore[operator]  # it is a number
+    return is_number and -MAX_VALUE <= value <= 1e-3  # type: ignore[operator]  # it is a number
 
 
 def _problem(name: str, value: object) -> str | None:
-    most = _LIMITS.get(name, MOST)
-    reach = f"a number from 0 to {most:g}" if name in _LIMITS else "a number from 0"
+    maximum = _LIMITS.get(name, MAX_VALUE)
+    allowed = f"a number from 0 to {maximum:g}" if name in _LIMITS else "a number from 0"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        what = shortened(value) if isinstance(value, str) else kind(value)
-        return f"must be {reach}, not {what}"
-    if not 0 <= value <= most:  # also what is not a number
-        said = f"{value:g}" if isinstance(value, float) and math.isfinite(value) else str(value)[:20]
-        return f"must be {reach}, not {said}; {_FIXES.get(name, 'correct it')}"
+        shown = shortened(value) if isinstance(value, str) else kind(value)
+        return f"must be {allowed}, not {shown}"
+    if not 0 <= value <= maximum:  # also what is not a number
+        shown_number = f"{value:g}" if isinstance(value, float) and math.isfinite(value) else str(value)[:20]
+        return f"must be {allowed}, not {shown_number}; {_FIXES.get(name, 'correct it')}"
     if name == "probability" and value == 0:
         return f"must be above 0; {_FIXES[name]}"
     return None
@@ -167,78 +167,78 @@ class _FileReader:
             message = f"a file of outcomes is one of {', '.join(FORMATS)}; convert it and name it so"
             raise DataError(message, path=notes.path)
         # Only Parquet has rows without lines; there the message names the row.
-        self._report: Report = self._by_row if reader is _parquet else notes.problem
+        self._report: Report = self._report_row if reader is _parquet else notes.problem
         self._rows = reader(notes.path, self._report)
         self._repeated: list[int] = []
 
     def read(self) -> None:
-        seen = 0
+        count = 0
         for number, row in self._rows:
-            seen += 1
+            count += 1
             query = query_text(row, number, self._report)
             task = self._name(row.get("task"), '"task"', number) if row.get("task") is not None else ""
             cells = self._cells(row, number)
             if query is not None and task is not None:
                 self._add(query, task, cells, number)
-        if not seen and not self._notes.problems:
+        if not count and not self._notes.problems:
             self._notes.problem('holds no rows; give it some, such as {"query": "...", "outcomes": {...}}')
         if self._repeated:
-            message = f"a query and model that were told of before, {len(self._repeated):,} times; "
+            message = f"a query and model that occurred before, {len(self._repeated):,} times; "
             self._notes.warn(f"{message}the numbers are averaged", self._repeated[0])
 
     def _add(self, query: str, task: str, cells: Iterable[tuple[str, Mapping[str, object]]], number: int) -> None:
-        told = []
+        valid = []
         for model, cell in cells:
             numbers = cell_numbers(cell, model, number, self._report)
             response = cell_response(cell, model, number, self._report)
             logprobs = cell_logprobs(cell, model, number, self._report)
             if numbers is not None:
-                told.append((model, numbers, response, logprobs))
-        place = self._builder.row(query, task, is_draw=any(is_drawn(numbers) for _, numbers, _, _ in told))
+                valid.append((model, numbers, response, logprobs))
+        row = self._builder.row(query, task, is_draw=any(is_drawn(numbers) for _, numbers, _, _ in valid))
         repeats = False
-        for one in told:
-            repeats |= not self._builder.add(place, *one)
+        for entry in valid:
+            repeats |= not self._builder.add(row, *entry)
         if repeats:
             self._repeated.append(number)
 
     def _cells(self, row: Mapping[str, object], number: int) -> list[tuple[str, Mapping[str, object]]]:
         """Return the models and cells of a row; report a row without any."""
         if "outcomes" not in row:
-            return self._long(row, number)
+            return self._single_model(row, number)
         outcomes = row["outcomes"]
         if not isinstance(outcomes, dict):
             self._report(f'"outcomes" must be an object with a key for each model, not {kind(outcomes)}', number)
             return []
-        # A table with a column for each model has null where the row does not know the model.
-        told = {model: cell for model, cell in outcomes.items() if cell is not None}
-        if not told:
+        # A table with a column for each model has null where the row has no outcome of the model.
+        given = {model: cell for model, cell in outcomes.items() if cell is not None}
+        if not given:
             self._report('"outcomes" names no model; give it one, or remove the row', number)
-        found: list[tuple[str, Mapping[str, object]]] = []
-        for model, cell in told.items():
+        cells: list[tuple[str, Mapping[str, object]]] = []
+        for model, cell in given.items():
             name = self._name(model, "a model's name", number)
             if not isinstance(cell, dict):
                 message = f'the outcome of {shortened(model)} must be an object such as {{"quality": 0.5}}'
                 self._report(f"{message}, not {kind(cell)}", number)
             elif name is not None:
-                found.append((name, cell))
-        return found
+                cells.append((name, cell))
+        return cells
 
-    def _long(self, row: Mapping[str, object], number: int) -> list[tuple[str, Mapping[str, object]]]:
+    def _single_model(self, row: Mapping[str, object], number: int) -> list[tuple[str, Mapping[str, object]]]:
         if "model" not in row:
-            has = shortened(", ".join(row))
-            self._report(f'has neither "outcomes" nor "model" (its keys: {has}); put its models under one', number)
+            keys = shortened(", ".join(row))
+            self._report(f'has neither "outcomes" nor "model" (its keys: {keys}); put its models under one', number)
             return []
         name = self._name(row["model"], '"model"', number)
         return [] if name is None else [(name, row)]
 
-    def _name(self, value: object, what: str, number: int) -> str | None:
+    def _name(self, value: object, field: str, number: int) -> str | None:
         if isinstance(value, str):
             # An empty field of a CSV file is a task that was not given.
-            return "" if what == '"task"' and not value.strip() else usable(value, what, number, self._report)
-        self._report(f"{what} must be text, not {kind(value)}; put it in quotes", number)
+            return "" if field == '"task"' and not value.strip() else usable(value, field, number, self._report)
+        self._report(f"{field} must be text, not {kind(value)}; put it in quotes", number)
         return None
 
-    def _by_row(self, message: str, row: int | None) -> None:
+    def _report_row(self, message: str, row: int | None) -> None:
         self._notes.problem(message if row is None else f"row {row}: {message}")
 
 
@@ -291,8 +291,8 @@ def only_appender(path: Path) -> Iterator[None]:
     except filelock.Timeout:
         raise InputError(f"{path}: {_named(holder)} is adding to it; wait for its end, or name another file") from None
     except (OSError, NotImplementedError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot be locked for writing ({why}); name a file in another folder") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be locked for writing ({reason}); name a file in another folder") from error
     try:
         # A separate file: a process that tries to take the lock empties the lock file.
         with suppress(OSError):
@@ -305,7 +305,7 @@ def only_appender(path: Path) -> Iterator[None]:
 
 
 def _named(holder: Path) -> str:
-    """Return the process that a lock's holder has noted."""
+    """Return the description of the process that holds a lock."""
     try:
         return holder.read_text("utf-8", "replace")[:200].strip() or "another process"
     except OSError:
@@ -315,26 +315,26 @@ def _named(holder: Path) -> str:
 def written_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows that a file holds already; none if it does not exist.
 
-    An incomplete last line was being written when the program was stopped: it is cut off. A complete one without a line
-    end, as some editors leave it, gets one.
+    Repairs the end of the file: an incomplete last line, left by an interrupted program, is removed; a complete one
+    without a line end, as some editors write it, gets one.
 
     Raises:
         InputError: the file cannot be read, or a line is no JSON object.
     """
     try:
         raw = path.read_bytes() if path.exists() else b""
-        whole, last = raw[: raw.rfind(b"\n") + 1], raw[raw.rfind(b"\n") + 1 :]
+        complete, last = raw[: raw.rfind(b"\n") + 1], raw[raw.rfind(b"\n") + 1 :]
         if isinstance(_parsed(last), dict):
             with path.open("ab") as file:
                 file.write(b"\n")
-            whole = raw + b"\n"
+            complete = raw + b"\n"
         elif last:
             with path.open("r+b") as file:
-                file.truncate(len(whole))
+                file.truncate(len(complete))
     except OSError as error:
         raise InputError(f"{path}: cannot be used ({error.strerror or error})") from error
     rows = []
-    for number, line in enumerate(whole.splitlines(), 1):
+    for number, line in enumerate(complete.splitlines(), 1):
         row = _parsed(line)
         if not isinstance(row, dict):
             raise InputError(f"{path}:{number}: not a line of outcomes; name another file, or remove the line")
@@ -358,13 +358,13 @@ def known_cells(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict
         rows: rows of a file of outcomes, a query with all its models or with one; others are ignored. The empty string
             is no task.
     """
-    known: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    cells_of: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     for row in rows:
         outcomes = row.get("outcomes", {str(row.get("model")): row} if "model" in row else {})
-        cells = known.setdefault((str(row.get("query")).strip(), str(row.get("task") or "").strip()), {})
+        cells = cells_of.setdefault((str(row.get("query")).strip(), str(row.get("task") or "").strip()), {})
         if isinstance(outcomes, dict):
             cells |= {model.strip(): cell for model, cell in outcomes.items() if isinstance(cell, dict)}
-    return known
+    return cells_of
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
@@ -391,21 +391,21 @@ def check_judged(table: OutcomeTable) -> None:
     """
     if len(table) and not np.isfinite(table.quality).any():
         raise InputError(
-            f"the outcomes of {len(table):,} queries hold no quality: nobody has judged the answers; semroute label "
-            "does that, by hand or with --judge MODEL"
+            f"the outcomes of {len(table):,} queries hold no quality: the answers are not judged; judge them with "
+            "semroute label, by hand or with --judge MODEL"
         )
 
 
 def judging_remedy(table: OutcomeTable) -> str:
-    """Return the start of a remedy for unjudged answers; empty without any.
+    """Return the first part of a remedy if answers are unjudged, else "".
 
     An answer exists if its text, tokens, cost or latency is known.
     """
-    told = np.isfinite([table.cost, table.input_tokens, table.output_tokens, table.latency]).any(axis=0)
+    is_answered = np.isfinite([table.cost, table.input_tokens, table.output_tokens, table.latency]).any(axis=0)
     if table.responses is not None:
         texts = [[text is not None for text in row] for row in table.responses]
-        told |= np.array(texts, np.bool_).reshape(told.shape)
-    count = int((told & ~np.isfinite(table.quality)).sum())
+        is_answered |= np.array(texts, np.bool_).reshape(is_answered.shape)
+    count = int((is_answered & ~np.isfinite(table.quality)).sum())
     return f"judge the {count:,} answers that have no quality yet (semroute label), " if count else ""
 
 
@@ -459,7 +459,7 @@ def read_predictions(path: Path | str, queries: Sequence[str], models: Sequence[
     for row, text in enumerate(queries):
         rows.setdefault(text, []).append(row)
     predicted = np.full((len(queries), len(models)), np.nan, np.float32)
-    seen: list[bool | None] = [None] * len(queries)
+    seen_values: list[bool | None] = [None] * len(queries)
     for number, line in json_rows(file_lines(notes.path, notes.problem), notes.problem):
         query = query_text(line, number, notes.problem)
         if query is not None and query in rows:
@@ -470,14 +470,16 @@ def read_predictions(path: Path | str, queries: Sequence[str], models: Sequence[
             elif cells is not None:
                 predicted[rows[query]] = cells
                 for row in rows[query]:
-                    seen[row] = is_seen
-    lacking = np.flatnonzero(np.isnan(predicted).any(axis=1))
-    if len(lacking) and not notes.problems:
-        first = shortened(queries[int(lacking[0])])
-        notes.problem(f"lacks {len(lacking):,} of the {len(queries):,} queries, such as {first}; predict them too")
+                    seen_values[row] = is_seen
+    missing = np.flatnonzero(np.isnan(predicted).any(axis=1))
+    if len(missing) and not notes.problems:
+        first = shortened(queries[int(missing[0])])
+        notes.problem(
+            f"{len(missing):,} of the {len(queries):,} queries are missing, such as {first}; predict them too"
+        )
     if notes.problems:
         raise combined(notes.problems)
-    return Predictions(predicted, tuple(seen))
+    return Predictions(predicted, tuple(seen_values))
 
 
 def _cells(quality: object, models: Sequence[str], line: int, report: Report) -> list[float] | None:
@@ -488,8 +490,8 @@ def _cells(quality: object, models: Sequence[str], line: int, report: Report) ->
     for model in models:
         value = quality.get(model)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            said = kind(value) if not isinstance(value, int | float) or isinstance(value, bool) else f"{value:g}"
-            report(f'"quality" must have a number from 0 to 1 for {shortened(model)}, not {said}', line)
+            shown = kind(value) if not isinstance(value, int | float) or isinstance(value, bool) else f"{value:g}"
+            report(f'"quality" must have a number from 0 to 1 for {shortened(model)}, not {shown}', line)
             return None
         cells.append(float(value))
     return cells

@@ -68,13 +68,13 @@ class OutcomeTable:
     def take(self, rows: Rows) -> OutcomeTable:
         """Select rows by ``(k,)`` ordered row numbers or an ``(n,)`` mask."""
         numbers = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
-        kept = numbers.tolist()
+        row_numbers = numbers.tolist()
         return replace(
             self,
-            queries=[self.queries[row] for row in kept],
-            tasks=[self.tasks[row] for row in kept],
-            responses=None if self.responses is None else [self.responses[row] for row in kept],
-            logprobs=None if self.logprobs is None else [self.logprobs[row] for row in kept],
+            queries=[self.queries[row] for row in row_numbers],
+            tasks=[self.tasks[row] for row in row_numbers],
+            responses=None if self.responses is None else [self.responses[row] for row in row_numbers],
+            logprobs=None if self.logprobs is None else [self.logprobs[row] for row in row_numbers],
             **{name: getattr(self, name)[numbers] for name in ARRAYS},
         )
 
@@ -86,8 +86,8 @@ class OutcomeTable:
         """
         missing = [model for model in models if model not in self.models]
         if missing:
-            known = known_names(missing[0], self.models, "they hold")
-            raise InputError(f'the outcomes hold no model "{missing[0]}"; {known}')
+            remedy = known_names(missing[0], self.models, "they hold")
+            raise InputError(f'the outcomes hold no model "{missing[0]}"; {remedy}')
         columns = [self.models.index(model) for model in models]
         responses, logprobs = self.responses, self.logprobs
         return replace(
@@ -149,20 +149,20 @@ class TableBuilder:
             task: its task.
             is_draw: True if its models were sampled (see :func:`is_drawn`): always a new row.
         """
-        # Samples merged into one row would need the probability that any of them chose the model. It is not
-        # 1 - prod(1 - p): a sample of another model does not give this one's p, and samples of the same query may be
-        # one and the same (an experiment assigns by the query's text). Row by row each p is right, and the mean over
-        # rows is the mean over the queries asked.
-        place = len(self._queries)
+        # Samples merged into one row would need the probability that any of them chose the model. That is not
+        # 1 - prod(1 - p): a sample of another model does not give this model's p, and samples of one query may be the
+        # same draw, since an experiment assigns by the query's text. In separate rows each p is right, and the mean
+        # over rows is the mean over the queries asked.
+        row = len(self._queries)
         if not is_draw:
-            place = self._places.setdefault(task, {}).setdefault(query, place)
-        if place == len(self._queries):
+            row = self._places.setdefault(task, {}).setdefault(query, row)
+        if row == len(self._queries):
             self._queries.append(query)
             self._tasks.append(task)
             self._told.append(0)
             if self._responses is not None:
                 self._responses.append({})
-        return place
+        return row
 
     def add(
         self,
@@ -187,8 +187,8 @@ class TableBuilder:
             values.append(_NAN if value is None else value)
         if response is not None:
             # With a known cost the tokens are not needed.
-            wanted = numbers.get("output_tokens") is None and numbers.get("cost_usd") is None
-            self._take_response(cell, column, response, is_counted=wanted)
+            needs_tokens = numbers.get("output_tokens") is None and numbers.get("cost_usd") is None
+            self._take_response(cell, column, response, is_counted=needs_tokens)
             if logprobs is not None and is_new and self._responses is not None:
                 self._logprobs[row, column] = array("f", logprobs)
         return is_new
@@ -197,12 +197,10 @@ class TableBuilder:
         """Return the table of all cells."""
         self._count_waiting()
         shape = len(self._queries), len(self._models)
-        place = np.frombuffer(self._row, np.int64) * shape[1] + np.frombuffer(self._model, np.int32)
-        means = {
-            name: _means(place, np.frombuffer(values, np.float32), shape) for name, values in self._numbers.items()
-        }
+        cell = np.frombuffer(self._row, np.int64) * shape[1] + np.frombuffer(self._model, np.int32)
+        means = {name: _means(cell, np.frombuffer(values, np.float32), shape) for name, values in self._numbers.items()}
         counted = np.zeros(shape, np.bool_)
-        counted.flat[place[np.frombuffer(self._counted, np.int64)]] = True
+        counted.flat[cell[np.frombuffer(self._counted, np.int64)]] = True
         responses = self._responses
         columns = range(shape[1])
         return OutcomeTable(
@@ -247,14 +245,14 @@ def is_drawn(numbers: Mapping[str, float | None]) -> bool:
     return probability is not None and probability < 1
 
 
-def _means(place: NDArray[np.int64], values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+def _means(cell: NDArray[np.int64], values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
     """Return the ``shape`` float32 means of known values per cell, else NaN."""
     size = shape[0] * shape[1]
-    known = np.isfinite(values)
-    if not known.any():
+    is_known = np.isfinite(values)
+    if not is_known.any():
         return np.full(shape, np.nan, np.float32)
-    counts: NDArray[Any] = np.bincount(place[known], minlength=size)
-    sums = np.bincount(place[known], weights=values[known], minlength=size)
+    counts: NDArray[Any] = np.bincount(cell[is_known], minlength=size)
+    sums = np.bincount(cell[is_known], weights=values[is_known], minlength=size)
     means = np.divide(sums, counts, out=np.full(size, np.nan), where=counts > 0)
     return np.asarray(means, np.float32).reshape(shape)
 
@@ -275,9 +273,9 @@ def group_sums(
     """Return ``(count, m)`` sums and counts of finite cells by group of rows."""
     sums, counts = np.empty((count, values.shape[1])), np.empty((count, values.shape[1]))
     for column, cells in enumerate(values.T):
-        known = np.isfinite(cells)
-        sums[:, column] = np.bincount(groups[known], weights=cells[known], minlength=count)
-        counts[:, column] = np.bincount(groups[known], minlength=count)
+        is_known = np.isfinite(cells)
+        sums[:, column] = np.bincount(groups[is_known], weights=cells[is_known], minlength=count)
+        counts[:, column] = np.bincount(groups[is_known], minlength=count)
     return sums, counts
 
 

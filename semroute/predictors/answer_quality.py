@@ -46,8 +46,8 @@ def hashed(text: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 
     The hash is CRC-32, the same on every machine, unlike Python's own.
     """
-    seen = text if len(text) <= 2 * SEEN else f"{text[:SEEN]} {text[-SEEN:]}"
-    words = [word.encode("utf-8", "replace") for word in _WORD.findall(seen.casefold())]
+    window = text if len(text) <= 2 * SEEN else f"{text[:SEEN]} {text[-SEEN:]}"
+    words = [word.encode("utf-8", "replace") for word in _WORD.findall(window.casefold())]
     units = words + [first + b" " + second for first, second in pairwise(words)]
     if not units:
         return np.zeros(0, np.int64), np.zeros(0)
@@ -58,7 +58,7 @@ def hashed(text: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 
 # Surface features of an answer and its query.
 
-MOST_CHARACTERS = 20_000
+MAX_CHARACTERS = 20_000
 """Number of analysed characters of a text; the rest of a longer one counts in its length alone."""
 
 _SENTENCE = re.compile(r"[.!?…。！？](?=\s|$)")
@@ -81,62 +81,68 @@ def shape(query: str, answer: str) -> Mapping[str, float]:
     of the query's numbers the answer uses, and the ratio of their lengths. Of the query: length, sentences, questions,
     numbers.
     """
-    asked, said = query[:MOST_CHARACTERS], answer[:MOST_CHARACTERS]
-    return MappingProxyType({**_form(answer, said), **_figures(asked, said), **_query(query, asked, answer)})
+    query_text, answer_text = query[:MAX_CHARACTERS], answer[:MAX_CHARACTERS]
+    return MappingProxyType(
+        {**_form(answer, answer_text), **_figures(query_text, answer_text), **_query(query, query_text, answer)}
+    )
 
 
-def _form(answer: str, said: str) -> dict[str, float]:
-    end = said.rstrip()[-1:]
+def _form(answer: str, answer_text: str) -> dict[str, float]:
+    end = answer_text.rstrip()[-1:]
     return {
         "characters": math.log1p(len(answer)),
-        "words": math.log1p(len(said.split())),
-        "lines": math.log1p(said.strip().count("\n")),
-        "sentences": math.log1p(len(_SENTENCE.findall(said))),
+        "words": math.log1p(len(answer_text.split())),
+        "lines": math.log1p(answer_text.strip().count("\n")),
+        "sentences": math.log1p(len(_SENTENCE.findall(answer_text))),
         "ends a sentence": float(end in '.!?…。！？)"*' and end != ""),
         "ends in a digit": float(end.isdigit()),
-        "ends a line": float(said.endswith("\n")),
-        "open brackets": float(any(said.count(opened) != said.count(closed) for opened, closed in _PAIRS)),
-        "open fence": float(said.count("```") % 2),
-        "marks a result": float(_FINAL.search(said) is not None),
-        "result mark": float("####" in said),
-        "hedges": float(min(len(_HEDGE.findall(said)), _FEW)),
-        "denials": float(min(len(_NOT.findall(said)), _FEW)),
-        "questions": float(min(said.count("?"), _FEW)),
-        "code": float(looks_like_code(said)),
+        "ends a line": float(answer_text.endswith("\n")),
+        "open brackets": float(
+            any(answer_text.count(opened) != answer_text.count(closed) for opened, closed in _PAIRS)
+        ),
+        "open fence": float(answer_text.count("```") % 2),
+        "marks a result": float(_FINAL.search(answer_text) is not None),
+        "result mark": float("####" in answer_text),
+        "hedges": float(min(len(_HEDGE.findall(answer_text)), _FEW)),
+        "denials": float(min(len(_NOT.findall(answer_text)), _FEW)),
+        "questions": float(min(answer_text.count("?"), _FEW)),
+        "code": float(looks_like_code(answer_text)),
     }
 
 
-def _figures(asked: str, said: str) -> dict[str, float]:
-    found, given = numbers(said), numbers(asked)
-    sums: Arithmetic = arithmetic(said)
-    stated = sums.right + sums.wrong
-    last = found[-1] if found else 0.0
+def _figures(query_text: str, answer_text: str) -> dict[str, float]:
+    answer_numbers, query_numbers = numbers(answer_text), numbers(query_text)
+    sums: Arithmetic = arithmetic(answer_text)
+    equations = sums.right + sums.wrong
+    final = answer_numbers[-1] if answer_numbers else 0.0
     return {
-        "numbers": math.log1p(len(found)),
-        "sums": math.log1p(stated),
+        "numbers": math.log1p(len(answer_numbers)),
+        "sums": math.log1p(equations),
         "right sums": math.log1p(sums.right),
         "wrong sums": float(min(sums.wrong, _FEW)),
         "a wrong sum": float(sums.wrong > 0),
-        "share of right sums": sums.right / stated if stated else 0.5,
-        "last number": math.log1p(last),
-        "last is whole": float(last == int(last)),
-        "last was given": float(last in given),
-        "last is repeated": float(found.count(last) > 1),
-        "new numbers": math.log1p(len(set(found) - set(given))),
-        "given numbers": math.log1p(len(given)),
-        "given numbers used": sum(one in found for one in given) / len(given) if given else 0.5,
+        "share of right sums": sums.right / equations if equations else 0.5,
+        "last number": math.log1p(final),
+        "last is whole": float(final == int(final)),
+        "last was given": float(final in query_numbers),
+        "last is repeated": float(answer_numbers.count(final) > 1),
+        "new numbers": math.log1p(len(set(answer_numbers) - set(query_numbers))),
+        "given numbers": math.log1p(len(query_numbers)),
+        "given numbers used": sum(number in answer_numbers for number in query_numbers) / len(query_numbers)
+        if query_numbers
+        else 0.5,
     }
 
 
-def _query(query: str, asked: str, answer: str) -> dict[str, float]:
+def _query(query: str, query_text: str, answer: str) -> dict[str, float]:
     return {
         "query characters": math.log1p(len(query)),
-        "query words": math.log1p(len(asked.split())),
-        "query sentences": math.log1p(len(_SENTENCE.findall(asked))),
-        "query questions": float(min(asked.count("?"), _FEW)),
-        "query per cent": float("%" in asked),
-        "query fraction": float("/" in asked),
-        "query code": float(looks_like_code(asked)),
+        "query words": math.log1p(len(query_text.split())),
+        "query sentences": math.log1p(len(_SENTENCE.findall(query_text))),
+        "query questions": float(min(query_text.count("?"), _FEW)),
+        "query per cent": float("%" in query_text),
+        "query fraction": float("/" in query_text),
+        "query code": float(looks_like_code(query_text)),
         "length ratio": math.log1p(len(answer)) - math.log1p(len(query)),
     }
 
@@ -151,7 +157,7 @@ SHAPE = tuple(shape("", ""))
 # "Language Model Cascades: Token-level uncertainty and beyond", ICLR 2024, https://arxiv.org/abs/2404.10136.
 
 QUANTILES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75)
-LEAST = -20.0
+MIN_LOGPROB = -20.0
 """Log probabilities below are cut: servers write a probability of 0 as a large negative number."""
 
 TOKENS = (
@@ -169,7 +175,7 @@ def token_features(logprobs: Sequence[float]) -> list[float]:
     """
     if not len(logprobs):
         return [math.nan] * (len(TOKENS) - 1) + [1.0]
-    values = np.clip(np.asarray(logprobs, np.float64), LEAST, 0.0)
+    values = np.clip(np.asarray(logprobs, np.float64), MIN_LOGPROB, 0.0)
     return [
         *map(float, np.quantile(values, QUANTILES)),
         float(values.mean()),
@@ -250,12 +256,12 @@ def dense(blocks: Sequence[str], query: str, answer: str, logprobs: Sequence[flo
     return np.array(parts, dtype=np.float64)
 
 
-def scaled(features: Vector, by: AnswerClassifier) -> Vector:
+def scaled(features: Vector, classifier: AnswerClassifier) -> Vector:
     """Standardise and clip features; missing ones become 0.
 
     ``(f,)`` or ``(n, f)``, in standard deviations from their means.
     """
-    return np.nan_to_num(np.clip((features - by.mean) / by.scale, -CUT, CUT), nan=0.0)
+    return np.nan_to_num(np.clip((features - classifier.mean) / classifier.scale, -CUT, CUT), nan=0.0)
 
 
 def feature_names(blocks: Sequence[str]) -> tuple[str, ...]:
@@ -320,28 +326,28 @@ def read_classifier(folder: Path) -> AnswerClassifier:
     except (KeyError, ValueError, TypeError) as error:
         raise ArtifactError(f"{folder}: not the arrays of a classifier of answers ({error}); train it again") from error
     names = feature_names(classifier.blocks)
-    wanted = {name: (BUCKETS,) if name.endswith("words") else (len(names),) for name in _ARRAYS}
-    if tuple(manifest["features"]) != names or shapes != wanted:
+    array_shapes = {name: (BUCKETS,) if name.endswith("words") else (len(names),) for name in _ARRAYS}
+    if tuple(manifest["features"]) != names or shapes != array_shapes:
         raise ArtifactError(f"{folder / MANIFEST}: trained with other features than this version's; train it again")
     return classifier
 
 
 def check_classifiers(config: Config) -> list[Problem]:
     """Return an error for each ``quality`` check with no usable classifier."""
-    problems = list(_of(config.cascade, ("cascade",)))
-    for name, own in config.categories.items():
-        if own.cascade is not None:
-            problems += _of(own.cascade, ("categories", name, "cascade"))
+    problems = list(_classifiers_of(config.cascade, ("cascade",)))
+    for name, category in config.categories.items():
+        if category.cascade is not None:
+            problems += _classifiers_of(category.cascade, ("categories", name, "cascade"))
     return problems
 
 
-def _of(cascade: CascadeConfig, key: tuple[str | int, ...]) -> Iterator[Problem]:
+def _classifiers_of(cascade: CascadeConfig, key: tuple[str | int, ...]) -> Iterator[Problem]:
     if not cascade.tiers:
         return
     yield from _problem(cascade.accept, (*key, "accept"))
-    for place, tier in enumerate(cascade.tiers):
+    for position, tier in enumerate(cascade.tiers):
         if tier.accept is not None:
-            yield from _problem(tier.accept, (*key, "tiers", place, "accept"))
+            yield from _problem(tier.accept, (*key, "tiers", position, "accept"))
 
 
 def _problem(accept: Accept, key: tuple[str | int, ...]) -> Iterator[Problem]:

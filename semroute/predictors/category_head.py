@@ -84,7 +84,7 @@ class MlpHead:
         for field in fields(self):
             array = getattr(self, field.name)
             if array.dtype != np.float32 or array.shape != shapes.get(field.name, array.shape):
-                found = f"{field.name} is {array.dtype} {array.shape}"
-                raise ValueError(f"{path}: the arrays of the head do not fit together ({found})")
+                actual = f"{field.name} is {array.dtype} {array.shape}"
+                raise ValueError(f"{path}: the arrays of the head do not fit together ({actual})")
             if not np.isfinite(array).all():
                 raise ValueError(f"{path}: {field.name} of the head holds a number that is not finite")

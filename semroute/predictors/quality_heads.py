@@ -79,10 +79,10 @@ class ClusterHead:
 
     def predict(self, inputs: QueryInputs) -> Quality:
         """Return the ``(n, m)`` predicted quality."""
-        found = np.zeros((len(inputs), self.table.shape[2]))
+        predicted = np.zeros((len(inputs), self.table.shape[2]))
         for centroids, table in zip(self.centroids, self.table, strict=True):
-            found += table[(inputs.vectors @ centroids.T).argmax(axis=1)]
-        return found / len(self.table)
+            predicted += table[(inputs.vectors @ centroids.T).argmax(axis=1)]
+        return predicted / len(self.table)
 
     def arrays(self) -> Arrays:
         """Return the arrays of the head, by name."""
@@ -182,16 +182,16 @@ class NeighbourHead:
     def predict(self, inputs: QueryInputs) -> Quality:
         """Return the ``(n, m)`` predicted quality."""
         chunks = [
-            self._of(inputs.vectors[start : start + _NEIGHBOUR_CHUNK])
+            self._neighbour_mean(inputs.vectors[start : start + _NEIGHBOUR_CHUNK])
             for start in range(0, len(inputs), _NEIGHBOUR_CHUNK)
         ]
         return np.concatenate(chunks) if chunks else np.zeros((0, self.quality.shape[1]))
 
-    def _of(self, vectors: Matrix) -> Quality:
+    def _neighbour_mean(self, vectors: Matrix) -> Quality:
         _, rows = self._index.search(np.ascontiguousarray(vectors), min(self.k, len(self.vectors)))
-        near = self.quality[rows].astype(np.float64)
-        known = np.isfinite(near)
-        sums, counts = np.where(known, near, 0.0).sum(axis=1), known.sum(axis=1)
+        neighbours = self.quality[rows].astype(np.float64)
+        is_known = np.isfinite(neighbours)
+        sums, counts = np.where(is_known, neighbours, 0.0).sum(axis=1), is_known.sum(axis=1)
         return np.asarray((sums + PRIOR * self.prior) / (counts + PRIOR))
 
     def arrays(self) -> Arrays:
@@ -239,7 +239,7 @@ class TreesHead:
     roots: NDArray[np.int32]
     bias: NDArray[np.float64]
 
-    _asked: NDArray[np.int32] = field(init=False, repr=False, compare=False)
+    _split_feature: NDArray[np.int32] = field(init=False, repr=False, compare=False)
     _children: NDArray[np.int32] = field(init=False, repr=False, compare=False)
     _depth: int = field(init=False, repr=False, compare=False)
 
@@ -248,7 +248,7 @@ class TreesHead:
 
     def __post_init__(self) -> None:
         # A leaf compares the first column, and both its children are itself: all trees are walked to the same depth.
-        object.__setattr__(self, "_asked", np.maximum(self.feature, 0))
+        object.__setattr__(self, "_split_feature", np.maximum(self.feature, 0))
         object.__setattr__(self, "_children", np.column_stack([self.right, self.left]).reshape(-1))
         object.__setattr__(self, "_depth", self._levels())
 
@@ -267,11 +267,11 @@ class TreesHead:
     def predict(self, inputs: QueryInputs) -> Quality:
         """Return the ``(n, m)`` predicted quality."""
         columns = tree_columns(inputs, self.directions)
-        found = np.empty((len(inputs), len(self.bias)))
+        predicted = np.empty((len(inputs), len(self.bias)))
         for start in range(0, len(inputs), _TREE_CHUNK):
             part = columns[start : start + _TREE_CHUNK]
-            found[start : start + _TREE_CHUNK] = self.values[self._leaves(part)].sum(axis=1, dtype=np.float64)
-        return found + self.bias
+            predicted[start : start + _TREE_CHUNK] = self.values[self._leaves(part)].sum(axis=1, dtype=np.float64)
+        return predicted + self.bias
 
     def _leaves(self, columns: Matrix) -> NDArray[np.int32]:
         """Return the ``(n, trees)`` leaf of each row in each tree.
@@ -280,11 +280,11 @@ class TreesHead:
 
         ``take`` from flat arrays is several times as fast as indexing with pairs, which counts for a single query.
         """
-        flat, width = np.ascontiguousarray(columns).reshape(-1), columns.shape[1]
+        cells, width = np.ascontiguousarray(columns).reshape(-1), columns.shape[1]
         offset = (np.arange(len(columns), dtype=np.int32) * width)[:, None]
         nodes = np.repeat(self.roots[None], len(columns), axis=0)
         for _ in range(self._depth):
-            goes_left = flat.take(self._asked.take(nodes) + offset) <= self.threshold.take(nodes)
+            goes_left = cells.take(self._split_feature.take(nodes) + offset) <= self.threshold.take(nodes)
             nodes = self._children.take(2 * nodes + goes_left)
         return nodes
 
@@ -295,12 +295,12 @@ class TreesHead:
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:
         """Build the head from its arrays."""
-        found = {name: np.asarray(arrays[name], dtype) for name, dtype in _TYPES.items()}
-        nodes = len(found["feature"])
-        if {len(found[name]) for name in ("threshold", "left", "right", "values")} != {nodes}:
+        values = {name: np.asarray(arrays[name], dtype) for name, dtype in _TYPES.items()}
+        nodes = len(values["feature"])
+        if {len(values[name]) for name in ("threshold", "left", "right", "values")} != {nodes}:
             raise ValueError("the arrays of trees are of different lengths")
-        _check_trees(found["feature"], found["left"], found["right"], found["roots"])
-        return cls(**found)
+        _check_trees(values["feature"], values["left"], values["right"], values["roots"])
+        return cls(**values)
 
 
 _TYPES: dict[str, type[np.generic]] = {
@@ -322,9 +322,9 @@ def _check_trees(
     if not len(roots) or {feature.ndim, left.ndim, right.ndim, roots.ndim} != {1} or feature.min(initial=LEAF) < LEAF:
         raise ValueError("the arrays of trees hold no trees")
     inner = feature != LEAF
-    told = np.concatenate([left[inner], right[inner], roots])
-    if told.min() < 0 or told.max() >= len(feature) or len(np.unique(told)) != len(told):
-        raise ValueError("a node of a tree is there twice, or not at all")
+    references = np.concatenate([left[inner], right[inner], roots])
+    if references.min() < 0 or references.max() >= len(feature) or len(np.unique(references)) != len(references):
+        raise ValueError("a node of a tree has two parents, or none")
 
 
 def tree_columns(inputs: QueryInputs, directions: Matrix) -> Matrix:

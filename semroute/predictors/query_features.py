@@ -47,12 +47,12 @@ _HYPHENATED_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)?")
 
 
 def _of_words() -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+    positions: dict[str, list[int]] = {}
     for number, words in enumerate(WORDS.values()):
         for word in words.split():
             for form in (word, f"{word}s"):
-                found.setdefault(form, []).append(number)
-    return found
+                positions.setdefault(form, []).append(number)
+    return positions
 
 
 _NUMBERS = _of_words()
@@ -164,15 +164,15 @@ def choice(text: str) -> MultipleChoice:
     the question.
     """
     runs: list[list[re.Match[str]]] = []
-    for found in _OPTION.finditer(text):
-        mark = found[1]
-        if mark in "Aa1":
-            runs.append([found])
-        elif runs and ord(mark) == ord(runs[-1][-1][1]) + 1:
-            runs[-1].append(found)
+    for match in _OPTION.finditer(text):
+        letter = match[1]
+        if letter in "Aa1":
+            runs.append([match])
+        elif runs and ord(letter) == ord(runs[-1][-1][1]) + 1:
+            runs[-1].append(match)
     for run in reversed(runs):
         if len(run) >= 2:
-            return MultipleChoice(text[: run[0].start()].strip(), tuple(one[2].strip() for one in run))
+            return MultipleChoice(text[: run[0].start()].strip(), tuple(option[2].strip() for option in run))
     return MultipleChoice(text.strip(), ())
 
 
@@ -216,7 +216,7 @@ def question_kinds(text: str) -> tuple[bool, ...]:
 # On subjects that were not seen in training these are more informative than vectors (``scripts/bench_policy.py``): a
 # vector encodes the subject of a query, which is new there, while the form of a query is the same everywhere.
 
-MOST_CHARACTERS = 8_000
+MAX_CHARACTERS = 8_000
 """Number of analysed characters of a text, half at each end; the rest of a longer one counts in its length alone."""
 
 UNKNOWN = -1.0
@@ -243,15 +243,15 @@ def features(query: str) -> Mapping[str, float]:
     multiple choice, the kind of question, words of domains, and language: the share of letters beyond ASCII and of
     common English words.
     """
-    seen = (
-        query if len(query) <= MOST_CHARACTERS else f"{query[: MOST_CHARACTERS // 2]} {query[-MOST_CHARACTERS // 2 :]}"
+    window = (
+        query if len(query) <= MAX_CHARACTERS else f"{query[: MAX_CHARACTERS // 2]} {query[-MAX_CHARACTERS // 2 :]}"
     )
-    asked = choice(seen)
-    words = [word.lower() for word in _WORD.findall(seen)]
-    found: dict[str, float] = {}
-    for make in (_length, _form, _numbers, _options, _rest):
-        found |= make(query, seen, words, asked)
-    return MappingProxyType(found)
+    question = choice(window)
+    words = [word.lower() for word in _WORD.findall(window)]
+    values: dict[str, float] = {}
+    for block in (_length, _form, _numbers, _options, _rest):
+        values |= block(query, window, words, question)
+    return MappingProxyType(values)
 
 
 def feature_matrix(queries: Sequence[str]) -> Matrix:
@@ -260,58 +260,58 @@ def feature_matrix(queries: Sequence[str]) -> Matrix:
     return np.array(rows, np.float32).reshape(len(queries), len(FEATURES))
 
 
-def _length(query: str, seen: str, words: list[str], asked: MultipleChoice) -> dict[str, float]:
+def _length(query: str, window: str, words: list[str], question: MultipleChoice) -> dict[str, float]:
     return {
         "length: characters": math.log1p(len(query)),
         "length: words": math.log1p(len(words)),
-        "length: sentences": math.log1p(len(_SENTENCE.findall(asked.stem))),
-        "length: lines": math.log1p(seen.strip().count("\n")),
-        "length: before the options": math.log1p(len(asked.stem)),
+        "length: sentences": math.log1p(len(_SENTENCE.findall(question.stem))),
+        "length: lines": math.log1p(window.strip().count("\n")),
+        "length: before the options": math.log1p(len(question.stem)),
     }
 
 
-def _form(query: str, seen: str, words: list[str], asked: MultipleChoice) -> dict[str, float]:
+def _form(query: str, window: str, words: list[str], question: MultipleChoice) -> dict[str, float]:
     sizes = [len(word) for word in words] or [0]
-    stem, size = asked.stem.rstrip(), max(1, len(seen))
+    question_stem, size = question.stem.rstrip(), max(1, len(window))
     return {
         "form: mean word": sum(sizes) / len(sizes),
         "form: longest word": float(min(max(sizes), 30)),
         "form: different words": len(set(words)) / max(1, len(words)),
-        "form: capitals": sum(map(str.isupper, seen)) / size,
-        "form: ends as a question": float(stem.endswith("?")),
-        "form: ends as a statement": float(stem.endswith((".", ":", ","))),
-        "form: gap to fill": float("___" in seen),
-        **{f"form: {name}": math.log1p(sum(map(seen.count, marks))) for name, marks in _MARKS.items()},
-        "language: beyond ASCII": sum(not character.isascii() for character in seen) / size,
+        "form: capitals": sum(map(str.isupper, window)) / size,
+        "form: ends as a question": float(question_stem.endswith("?")),
+        "form: ends as a statement": float(question_stem.endswith((".", ":", ","))),
+        "form: gap to fill": float("___" in window),
+        **{f"form: {name}": math.log1p(sum(map(window.count, characters))) for name, characters in _MARKS.items()},
+        "language: beyond ASCII": sum(not character.isascii() for character in window) / size,
         "language: common English words": sum(word in _COMMON for word in words) / max(1, len(words)),
     }
 
 
-def _numbers(query: str, seen: str, words: list[str], asked: MultipleChoice) -> dict[str, float]:
+def _numbers(query: str, window: str, words: list[str], question: MultipleChoice) -> dict[str, float]:
     return {
-        "numbers: all": math.log1p(len(_NUMBER.findall(seen))),
-        "numbers: before the options": math.log1p(len(_NUMBER.findall(asked.stem))),
-        "numbers: share of digits": sum(map(str.isdigit, seen)) / max(1, len(seen)),
-        "mathematics: symbols": math.log1p(symbols(seen)),
-        "mathematics: formulas": math.log1p(formulas(seen)),
-        "mathematics: units": math.log1p(units(seen)),
-        "code: looks like it": float(looks_like_code(seen)),
-        "entities: names": math.log1p(names(seen)),
-        "entities: acronyms": math.log1p(acronyms(seen)),
-        "entities: dates": math.log1p(dates(seen)),
-        "entities: amounts": math.log1p(amounts(seen)),
+        "numbers: all": math.log1p(len(_NUMBER.findall(window))),
+        "numbers: before the options": math.log1p(len(_NUMBER.findall(question.stem))),
+        "numbers: share of digits": sum(map(str.isdigit, window)) / max(1, len(window)),
+        "mathematics: symbols": math.log1p(symbols(window)),
+        "mathematics: formulas": math.log1p(formulas(window)),
+        "mathematics: units": math.log1p(units(window)),
+        "code: looks like it": float(looks_like_code(window)),
+        "entities: names": math.log1p(names(window)),
+        "entities: acronyms": math.log1p(acronyms(window)),
+        "entities: dates": math.log1p(dates(window)),
+        "entities: amounts": math.log1p(amounts(window)),
     }
 
 
-def _options(query: str, seen: str, words: list[str], asked: MultipleChoice) -> dict[str, float]:
-    options = asked.options
+def _options(query: str, window: str, words: list[str], question: MultipleChoice) -> dict[str, float]:
+    options = question.options
     if not options:
         return {name: 0.0 if name == "options: how many" else UNKNOWN for name in OPTIONS}
     count, sizes = len(options), [len(option) for option in options]
     mean = sum(sizes) / count
     sets = [frozenset(word.lower() for word in _WORD.findall(option)) for option in options]
-    stem = frozenset(word.lower() for word in _WORD.findall(asked.stem))
-    pairs = [len(one & other) / max(1, len(one | other)) for one, other in combinations(sets[:8], 2)]
+    stem_words = frozenset(word.lower() for word in _WORD.findall(question.stem))
+    pairs = [len(first & second) / max(1, len(first | second)) for first, second in combinations(sets[:8], 2)]
     values = (
         float(count),
         math.log1p(mean),
@@ -322,15 +322,15 @@ def _options(query: str, seen: str, words: list[str], asked: MultipleChoice) -> 
         sum(any(map(str.isdigit, option)) for option in options) / count,
         sum("," in option for option in options) / count,
         float(any(_OF_THE_OTHERS.search(option) for option in options)),
-        sum(len(one & stem) / max(1, len(one)) for one in sets) / count,
+        sum(len(first & stem_words) / max(1, len(first)) for first in sets) / count,
         sum(pairs) / max(1, len(pairs)),
     )
     return dict(zip(OPTIONS, values, strict=True))
 
 
-def _rest(query: str, seen: str, words: list[str], asked: MultipleChoice) -> dict[str, float]:
-    kinds = zip(KINDS, question_kinds(asked.stem), strict=True)
-    counts = zip(DOMAINS, domain_counts(seen), strict=True)
+def _rest(query: str, window: str, words: list[str], question: MultipleChoice) -> dict[str, float]:
+    kinds = zip(KINDS, question_kinds(question.stem), strict=True)
+    counts = zip(DOMAINS, domain_counts(window), strict=True)
     return {
         **{f"question: {kind}": float(is_one) for kind, is_one in kinds},
         **{f"domain: {domain}": math.log1p(count) for domain, count in counts},
@@ -376,14 +376,14 @@ class QueryInputs:
             categories: ``(c, d)`` unit rows, one for each category; none where there are no categories.
         """
         vectors = np.ascontiguousarray(vectors, np.float32)
-        written = feature_matrix(queries)
-        return cls(vectors, np.hstack([written, vectors @ categories.T]) if len(categories) else written, queries)
+        values = feature_matrix(queries)
+        return cls(vectors, np.hstack([values, vectors @ categories.T]) if len(categories) else values, queries)
 
     @classmethod
     def of_texts(cls, queries: Sequence[str]) -> QueryInputs:
         """Build inputs for text-only heads, without vectors and features."""
-        nothing = np.zeros((len(queries), 0), np.float32)
-        return cls(nothing, nothing, queries)
+        no_vectors = np.zeros((len(queries), 0), np.float32)
+        return cls(no_vectors, no_vectors, queries)
 
     def take(self, rows: Indices) -> QueryInputs:
         """Return the inputs of some rows."""

@@ -80,11 +80,11 @@ class CallCosts:
             input_tokens: estimated tokens of ``n`` queries.
             tasks: task of each query; None, and a task without training data, takes the mean over all.
         """
-        places = {task: row for row, task in enumerate(self.tasks, 1)}
-        rows = [places.get(task, 0) for task in tasks] if tasks is not None else [0] * len(input_tokens)
-        asked = np.asarray(input_tokens, np.float64)[:, None] * self.scale
+        row_of_task = {task: row for row, task in enumerate(self.tasks, 1)}
+        rows = [row_of_task.get(task, 0) for task in tasks] if tasks is not None else [0] * len(input_tokens)
+        tokens = np.asarray(input_tokens, np.float64)[:, None] * self.scale
         # Logged costs below the list price of the input (cached input) make the fitted output tokens negative.
-        priced = np.maximum(asked * self.price[0] + self.tokens[rows] * self.price[1], 0.0)
+        priced = np.maximum(tokens * self.price[0] + self.tokens[rows] * self.price[1], 0.0)
         return np.where(np.isfinite(priced), priced, self.flat[rows])
 
     def with_prices(self, prices: Mapping[str, Price]) -> CallCosts:
@@ -185,9 +185,9 @@ class QueryClassifier:
 
         From ``n`` texts and their ``(n, d)`` unit vectors.
         """
-        needed = self.needs_vectors
+        needs_vectors = self.needs_vectors
         return self.predict_inputs(
-            QueryInputs.of(texts, vectors, self.categories) if needed else QueryInputs.of_texts(texts)
+            QueryInputs.of(texts, vectors, self.categories) if needs_vectors else QueryInputs.of_texts(texts)
         )
 
     def predict_inputs(self, inputs: QueryInputs) -> Matrix:
@@ -201,10 +201,10 @@ class QueryClassifier:
 
 def stacked(predictions: Sequence[Quality], prior: NDArray[np.float64], weights: NDArray[np.float64]) -> Quality:
     """Return the ``(n, m)`` prior plus the heads' weighted deviations."""
-    found = np.zeros_like(predictions[0])
+    total = np.zeros_like(predictions[0])
     for weight, predicted in zip(weights.tolist(), predictions, strict=True):
-        found += weight * (predicted - prior)
-    return found + prior
+        total += weight * (predicted - prior)
+    return total + prior
 
 
 def logits(quality: Quality) -> Quality:
@@ -212,8 +212,8 @@ def logits(quality: Quality) -> Quality:
 
     They are clipped to ``SURE .. 1 - SURE`` first.
     """
-    sure = np.clip(quality, SURE, 1.0 - SURE)
-    return np.asarray(np.log(sure / (1.0 - sure)))
+    clipped = np.clip(quality, SURE, 1.0 - SURE)
+    return np.asarray(np.log(clipped / (1.0 - clipped)))
 
 
 def calibrated(raw: Quality, slope: NDArray[np.float64], shift: NDArray[np.float64]) -> Quality:
@@ -253,8 +253,8 @@ def write_query_classifier(classifier: QueryClassifier, folder: Path, *, report:
     arrays |= {f"costs.{name}": values for name, values in classifier.costs.arrays().items()}
     if classifier.seen is not None:
         arrays["seen"] = classifier.seen
-    for place, head in enumerate(classifier.heads):
-        arrays |= {f"{place}.{name}": values for name, values in head.arrays().items()}
+    for position, head in enumerate(classifier.heads):
+        arrays |= {f"{position}.{name}": values for name, values in head.arrays().items()}
     manifest = {
         "models": list(classifier.models), "heads": [head.kind for head in classifier.heads],
         "encoder": classifier.encoder, "tasks": list(classifier.costs.tasks), "features": list(FEATURES),
@@ -285,17 +285,17 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
         raise ArtifactError(f"{folder / MANIFEST}: trained with other features than this version's; train it again")
     try:
         models, tasks = tuple(manifest["models"]), tuple(manifest["tasks"])
-        heads = tuple(_head(kind, place, arrays, stored.files) for place, kind in enumerate(manifest["heads"]))
-        own = {name: np.asarray(arrays[name], np.float64) for name in _OWN}
+        heads = tuple(_head(kind, position, arrays, stored.files) for position, kind in enumerate(manifest["heads"]))
+        parameters = {name: np.asarray(arrays[name], np.float64) for name in _OWN}
         if "seen" in arrays and arrays["seen"].dtype.kind != "u":
-            raise ValueError("what it was trained on is no list of hashes")
-        if not all(values.ndim == 1 and np.isfinite(values).all() for values in own.values()):
+            raise ValueError("the training queries are not a list of hashes")
+        if not all(values.ndim == 1 and np.isfinite(values).all() for values in parameters.values()):
             raise ValueError("the calibration is not of finite numbers")
         costs = {name: np.asarray(arrays[f"costs.{name}"], np.float64) for name in CallCosts.ARRAYS}
-        widths = {len(models), *(len(own[name]) for name in _OWN if name != "weights")}
+        widths = {len(models), *(len(parameters[name]) for name in _OWN if name != "weights")}
         widths |= {values.shape[-1] for values in costs.values()}
         heights = {1 + len(tasks), len(costs["tokens"]), len(costs["flat"])}
-        if len(widths) != 1 or len(heights) != 1 or len(own["weights"]) != len(heads):
+        if len(widths) != 1 or len(heights) != 1 or len(parameters["weights"]) != len(heads):
             raise ValueError("arrays of different widths")
         classifier = QueryClassifier(
             models=models,
@@ -306,7 +306,7 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
             value=math.inf if manifest["value"] is None else float(manifest["value"]),
             # Older artifacts have no hashes.
             seen=np.asarray(arrays["seen"], np.uint64) if "seen" in arrays else None,
-            **own,
+            **parameters,
         )
         _try_classifier(classifier)
         return classifier
@@ -325,8 +325,8 @@ def check_encoder(classifier: QueryClassifier, encoder: Encoder, folder: Path) -
     fits = encoder.fingerprint == classifier.encoder and encoder.dimensions == classifier.categories.shape[1]
     if classifier.needs_vectors and not fits:
         raise ArtifactError(
-            f"{folder}: trained on vectors of another encoder than {encoder.name}; name the index that it was trained "
-            "with (--index), or train it again with this one"
+            f"{folder}: trained on vectors of an encoder other than {encoder.name}; name the index that it was trained "
+            "with (--index), or train it again with this index"
         )
 
 
@@ -336,15 +336,15 @@ def _files(classifier: QueryClassifier) -> dict[str, Path]:
     return {"encoder": tuned[0].model_path, "tokenizer": tuned[0].tokenizer_path} if tuned else {}
 
 
-def _head(kind: str, place: int, arrays: Mapping[str, NDArray[Any]], files: Mapping[str, Path]) -> QueryHead:
-    prefix = f"{place}."
-    own = {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
+def _head(kind: str, position: int, arrays: Mapping[str, NDArray[Any]], files: Mapping[str, Path]) -> QueryHead:
+    prefix = f"{position}."
+    head_arrays = {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
     if kind == TunedHead.kind:
-        return TunedHead.open(files["encoder"], files["tokenizer"], own)
-    for name, values in own.items():
+        return TunedHead.open(files["encoder"], files["tokenizer"], head_arrays)
+    for name, values in head_arrays.items():
         if (kind, name) not in _NOT_FINITE and values.dtype.kind == "f" and not np.isfinite(values).all():
             raise ValueError(f"{name} of the head {kind} holds a number that is not finite")
-    return KINDS[kind].from_arrays(own)
+    return KINDS[kind].from_arrays(head_arrays)
 
 
 def _try_classifier(classifier: QueryClassifier) -> None:
@@ -356,13 +356,13 @@ def _try_classifier(classifier: QueryClassifier) -> None:
         ValueError: the result is not a quality for each model, or a tree compares a column that does not exist.
     """
     if classifier.categories.ndim != 2 or not np.isfinite(classifier.categories).all():
-        raise ValueError("the categories are no rows of numbers")
+        raise ValueError("the categories are not rows of numbers")
     count, width = classifier.categories.shape
     for head in classifier.heads:
         if isinstance(head, TreesHead) and head.columns > len(FEATURES) + count + head.directions.shape[1]:
-            raise ValueError("a tree asks about a column that there is not")
-    drawn = np.random.default_rng(0).standard_normal((len(TRIAL_TEXTS), width))
-    vectors: Matrix = drawn.astype(np.float32)
+            raise ValueError("a tree compares a column that does not exist")
+    random_vectors = np.random.default_rng(0).standard_normal((len(TRIAL_TEXTS), width))
+    vectors: Matrix = random_vectors.astype(np.float32)
     if width:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     for rows in (slice(0, 1), slice(0, len(TRIAL_TEXTS))):
@@ -370,7 +370,7 @@ def _try_classifier(classifier: QueryClassifier) -> None:
         quality = classifier.predict(texts, vectors[rows])
         cost = classifier.costs.expected([len(text) for text in texts])
         if not quality.shape == cost.shape == (len(texts), len(classifier.models)) or np.isnan(quality).any():
-            raise ValueError("it predicts no quality for each model")
+            raise ValueError("it does not predict a quality for each model")
 
 
 # Configuration check.
@@ -386,16 +386,16 @@ def check_query_classifier(config: Config) -> list[Problem]:
         return []
     if "classifier" not in config.strategies:
         return [
-            Problem("warning", "classifier", 'it is not asked: strategies does not name "classifier"', "add it there")
+            Problem("warning", "classifier", 'it is not used: strategies does not name "classifier"', "add it there")
         ]
     try:
-        known = read_query_classifier(section.folder).models
+        known_models = read_query_classifier(section.folder).models
     except ArtifactError as error:
         return [Problem("error", "classifier.folder", str(error))]
-    placed = [deployment.model for deployment in config.deployments]
-    wanted = [member for name in section.candidates or placed for member in config.members(name)]
-    if wanted and not set(wanted) & set(known):
-        names = ", ".join(dict.fromkeys(wanted))
-        message = f"the classifier knows none of {names}; it knows {', '.join(known)}"
+    deployed = [deployment.model for deployment in config.deployments]
+    candidates = [member for name in section.candidates or deployed for member in config.members(name)]
+    if candidates and not set(candidates) & set(known_models):
+        names = ", ".join(dict.fromkeys(candidates))
+        message = f"the classifier knows none of {names}; it knows {', '.join(known_models)}"
         return [Problem("error", "classifier.folder", message, "train it on outcomes of these models")]
     return []

@@ -24,7 +24,7 @@ MEANINGS = (
     (
         "AIQ",
         "average improvement in quality: the mean height of a policy's curve over costs, from the cheapest model's to "
-        "the dearest's; points of the curve may be mixed at random",
+        "the most expensive one's; points of the curve may be mixed at random",
         "RouterBench, arXiv:2403.12031",
     ),
     (
@@ -220,21 +220,21 @@ def policy_page(
     )
 
 
-def figure(of: Interval, *, sign: bool = False, share: bool = False) -> str:
+def figure(interval: Interval, *, sign: bool = False, share: bool = False) -> str:
     """Return a figure as text; a dash if undefined."""
-    if of.value != of.value:
+    if interval.value != interval.value:
         return "-"
     plus = "+" if sign else ""
-    return f"{of.value:{plus}.1%}" if share else f"{of.value:{plus}.3f}"
+    return f"{interval.value:{plus}.1%}" if share else f"{interval.value:{plus}.3f}"
 
 
-def span(of: Interval, *, sign: bool = False, share: bool = False) -> str:
+def span(interval: Interval, *, sign: bool = False, share: bool = False) -> str:
     """Return a figure's interval as text; empty if undefined."""
-    if of.value != of.value:
+    if interval.value != interval.value:
         return ""
     plus = "+" if sign else ""
     form = f"{plus}.1%" if share else f"{plus}.3f"
-    return f"{of.low:{form}} to {of.high:{form}}"
+    return f"{interval.low:{form}} to {interval.high:{form}}"
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -152,12 +152,12 @@ def along(path: Line, samples: int = _SAMPLES) -> Line:
     return np.column_stack([np.interp(steps, way, path[:, 0]), np.interp(steps, way, path[:, 1])])
 
 
-def look_the_same(one: Line, other: Line) -> bool:
+def look_the_same(first: Line, second: Line) -> bool:
     """Return True if one path hides the other, both drawn over their range."""
-    both = np.concatenate([one, other])
+    both = np.concatenate([first, second])
     low, high = both.min(axis=0), both.max(axis=0)
     scale = np.where(high > low, high - low, 1.0)
-    return bool(np.abs(along((one - low) / scale) - along((other - low) / scale)).max() < _SEEN)
+    return bool(np.abs(along((first - low) / scale) - along((second - low) / scale)).max() < _SEEN)
 
 
 # Keys of points: numerals, which need little room, and their names beside the axes.
@@ -215,9 +215,9 @@ def number_points(figure: Any, axes: Any, names: Sequence[str], x: Doubles, y: D
 
 # Plots of the log report.
 
-MOST_POINTS = 1000
+MAX_POINTS = 1000
 """Maximum points of a curve; a page need not have one for each of a million queries."""
-MOST_BARS = 25
+MAX_BARS = 25
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -226,18 +226,18 @@ def spending(report: LogReport) -> str:
 
     It is compared with the strongest model alone.
     """
-    of = report.columns
+    columns = report.columns
     figure = new_figure(9, 3.8)
     axes = figure.subplots()
-    at, cost, baseline = of.array("at"), of.array("cost"), of.array("baseline")
+    at, cost, baseline = columns.array("at"), columns.array("cost"), columns.array("baseline")
     known = np.isfinite(cost) & np.isfinite(baseline)
     order = np.argsort(at[known], kind="stable")
     times = [datetime.fromtimestamp(second, UTC) for second in _thinned(at[known][order])]
-    paid, alone = (_thinned(np.cumsum(column[known][order])) for column in (cost, baseline))
+    routed, baseline_sum = (_thinned(np.cumsum(column[known][order])) for column in (cost, baseline))
     strongest = ", ".join(report.saving.baseline_models) or "strongest model"
-    axes.plot(times, alone, color=ORANGE, linewidth=2, label=f"{strongest} alone")
-    axes.plot(times, paid, color=BLUE, linewidth=2, label="paid")
-    axes.fill_between(times, paid, alone, color=GREEN, alpha=0.12, linewidth=0, label="saved")
+    axes.plot(times, baseline_sum, color=ORANGE, linewidth=2, label=f"{strongest} alone")
+    axes.plot(times, routed, color=BLUE, linewidth=2, label="paid")
+    axes.fill_between(times, routed, baseline_sum, color=GREEN, alpha=0.12, linewidth=0, label="saved")
     axes.set(ylabel="USD so far")
     axes.set_ylim(bottom=0)
     figure.autofmt_xdate()
@@ -249,8 +249,8 @@ def by_day(report: LogReport) -> str | None:
 
     It shows what the strongest model would have cost, too.
     """
-    of = report.columns
-    days = sorted({day for day, _ in of.by_day})
+    columns = report.columns
+    days = sorted({day for day, _ in columns.by_day})
     if len(days) < 2:
         return None
     figure = new_figure(9, 3.8)
@@ -258,13 +258,13 @@ def by_day(report: LogReport) -> str | None:
     span = np.arange(days[0], days[-1] + 1)
     dates = [_EPOCH + timedelta(days=int(day)) for day in span]
     below = np.zeros(len(span))
-    for place, group in enumerate(report.models):
-        heights = np.array([of.by_day.get((int(day), group.name), 0.0) for day in span])
-        axes.bar(dates, heights, bottom=below, width=0.8, color=COLOURS[place % len(COLOURS)], label=group.name)
+    for position, group in enumerate(report.models):
+        heights = np.array([columns.by_day.get((int(day), group.name), 0.0) for day in span])
+        axes.bar(dates, heights, bottom=below, width=0.8, color=COLOURS[position % len(COLOURS)], label=group.name)
         below += heights
-    baseline = of.array("baseline")
+    baseline = columns.array("baseline")
     known = np.isfinite(baseline)
-    alone = np.bincount((of.array("at")[known] // 86_400).astype(np.int64) - days[0], baseline[known], len(span))
+    alone = np.bincount((columns.array("at")[known] // 86_400).astype(np.int64) - days[0], baseline[known], len(span))
     axes.plot(dates, alone[: len(span)], "_", color="black", markersize=14, label="strongest model alone")
     axes.set(ylabel="USD a day")
     figure.autofmt_xdate()
@@ -273,16 +273,20 @@ def by_day(report: LogReport) -> str | None:
 
 def times(report: LogReport) -> str:
     """Return an ``<svg>`` of the latency distribution, escalated or not."""
-    of = report.columns
+    columns = report.columns
     figure = new_figure(9, 4)
     axes = figure.subplots()
-    took, answered, escalated = of.array("latency"), of.array("answered") > 0, of.array("escalated") > 0
+    duration, answered, escalated = (
+        columns.array("latency"),
+        columns.array("answered") > 0,
+        columns.array("escalated") > 0,
+    )
     for label, rows, colour in (
         ("not escalated", answered & ~escalated, BLUE),
         ("escalated", answered & escalated, ORANGE),
         ("all", answered, GREY),
     ):
-        values = np.sort(took[rows])
+        values = np.sort(duration[rows])
         if len(values):
             shares = np.arange(1, len(values) + 1) / len(values)
             style = "--" if label == "all" else "-"
@@ -304,16 +308,16 @@ def escalation(report: LogReport) -> str | None:
     rows = [(group.name or "(no category)", group.escalation) for group in report.categories if group.escalation]
     if not rows:
         return None
-    rows = rows[:MOST_BARS][::-1]
+    rows = rows[:MAX_BARS][::-1]
     figure = new_figure(9, 1.2 + 0.38 * len(rows))
     axes = figure.subplots()
-    places = np.arange(len(rows))
+    positions = np.arange(len(rows))
     rates = [rate for _, rate in rows if rate is not None]
     values = np.array([rate.value for rate in rates])
     errors = np.abs(np.array([[rate.low for rate in rates], [rate.high for rate in rates]]) - values)
-    axes.barh(places, values, color=BLUE, height=0.6)
-    axes.errorbar(values, places, xerr=errors, fmt="none", ecolor="black", elinewidth=1, capsize=3)
-    axes.set_yticks(places, [name for name, _ in rows])
+    axes.barh(positions, values, color=BLUE, height=0.6)
+    axes.errorbar(values, positions, xerr=errors, fmt="none", ecolor="black", elinewidth=1, capsize=3)
+    axes.set_yticks(positions, [name for name, _ in rows])
     axes.xaxis.set_major_formatter(percent_axis())
     axes.set(xlabel="escalated, of the queries that went up a cascade")
     axes.set_xlim(left=0)
@@ -329,9 +333,9 @@ def _finish(figure: Any, axes: Any, *, columns: int) -> str:
 
 def _thinned(values: np.ndarray) -> np.ndarray:
     """Return at most so many of the values, with the first and the last."""
-    if len(values) <= MOST_POINTS:
+    if len(values) <= MAX_POINTS:
         return values
-    return values[np.linspace(0, len(values) - 1, MOST_POINTS).round().astype(np.int64)]
+    return values[np.linspace(0, len(values) - 1, MAX_POINTS).round().astype(np.int64)]
 
 
 # Plot of a threshold sweep.
@@ -412,7 +416,7 @@ Spot = tuple[float, float]
 
 def plot_tuned(
     curves: Mapping[str, Sequence[Spot]],
-    marks: Mapping[str, Spot],
+    marked_points: Mapping[str, Spot],
     path: Path,
     *,
     title: str,
@@ -425,8 +429,8 @@ def plot_tuned(
 
     Args:
         curves: tried points by family.
-        marks: at most four single points by name: the choice, the strongest model, the point of most quality per
-            dollar.
+        marked_points: at most four single points by name: the choice, the strongest model, the point of most quality
+            per dollar.
         path: a PNG or SVG file.
         title: title of the plot.
         floor: required quality; None draws none.
@@ -440,14 +444,14 @@ def plot_tuned(
     figure = new_figure(9, 6)
     axes = figure.subplots()
     axes.set_title(f"{title}: the rows that tested the policies", loc="left")
-    for colour, (name, spots) in zip(COLOURS, curves.items(), strict=False):
-        ordered = sorted(spots)
-        cost, quality = [_THOUSAND * spot[0] for spot in ordered], [spot[1] for spot in ordered]
+    for colour, (name, points) in zip(COLOURS, curves.items(), strict=False):
+        ordered = sorted(points)
+        cost, quality = [_THOUSAND * point[0] for point in ordered], [point[1] for point in ordered]
         axes.scatter(cost, quality, s=14, color=colour, alpha=0.6, linewidths=0, label=name)
-    for marker, (name, spot) in zip(_MARKERS, marks.items(), strict=False):
+    for marker, (name, point) in zip(_MARKERS, marked_points.items(), strict=False):
         size = 220 if marker in "*P" else 70
         axes.scatter(
-            [_THOUSAND * spot[0]], [spot[1]], s=size, marker=marker, color="black", facecolors="none", linewidths=1.5,
+            [_THOUSAND * point[0]], [point[1]], s=size, marker=marker, color="black", facecolors="none", linewidths=1.5,
             label=name, zorder=3,
         )  # fmt: skip
     if floor is not None:
@@ -525,27 +529,27 @@ def _curves(axes: Any, policies: Sequence[PolicyResult], lines: Sequence[Line], 
     Curves that look the same are drawn once, with all their names.
     """
     hidden: set[int] = set()
-    for place, (policy, own) in enumerate(zip(policies, lines, strict=True)):
-        if place in hidden:
+    for position, (policy, line) in enumerate(zip(policies, lines, strict=True)):
+        if position in hidden:
             continue
-        alike = [other for other in range(place, len(lines)) if look_the_same(own, lines[other])]
-        hidden.update(alike)
+        same = [other for other in range(position, len(lines)) if look_the_same(line, lines[other])]
+        hidden.update(same)
         style = ":" if policy.name == ORACLE else "-"
         # A policy that always chooses the same model is a point, which no line shows.
-        marker = "s" if (np.ptp(own, axis=0) == 0).all() else None
+        marker = "s" if (np.ptp(line, axis=0) == 0).all() else None
         axes.plot(
-            *own.T, style, marker=marker, color=COLOURS[place % len(COLOURS)],
-            linewidth=2.4 if policy.is_subject else 1.5, label=", ".join(names[other] for other in alike), zorder=3,
+            *line.T, style, marker=marker, color=COLOURS[position % len(COLOURS)],
+            linewidth=2.4 if policy.is_subject else 1.5, label=", ".join(names[other] for other in same), zorder=3,
         )  # fmt: skip
 
 
 def _band(axes: Any, study: Study) -> None:
     """Draw the interval of the policy under comparison."""
-    for place, policy in enumerate(study.policies):
+    for position, policy in enumerate(study.policies):
         if policy.is_subject:
             low, high = np.quantile(policy.curve.quality[1:], [0.025, 0.975], axis=0)
             cost = policy.curve.cost[0] * _THOUSAND
-            axes.fill_between(cost, low, high, color=COLOURS[place % len(COLOURS)], alpha=0.15, linewidth=0)
+            axes.fill_between(cost, low, high, color=COLOURS[position % len(COLOURS)], alpha=0.15, linewidth=0)
 
 
 def _mixtures(axes: Any, study: Study, costs: Doubles, qualities: Doubles) -> None:

@@ -39,7 +39,7 @@ def numbers(text: str) -> list[float]:
 
     ``1,200.5`` is 1200.5.
     """
-    return [float(found.replace(",", "")) for found in _NUMBER.findall(text[-SEEN:])]
+    return [float(number.replace(",", "")) for number in _NUMBER.findall(text[-SEEN:])]
 
 
 def arithmetic(text: str) -> Arithmetic:
@@ -49,23 +49,25 @@ def arithmetic(text: str) -> Arithmetic:
     per cent, and stand for a share as per cent (``1/4 = 25``). A text that cannot be
     parsed as a sum is not counted. Calculator marks, as of GSM8K, ``<<3*60=180>>``, are read as sums too.
     """
-    marks = text[-SEEN:].replace("<<", " ; ").replace(">>", " ; ")
-    right = wrong = 0
-    for sum_, result in _STATED.findall(marks):
-        value = _value(sum_)
+    window = text[-SEEN:].replace("<<", " ; ").replace(">>", " ; ")
+    right_count = wrong_count = 0
+    for expression, result in _STATED.findall(window):
+        value = _value(expression)
         if value is None:
             continue
         stated = float(result.replace(",", ""))
-        is_right = any(abs(one - stated) <= _NEAR * max(1.0, abs(one)) for one in (value, 100.0 * value))
-        right += is_right
-        wrong += not is_right
-    return Arithmetic(right, wrong)
+        is_right = any(
+            abs(candidate - stated) <= _NEAR * max(1.0, abs(candidate)) for candidate in (value, 100.0 * value)
+        )
+        right_count += is_right
+        wrong_count += not is_right
+    return Arithmetic(right_count, wrong_count)
 
 
 def _value(words: str) -> float | None:
     """Return the value of a sum; None if it is malformed or divides by zero."""
-    plain = words.translate(_SAME)
-    tokens = _TOKEN.findall(plain)
+    normalized = words.translate(_SAME)
+    tokens = _TOKEN.findall(normalized)
     reader = _ExpressionParser(tokens)
     try:
         value = reader.sum()
@@ -84,15 +86,15 @@ class _ExpressionParser:
     def sum(self) -> float:
         value = self._product()
         while (sign := self._take("+", "-")) is not None:
-            other = self._product()
-            value = value + other if sign == "+" else value - other
+            operand = self._product()
+            value = value + operand if sign == "+" else value - operand
         return value
 
     def _product(self) -> float:
         value = self._term()
         while (sign := self._take("*", "/")) is not None:
-            other = self._term()
-            value = value * other if sign == "*" else value / other
+            operand = self._term()
+            value = value * operand if sign == "*" else value / operand
         return value
 
     def _term(self) -> float:
@@ -107,8 +109,8 @@ class _ExpressionParser:
             self.at += 1
         return value / 100.0 if self._take("%") is not None else value
 
-    def _take(self, *wanted: str) -> str | None:
-        if self.at < len(self._tokens) and self._tokens[self.at] in wanted:
+    def _take(self, *tokens: str) -> str | None:
+        if self.at < len(self._tokens) and self._tokens[self.at] in tokens:
             self.at += 1
             return self._tokens[self.at - 1]
         return None

@@ -27,7 +27,7 @@ ASK = 320
 SEEN = 8_000
 """Characters at each end of a text that are read."""
 
-MOST_PARTS = 4
+MAX_PARTS = 4
 
 _FENCED = re.compile(r"^[ \t]*(```|~~~)[^\n]*\n(?:(?![ \t]*(?:```|~~~))[^\n]*\n)*(?:[ \t]*(?:```|~~~)[ \t]*$)?", re.M)
 _INLINE_FENCE = re.compile(r"```[^`]{1,20000}```|\"\"\"[^\"]{20,20000}\"\"\"|'''[^']{20,20000}'''")
@@ -79,7 +79,7 @@ class QuestionPart:
 def question_parts(text: str) -> list[QuestionPart]:
     """Return the parts of a text that may be its question, likeliest first.
 
-    A short or plain text has none.
+    Short or plain texts have no such parts.
 
     They are the text outside code fences, quotations and quoted lines, and the first and last paragraph, line or
     sentence of the rest, as far as they are short. Only the ends of a long text are read.
@@ -89,23 +89,25 @@ def question_parts(text: str) -> list[QuestionPart]:
     text = text.replace("\r\n", "\n").strip()
     if len(text) > 2 * SEEN:
         text = f"{text[:SEEN]}\n\n{text[-SEEN:]}"
-    outside = _outside(text)
-    pasted = len(outside) < len(text)
-    if not outside or not (pasted or len(text) >= LONG or looks_like_code(text)):
+    own_text = _outside(text)
+    has_pasted = len(own_text) < len(text)
+    if not own_text or not (has_pasted or len(text) >= LONG or looks_like_code(text)):
         return []
-    found: dict[str, int] = {}
-    if pasted and len(outside) <= ASK:
-        found[" ".join(outside.split())] = 3
-    blocks = [block for block in _PARAGRAPHS.split(outside) if block.strip()]
+    cues_by_part: dict[str, int] = {}
+    if has_pasted and len(own_text) <= ASK:
+        cues_by_part[" ".join(own_text.split())] = 3
+    blocks = [block for block in _PARAGRAPHS.split(own_text) if block.strip()]
     blocks = _without_courtesy(blocks)
     if blocks:
         for part, structure in (*_edge(blocks[0], first=True), *_edge(blocks[-1], first=False)):
             # A part that is the whole text adds nothing to it.
             if part != text:
-                found[part] = max(found.get(part, 0), structure + pasted)
-    likely = [QuestionPart(part, cues + _form(part)) for part, cues in found.items() if not _COURTESY.match(part)]
-    likely = [ask for ask in likely if ask.cues > 0 and any(c.isalpha() for c in ask.text)]
-    return sorted(likely, key=lambda ask: -ask.cues)[:MOST_PARTS]
+                cues_by_part[part] = max(cues_by_part.get(part, 0), structure + has_pasted)
+    candidates = [
+        QuestionPart(part, cues + _form(part)) for part, cues in cues_by_part.items() if not _COURTESY.match(part)
+    ]
+    candidates = [ask for ask in candidates if ask.cues > 0 and any(c.isalpha() for c in ask.text)]
+    return sorted(candidates, key=lambda ask: -ask.cues)[:MAX_PARTS]
 
 
 def _outside(text: str) -> str:
@@ -136,23 +138,23 @@ def _edge(block: str, *, first: bool) -> Iterator[tuple[str, int]]:
     line = lines[0 if first else -1]
     if len(lines) > 1 and len(line) <= ASK and not looks_like_code(line):
         # A line of a wrapped paragraph is nearly as long as the others and ends anywhere.
-        beside = lines[1 if first else -2]
-        if code or len(line) < 0.6 * max(map(len, lines)) or _ENDS.search(line) or len(beside) < 0.6 * len(line):
+        neighbour = lines[1 if first else -2]
+        if code or len(line) < 0.6 * max(map(len, lines)) or _ENDS.search(line) or len(neighbour) < 0.6 * len(line):
             yield line, 1
             if len(block) > ASK:
                 return
     if len(block) <= ASK and not code:
         yield " ".join(block.split()), 1
     elif len(block) > ASK:
-        found = (_FIRST_SENTENCE if first else _LAST_SENTENCE).search(line if first else line[-2 * ASK :])
-        if found:
-            yield found.group().strip(), 0
+        sentence = (_FIRST_SENTENCE if first else _LAST_SENTENCE).search(line if first else line[-2 * ASK :])
+        if sentence:
+            yield sentence.group().strip(), 0
 
 
 def _form(part: str) -> int:
     question = bool(_QUESTION.search(part))
-    told = not question and len(_SENTENCES.findall(part)) > 1  # three sentences are a paragraph
-    return 2 * question + bool(_ASKS.match(part)) + bool(_POINTS.search(part)) - 2 * told
+    is_statement = not question and len(_SENTENCES.findall(part)) > 1  # three sentences are a paragraph
+    return 2 * question + bool(_ASKS.match(part)) + bool(_POINTS.search(part)) - 2 * is_statement
 
 
 # Vague questions, without content of their own: "what is this?", "any thoughts?", "fix it".
@@ -188,10 +190,10 @@ def is_vague(text: str) -> bool:
     Known are the words of English, German, French and Spanish; a text in another language is not vague.
     """
     words = _WORD.findall(text.casefold().replace("\u2019", "'"))
-    return not words or any(known.issuperset(words) for known in _vague_words())
+    return not words or any(vocabulary.issuperset(words) for vocabulary in _vague_words())
 
 
 @lru_cache(maxsize=1)
 def _vague_words() -> tuple[frozenset[str], ...]:
-    found = json.loads(files("semroute.text").joinpath("vague_words.json").read_text(encoding="utf-8"))
-    return tuple(frozenset(words.split()) for words in found.values())
+    sets = json.loads(files("semroute.text").joinpath("vague_words.json").read_text(encoding="utf-8"))
+    return tuple(frozenset(words.split()) for words in sets.values())

@@ -58,7 +58,7 @@ _HINTS = (
 
 
 def looks_like_code(text: str) -> bool:
-    """Return True if ``text`` holds code or the like; talk about code is none.
+    """Return True if ``text`` holds code; text about code does not count.
 
     Stack traces, command lines and configuration files count too.
 
@@ -66,5 +66,5 @@ def looks_like_code(text: str) -> bool:
     precision .943, recall .943. None of the 3,000 validation queries of CLINC150 is taken for code. A short query
     takes about 0.02 ms, any text less than 15 ms.
     """
-    seen = text if len(text) <= 2 * _SEEN else f"{text[:_SEEN]}\n{text[-_SEEN:]}"
-    return _SURE.search(seen) is not None or sum(hint.search(seen) is not None for hint in _HINTS) >= _ENOUGH
+    window = text if len(text) <= 2 * _SEEN else f"{text[:_SEEN]}\n{text[-_SEEN:]}"
+    return _SURE.search(window) is not None or sum(hint.search(window) is not None for hint in _HINTS) >= _ENOUGH

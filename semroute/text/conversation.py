@@ -46,7 +46,7 @@ def without_envelope(text: str) -> str:
         return _after_heading(text)
     stripped = _without_elements(text, _is_listed)
     # Elements that only look like an agent's may hold the question itself.
-    stripped = _without_elements(stripped, _is_alike) or stripped
+    stripped = _without_elements(stripped, _is_same_name) or stripped
     wrapped = user_elements(stripped)
     if wrapped.strip() or (stripped is not text and _is_agents(_without_notes(stripped))):
         return wrapped
@@ -80,14 +80,14 @@ def summary_of(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def _markers() -> dict[str, Any]:
-    found = json.loads(files("semroute.text").joinpath("envelopes.json").read_text(encoding="utf-8"))
+    envelopes = json.loads(files("semroute.text").joinpath("envelopes.json").read_text(encoding="utf-8"))
     for key in ("results", "notes"):
-        found[key] = re.compile(found[key], re.MULTILINE)
+        envelopes[key] = re.compile(envelopes[key], re.MULTILINE)
     return {
-        **{key: value if isinstance(value, re.Pattern) else tuple(value) for key, value in found.items()},
-        "blocks": frozenset(found["blocks"]),
-        "wrappers": frozenset(found["wrappers"]),
-        **{kind: tuple(beginning.lower() for beginning in found[kind]) for kind in ("turns", "summaries")},
+        **{key: value if isinstance(value, re.Pattern) else tuple(value) for key, value in envelopes.items()},
+        "blocks": frozenset(envelopes["blocks"]),
+        "wrappers": frozenset(envelopes["wrappers"]),
+        **{kind: tuple(beginning.lower() for beginning in envelopes[kind]) for kind in ("turns", "summaries")},
     }
 
 
@@ -112,21 +112,21 @@ def _is_wrapper(name: str) -> bool:
     return name.lower() in _markers()["wrappers"]
 
 
-def _is_alike(name: str) -> bool:
-    first, _, last = name.lower().replace("-", "_").rpartition("_")
-    return bool(first) and last in _markers()["suffixes"]
+def _is_same_name(name: str) -> bool:
+    first, _, suffix = name.lower().replace("-", "_").rpartition("_")
+    return bool(first) and suffix in _markers()["suffixes"]
 
 
 def _without_elements(text: str, is_block: Callable[[str], bool]) -> str:
-    kept: list[str] = []
-    place = 0
+    pieces: list[str] = []
+    position = 0
     for start, end in _elements(text, is_block):
-        if start > place:
-            kept.append(text[place:start])
-        place = end
-    if not place:
+        if start > position:
+            pieces.append(text[position:start])
+        position = end
+    if not position:
         return text
-    return "".join((*kept, text[place:])).strip()
+    return "".join((*pieces, text[position:])).strip()
 
 
 def _elements(text: str, is_block: Callable[[str], bool]) -> Iterator[tuple[int, int]]:
@@ -175,26 +175,26 @@ def _contents(text: str) -> Iterator[str]:
 
 def _after_heading(text: str) -> str:
     for heading in _markers()["headings"]:
-        _, found, rest = text.rpartition(heading)
-        if found and rest.strip():
+        _, separator, rest = text.rpartition(heading)
+        if separator and rest.strip():
             return rest.strip()
     return text
 
 
 def _without_notes(text: str) -> str:
     for tail in _markers()["tails"]:
-        place = text.find(f"\n{tail}")
-        if place >= 0 or text.startswith(tail):
-            text = text[: max(place, 0)].strip()
-    noted = _markers()["notes"].sub("", text)
-    return text if noted == text else noted.strip()
+        position = text.find(f"\n{tail}")
+        if position >= 0 or text.startswith(tail):
+            text = text[: max(position, 0)].strip()
+    cleaned = _markers()["notes"].sub("", text)
+    return text if cleaned == text else cleaned.strip()
 
 
 STANDS_ALONE_WORDS = 4
 STANDS_ALONE_CHARACTERS = 16
 """Length below which a request ("and in french?") is routed with the one before; a second limit is in words."""
 
-MOST_GO_ON = 100
+MAX_GO_ON = 100
 """Longest turn that may be a mere confirmation, such as "yes, please go on", characters."""
 
 _TEXT_PARTS = frozenset(("text", "input_text", "output_text"))
@@ -209,11 +209,11 @@ _OPTION = re.compile(r"[(\[]?[a-z][.)\]]*")
 _SPACELESS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 
 
-def message_field(owner: object, name: str) -> object:
+def message_field(message: object, name: str) -> object:
     """Return a field of a mapping or a client's object; None without it."""
-    if isinstance(owner, Mapping):
-        return owner.get(name)
-    return getattr(owner, name, None)
+    if isinstance(message, Mapping):
+        return message.get(name)
+    return getattr(message, name, None)
 
 
 def fields_of(value: Any) -> Mapping[str, object] | None:
@@ -230,13 +230,13 @@ def fields_of(value: Any) -> Mapping[str, object] | None:
         dumped = dump(value, exclude_none=True)
         return dumped if isinstance(dumped, Mapping) else None
     if is_dataclass(kind):
-        names: Iterable[str] = (one.name for one in fields(kind))
+        names: Iterable[str] = (field.name for field in fields(kind))
     elif hasattr(value, "role") and hasattr(value, "content"):
         names = _MESSAGE_FIELDS
     else:
         return None
-    found = {name: getattr(value, name, None) for name in names}
-    return {name: item for name, item in found.items() if item is not None}
+    values = {name: getattr(value, name, None) for name in names}
+    return {name: item for name, item in values.items() if item is not None}
 
 
 def parts_of(message: object) -> Iterator[object]:
@@ -271,7 +271,7 @@ def text_of(part: object) -> str | None:
 def attachment_types(message: object) -> Iterator[str]:
     """Yield the attachment types of a message.
 
-    They are those of its parts that are neither text nor calls, results and thoughts of models.
+    Text, tool calls, tool results and thoughts of models are not attachments.
 
     An image is an ``image_url``, whatever the format calls it, also within a tool's result.
     """
@@ -301,7 +301,7 @@ def _type_of(part: object) -> str:
 
 
 def has_turn(message: object) -> bool:
-    """Return True for a user's turn; results of tools in his name are none."""
+    """Return True for a user's turn, False for tool results in its name."""
     if message_field(message, "role") != "user":
         return False
     kinds = [_type_of(part) for part in parts_of(message)]
@@ -310,13 +310,13 @@ def has_turn(message: object) -> bool:
 
 def user_text(message: object) -> str:
     """Return the user's own words in a message; "" without any."""
-    own: list[str] = []
+    texts: list[str] = []
     is_result = False
     for text in map(text_of, parts_of(message)):
         if text is not None:
             is_result = is_result or begins_results(text)
-            own.append(user_elements(text) if is_result else without_envelope(text))
-    return "\n".join(text for text in own if not is_blank(text))
+            texts.append(user_elements(text) if is_result else without_envelope(text))
+    return "\n".join(text for text in texts if not is_blank(text))
 
 
 def last_ask(messages: Sequence[object]) -> str:
@@ -327,14 +327,14 @@ def last_ask(messages: Sequence[object]) -> str:
     Turns without text, with an agent's words alone, or that only let the model go on ("yes, continue") request nothing
     new: the request before them is still in force.
     """
-    newest = waiting = ""
+    latest = waiting = ""
     for message in reversed(messages):
         if message_field(message, "role") != "user":
             continue
         text = user_text(message)
         if not text:
             continue
-        newest = newest or text
+        latest = latest or text
         if is_go_on(text):
             continue
         if stands_alone(text):
@@ -343,7 +343,7 @@ def last_ask(messages: Sequence[object]) -> str:
             # Short ones alone: the newest with the one before it.
             return _with_first(messages, message, text, waiting)
         waiting = text
-    return waiting or newest or _last_summary(messages)
+    return waiting or latest or _last_summary(messages)
 
 
 def _with_first(messages: Sequence[object], message: object, text: str, waiting: str) -> str:
@@ -354,9 +354,9 @@ def _with_first(messages: Sequence[object], message: object, text: str, waiting:
     is_earlier = False
     for earlier in reversed(messages):
         if is_earlier and message_field(earlier, "role") == "user":
-            found = user_text(earlier)
-            if found and stands_alone(found) and not is_go_on(found):
-                return f"{found}\n{waiting}"
+            first_text = user_text(earlier)
+            if first_text and stands_alone(first_text) and not is_go_on(first_text):
+                return f"{first_text}\n{waiting}"
         is_earlier = is_earlier or earlier is message
     return f"{text}\n{waiting}"
 
@@ -380,18 +380,18 @@ def stands_alone(text: str) -> bool:
 
 def is_go_on(text: str) -> bool:
     """Return True for a mere confirmation: "yes", "ok, go on", "2", 👍."""
-    if len(text) > MOST_GO_ON:
+    if len(text) > MAX_GO_ON:
         return False
-    plain, (core, filler) = folded(text), _go_ons()
+    normalized, (core, filler) = folded(text), _go_ons()
     is_bare = has_core = True
-    for place, found in enumerate(_WORD.finditer(plain)):
-        word = found[0]
+    for index, matched_word in enumerate(_WORD.finditer(normalized)):
+        word = matched_word[0]
         is_digits, is_core = word.isdigit(), word in core
         if not (is_digits or is_core or word in filler):
-            return _OPTION.fullmatch(plain) is not None
-        has_core = is_core or (has_core and place > 0)
+            return _OPTION.fullmatch(normalized) is not None
+        has_core = is_core or (has_core and index > 0)
         is_bare = is_bare and is_digits
-    return is_bare or has_core or _OPTION.fullmatch(plain) is not None
+    return is_bare or has_core or _OPTION.fullmatch(normalized) is not None
 
 
 @lru_cache(maxsize=1)
@@ -400,7 +400,7 @@ def _go_ons() -> tuple[frozenset[str], frozenset[str]]:
 
     They let a model go on or choose what it offers, in some 25 languages.
     """
-    found = json.loads(files("semroute.text").joinpath("go_ons.json").read_text(encoding="utf-8"))
+    phrases = json.loads(files("semroute.text").joinpath("go_ons.json").read_text(encoding="utf-8"))
     # A mark of a vowel parts what the pattern takes for words; the lists are cut as the turns are.
-    core, filler = (frozenset(_WORD.findall(folded(" ".join(found[key])))) for key in ("core", "filler"))
+    core, filler = (frozenset(_WORD.findall(folded(" ".join(phrases[key])))) for key in ("core", "filler"))
     return core, filler

@@ -54,8 +54,8 @@ def detect_language(text: str) -> str | None:
         MissingExtraError: the extra "language" is not installed.
     """
     classify = _classify or _load()
-    seen = text if len(text) <= 2 * _SEEN else f"{text[:_SEEN]}\n{text[-_SEEN:]}"
-    language, confidence = classify(seen)
+    window = text if len(text) <= 2 * _SEEN else f"{text[:_SEEN]}\n{text[-_SEEN:]}"
+    language, confidence = classify(window)
     return language if confidence >= LEAST_CONFIDENCE and language != _NOT_A_LANGUAGE else None
 
 

@@ -6,7 +6,7 @@ import difflib
 import unicodedata
 from collections.abc import Collection, Iterable
 
-LONGEST_NAME = 1000
+MAX_NAME_LENGTH = 1000
 """Characters of a category's name."""
 _JOINERS = "\u200c\u200d"
 """Joiners: without them words of Persian and of many scripts of India are misspelt, and emoji fall apart."""
@@ -34,8 +34,8 @@ def name_problem(name: str) -> str | None:
         return "a category's name must not be blank"
     if name != name.strip() or not is_printable(name):
         return "a category's name must be printable text without space around it"
-    if len(name) > LONGEST_NAME:
-        return f"a category's name must have at most {LONGEST_NAME:,} characters"
+    if len(name) > MAX_NAME_LENGTH:
+        return f"a category's name must have at most {MAX_NAME_LENGTH:,} characters"
     return None
 
 
@@ -51,26 +51,26 @@ def name_key(name: str) -> str:
 
 LIKENESS = 0.6
 """Least similarity of two words, by the share of letters in common blocks, for a suggestion."""
-MOST_SHOWN = 20
-LONGEST = 100
+MAX_SHOWN = 20
+MAX_COMPARED_LENGTH = 100
 """Characters of a word that are compared."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the closest known word, in any case; None without one."""
     names = sorted(set(known))
-    folded = {name.casefold(): name for name in reversed(names)}
-    found = difflib.get_close_matches(word[:LONGEST], names, n=1, cutoff=LIKENESS)
-    if found:
-        return found[0]
-    found = difflib.get_close_matches(word[:LONGEST].casefold(), list(folded), n=1, cutoff=LIKENESS)
-    return folded[found[0]] if found else None
+    by_casefold = {name.casefold(): name for name in reversed(names)}
+    matches = difflib.get_close_matches(word[:MAX_COMPARED_LENGTH], names, n=1, cutoff=LIKENESS)
+    if matches:
+        return matches[0]
+    matches = difflib.get_close_matches(word[:MAX_COMPARED_LENGTH].casefold(), list(by_casefold), n=1, cutoff=LIKENESS)
+    return by_casefold[matches[0]] if matches else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a suggestion of the closest known word; "" without one."""
-    meant = nearest(word, known)
-    return f'did you mean "{printable(meant)}"?' if meant else ""
+    suggestion = nearest(word, known)
+    return f'did you mean "{printable(suggestion)}"?' if suggestion else ""
 
 
 def known_names(word: str, known: Collection[str], verb: str) -> str:
@@ -83,11 +83,11 @@ def known_names(word: str, known: Collection[str], verb: str) -> str:
         known: the closed set.
         verb: before the list, such as "there are" or "it has".
     """
-    shown = list(known)[:MOST_SHOWN]
-    more = ", …" if len(known) > MOST_SHOWN else ""
-    listed = f"{verb} {', '.join(map(printable, shown)) or 'none'}{more}"
-    meant = did_you_mean(word, known)
-    return f"{listed}; {meant}" if meant else listed
+    first_names = list(known)[:MAX_SHOWN]
+    ellipsis = ", …" if len(known) > MAX_SHOWN else ""
+    listing = f"{verb} {', '.join(map(printable, first_names)) or 'none'}{ellipsis}"
+    suggestion = did_you_mean(word, known)
+    return f"{listing}; {suggestion}" if suggestion else listing
 
 
 def printable(name: str) -> str:

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 
-def digest_of(texts: Iterable[str], *more: bytes) -> str:
+def digest_of(texts: Iterable[str], *extra: bytes) -> str:
     """Return the SHA-256, in hex, of texts and further bytes, in order.
 
     Different lists never have the same input.
@@ -18,7 +18,7 @@ def digest_of(texts: Iterable[str], *more: bytes) -> str:
     for text in texts:
         raw = text.encode("utf-8", "surrogatepass")
         digest.update(len(raw).to_bytes(8, "big") + raw)
-    for raw in more:
+    for raw in extra:
         digest.update(raw)
     return digest.hexdigest()
 
@@ -81,13 +81,13 @@ def nfkc(text: str) -> str:
 
 
 def _bounded_marks(text: str) -> str:
-    kept: list[str] = []
+    characters: list[str] = []
     run = 0
     for character in text:
         run = run + 1 if unicodedata.combining(character) else 0
         if run <= MAX_MARKS:
-            kept.append(character)
-    return "".join(kept)
+            characters.append(character)
+    return "".join(characters)
 
 
 def encodable(text: str) -> str:
@@ -96,13 +96,13 @@ def encodable(text: str) -> str:
     Full-width letters, ligatures of a PDF and mathematical letters become plain ones. ASCII stays as it
     is, but for NUL.
     """
-    cleaned = clean(text)
-    if cleaned.isascii():
-        return cleaned
-    plain = nfkc(cleaned)
-    for parts, whole in _KEPT_WHOLE:
-        plain = plain.replace(parts, whole)
-    return plain
+    text_cleaned = clean(text)
+    if text_cleaned.isascii():
+        return text_cleaned
+    normalized = nfkc(text_cleaned)
+    for parts, composed in _KEPT_WHOLE:
+        normalized = normalized.replace(parts, composed)
+    return normalized
 
 
 def is_blank(text: str) -> bool:
@@ -140,7 +140,7 @@ def prepare(texts: Sequence[str], max_tokens: int) -> list[str]:
     """Clip and clean ``texts`` for a tokenizer, and normalise them (NFKC).
 
     Raises:
-        TypeError: ``texts`` is one string, whose characters would be taken for texts.
+        TypeError: ``texts`` is one string, whose characters would count as texts.
     """
     if isinstance(texts, str):
         raise TypeError("texts must be a sequence of strings, not one string")
@@ -260,7 +260,7 @@ _PARTICLES = re.compile(
     "|같이|밖에|조차|마저|나|이나|든지|이든지|라도|이라도|야|이야|요|이요|이다|입니다|입니까|이에요|예요|인데|이고|이며|인|님"
     "|라고|이라고|라는|이라는|란|이란|해|해요|해서|하다|하는|한|할|합니다|했다)?(?:는|은|도|만|까지|요|의)?"
 )
-_MOST_SUFFIX = 12
+_MAX_SUFFIX = 12
 """Syllables after a word of one syllable that are matched with particles."""
 
 
@@ -273,8 +273,8 @@ def folded(text: str) -> str:
     if text.isascii():
         return " ".join(text.replace("`", "'").casefold().split())
     # Before NFKC, which makes a space and a combining accent of a free-standing one, and after, for what it adds.
-    plain = nfkc(text.translate(_PLAIN)).translate(_PLAIN).casefold().replace("i\u0307", "i")
-    return " ".join(nfkc(plain).split())
+    normalized = nfkc(text.translate(_PLAIN)).translate(_PLAIN).casefold().replace("i\u0307", "i")
+    return " ".join(nfkc(normalized).split())
 
 
 def has_words(text: str, words: str) -> bool:
@@ -300,11 +300,11 @@ def has_words(text: str, words: str) -> bool:
     return False
 
 
-def _next_boundary(text: str, place: int) -> int:
+def _next_boundary(text: str, position: int) -> int:
     # No word can begin before it, so that the words need not be compared at each letter of a long run of letters.
-    while _joined(text, place):
-        place += 1
-    return place
+    while _joined(text, position):
+        position += 1
+    return position
 
 
 def _ends(text: str, start: int, end: int) -> bool:
@@ -316,24 +316,24 @@ def _ends(text: str, start: int, end: int) -> bool:
     if end - start > 1 and _script(text[end - 2]) == "Hangul":
         return True
     last = end
-    while last < min(len(text), end + _MOST_SUFFIX) and _script(text[last]) == "Hangul":
+    while last < min(len(text), end + _MAX_SUFFIX) and _script(text[last]) == "Hangul":
         last += 1
     return _PARTICLES.fullmatch(text, end, last) is not None
 
 
-def _joined(text: str, place: int) -> bool:
-    """Return True if the characters around ``place`` belong to one word."""
-    if not 0 < place < len(text):
+def _joined(text: str, position: int) -> bool:
+    """Return True if the characters around ``position`` belong to one word."""
+    if not 0 < position < len(text):
         return False
-    before, after = text[place - 1], text[place]
-    if _is_mark(after):  # a letter is not parted from its vowel or accent, in any script
-        return _in_word(before)
-    if not (_in_word(before) and _in_word(after)):
+    previous, following = text[position - 1], text[position]
+    if _is_mark(following):  # a letter is not parted from its vowel or accent, in any script
+        return _in_word(previous)
+    if not (_in_word(previous) and _in_word(following)):
         return False
-    script = _script(after)
-    if script == "-" or _script(before) == "-":
+    script = _script(following)
+    if script == "-" or _script(previous) == "-":
         return False
-    return _is_mark(before) or script == _script(before)
+    return _is_mark(previous) or script == _script(previous)
 
 
 def _in_word(character: str) -> bool:

@@ -12,11 +12,11 @@ from typing import Any
 
 from semroute._optional import require
 
-MOST_WORK = 8_000_000
+MAX_WORK = 8_000_000
 """Largest work of a search, in instructions times bytes; at most about 0.1 s. A short pattern (20 instructions) reads
 400,000 bytes of a text."""
 
-MOST_INSTRUCTIONS = 2000
+MAX_INSTRUCTIONS = 2000
 """Largest pattern: larger ones would read less than 4,000 bytes."""
 
 
@@ -54,11 +54,11 @@ class LinearPattern:
     def __init__(self, pattern: str) -> None:
         compiled = _compile(pattern)
         size = max(int(compiled.programsize), 1)
-        if size > MOST_INSTRUCTIONS:
-            too_large = f"is too large: {size} instructions of RE2, and {MOST_INSTRUCTIONS} are allowed"
+        if size > MAX_INSTRUCTIONS:
+            too_large = f"is too large: {size} instructions of RE2, and {MAX_INSTRUCTIONS} are allowed"
             raise PatternError(too_large, "count less: .* in place of .{0,500}, for example")
         self._search = compiled.search
-        self._reads = MOST_WORK // size
+        self._reads = MAX_WORK // size
 
     @property
     def reads(self) -> int:
@@ -91,5 +91,5 @@ def _compile(pattern: str) -> Any:
         raise PatternError("holds half a character (a lone surrogate)", "remove it") from None
     except re2.error as error:
         reason = error.args[0] if error.args else error
-        said = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-        raise PatternError(f"is not a pattern that RE2 takes: {said}", _SYNTAX) from None
+        reason_text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+        raise PatternError(f"is not a pattern that RE2 takes: {reason_text}", _SYNTAX) from None

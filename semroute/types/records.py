@@ -139,7 +139,7 @@ class LoggedOutcome:
         cost_estimated: whether tokens of a call were estimated.
         answer: its text, where the log keeps answers.
         feedback: latest judgement, 0 (bad) to 1 (good).
-        calls, checks, trials: in the order in which they were made.
+        calls, checks, tiers: in the order in which they were made.
     """
 
     id: str
@@ -178,4 +178,4 @@ class LoggedOutcome:
     steps_ms: Mapping[str, float] = field(default_factory=dict)
     calls: tuple[LoggedCall, ...] = ()
     checks: tuple[LoggedCheck, ...] = ()
-    trials: tuple[LoggedTier, ...] = ()
+    tiers: tuple[LoggedTier, ...] = ()

@@ -51,7 +51,7 @@ def logged_escalation(log: Log, env: Mapping[str, str], first: Collection[str]) 
             newest = opened.newest(MOST_LOGGED)
     except (StateError, MissingExtraError):
         return None
-    climbed = [one for one in newest if next((tier.candidate in first for tier in one.trials if tier.called), False)]
+    climbed = [one for one in newest if next((tier.candidate in first for tier in one.tiers if tier.called), False)]
     if len(climbed) < LEAST_LOGGED:
         return None
     rate = Rate.of(sum(one.escalated for one in climbed), len(climbed))

@@ -20,7 +20,7 @@ def config(*places: dict[str, Any], **sections: Any) -> Config:
     return Config.model_validate({"deployments": list(places), **sections})
 
 
-def test_the_strongest_is_the_one_that_costs_most_at_its_cheapest_place() -> None:
+def test_the_strongest_model_is_the_most_expensive_at_its_cheapest_deployment() -> None:
     made = StrongestModel(config(place("a", "small", 1.0), place("b", "large", 10.0), place("c", "large", 5.0)))
     assert made.model == "large"
     cost = made.cost(USAGE)

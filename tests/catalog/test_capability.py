@@ -13,7 +13,7 @@ def config(**spec: object) -> Config:
     return Config(models={"m": ModelSpec.model_validate(spec)}, deployments=(HERE,))
 
 
-def test_what_is_not_known_of_a_model_does_not_speak_against_it() -> None:
+def test_unknown_properties_do_not_exclude_a_model() -> None:
     needs = Needs(frozenset({"tools", "vision", "logprobs", "json_schema"}), input_tokens=10**7)
     assert fits(HERE, Config(), needs) == fits(HERE, config(), needs) == ()
 
@@ -25,7 +25,7 @@ def test_a_capability_that_the_model_is_known_to_lack_is_a_reason() -> None:
     assert fits(HERE, config(capabilities=["vision", "tools"]), needs) == ()
 
 
-def test_what_the_vendors_wire_does_not_carry_is_a_reason_whatever_the_model_can_do() -> None:
+def test_parameters_unsupported_by_the_wire_format_are_a_reason() -> None:
     place = Deployment(name="c", model="m", provider="anthropic")
     needs = Needs(frozenset({"logprobs"}))
     assert fits(place, config(capabilities=["logprobs"]), needs) == ("anthropic does not carry logprobs",)
@@ -46,7 +46,7 @@ def test_the_context_comes_from_genai_prices_where_the_configuration_says_nothin
     assert not fits(place, config(context=300_000), Needs(input_tokens=200_000))
 
 
-def test_a_card_shows_what_is_known_and_the_shortest_window_of_the_places() -> None:
+def test_a_model_card_shows_known_facts_and_the_shortest_context() -> None:
     places = (
         Deployment(name="a", model="m", provider="openai", upstream_model="gpt-4o"),
         Deployment(name="b", model="m", provider="openai", upstream_model="gpt-4"),
@@ -60,7 +60,7 @@ def test_a_card_shows_what_is_known_and_the_shortest_window_of_the_places() -> N
     assert model_card("elsewhere", Config()).context is None
 
 
-def test_strength_is_the_mean_over_what_is_wanted_and_a_half_where_nothing_is_known() -> None:
+def test_strength_is_the_mean_over_wanted_fields_or_one_half() -> None:
     known = config(strengths={"tools": 0.9, "long_context": 0.1, "reasoning": 1.0})
     assert strength(HERE, known, Needs(strengths=frozenset({"tools"}))) == 0.9
     assert strength(HERE, known, Needs(strengths=frozenset({"tools", "long_context"}))) == 0.5

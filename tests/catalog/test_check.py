@@ -7,7 +7,7 @@ from semroute.config.load import template, validate
 LOCAL = Deployment(name="a", model="m", base_url="http://localhost/v1")
 
 
-def test_a_deployment_whose_price_nobody_knows_is_a_warning_that_says_how_to_add_one() -> None:
+def test_an_unknown_price_is_a_warning_with_the_remedy() -> None:
     priced = LOCAL.model_copy(update={"name": "b", "price": Price(input=0, output=0)})
     (problem,) = check_catalog(Config(models={"m": ModelSpec(context=1)}, deployments=(priced, LOCAL)))
     assert (problem.severity, problem.key) == ("warning", "deployments.1")
@@ -15,7 +15,7 @@ def test_a_deployment_whose_price_nobody_knows_is_a_warning_that_says_how_to_add
     assert "price: {input: …, output: …}" in problem.fix
 
 
-def test_a_model_whose_context_nobody_knows_is_one_warning_for_all_its_places() -> None:
+def test_an_unknown_context_is_one_warning_for_all_deployments() -> None:
     again = LOCAL.model_copy(update={"name": "b"})
     config = Config(models={"m": ModelSpec(price=Price(input=1, output=1))}, deployments=(LOCAL, again))
     (problem,) = check_catalog(config)
@@ -23,7 +23,7 @@ def test_a_model_whose_context_nobody_knows_is_one_warning_for_all_its_places() 
     assert "context" in problem.fix
 
 
-def test_a_tier_that_a_budget_leaves_out_since_nobody_knows_its_price_is_an_error() -> None:
+def test_a_budgeted_tier_of_unknown_price_is_an_error() -> None:
     dear = LOCAL.model_copy(update={"name": "b", "model": "n", "price": Price(input=1, output=1)})
     cascade = {"tiers": ["m", "n"], "max_usd": 0.1}
     known = {"models": {"m": ModelSpec(context=1), "n": ModelSpec(context=1)}, "deployments": (LOCAL, dear)}
@@ -36,7 +36,7 @@ def test_a_tier_that_a_budget_leaves_out_since_nobody_knows_its_price_is_an_erro
     assert [one.severity for one in check_catalog(Config.model_validate({**known, "cascade": free}))] == ["warning"]
 
 
-def test_what_genai_prices_knows_needs_no_word_in_the_configuration() -> None:
+def test_models_known_to_genai_prices_need_no_configuration() -> None:
     assert check_catalog(Config(deployments=(Deployment(name="a", model="gpt-4o", provider="openai"),))) == []
 
 

@@ -30,7 +30,7 @@ def at(price: Price | None) -> Deployment:
         (FULL, Usage(0, 0), 0.0),
     ],
 )
-def test_costs_reckoned_by_hand(price: Price, usage: Usage, usd: float) -> None:
+def test_costs_match_a_hand_computation(price: Price, usage: Usage, usd: float) -> None:
     cost = cost_of(at(price), Config(), usage)
     assert cost is not None
     assert cost.usd == pytest.approx(usd, abs=1e-12)

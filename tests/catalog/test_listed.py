@@ -40,7 +40,7 @@ TIMES = st.datetimes(datetime(2024, 1, 1), datetime(2027, 12, 31), timezones=st.
 
 @settings(max_examples=400)
 @given(name=st.sampled_from(NAMES), plain=COUNTS, cached=COUNTS, written=COUNTS, output=COUNTS, at=TIMES)
-def test_costs_are_those_that_genai_prices_reckons_itself(
+def test_costs_equal_those_of_genai_prices(
     name: tuple[str, str], plain: int, cached: int, written: int, output: int, at: datetime
 ) -> None:
     row, upstream = name
@@ -108,7 +108,7 @@ def test_a_price_by_the_hour_of_the_day_is_the_one_of_that_hour() -> None:
     assert len(prices) == 2
 
 
-def test_what_is_not_listed_has_no_row() -> None:
+def test_unlisted_models_have_no_price_entry() -> None:
     assert listed("openai", "no-such-model") is None
     assert listed("no-such-vendor", "gpt-4o") is None
 

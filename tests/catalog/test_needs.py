@@ -14,7 +14,7 @@ def test_a_plain_question_needs_nothing_in_particular() -> None:
     assert needs.tokens == needs.input_tokens + DEFAULT_OUTPUT_TOKENS
 
 
-def test_each_thing_that_is_asked_for_is_a_capability() -> None:
+def test_each_feature_of_a_request_is_a_required_capability() -> None:
     image = {"type": "image_url", "image_url": {"url": "https://host/a.png"}}
     with_image: tuple[Message, ...] = ({"role": "user", "content": [{"type": "text", "text": "?"}, image]},)
     assert needs_of(Request(messages=ASKS, tools=(Tool("f"),))).capabilities == {"tools"}

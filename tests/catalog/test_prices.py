@@ -23,7 +23,7 @@ def test_the_deployments_own_price_goes_before_its_models_and_that_before_the_li
     assert (listed.input, listed.output, listed.cached_input) == (0.15, 0.6, 0.075)
 
 
-def test_a_price_of_nothing_is_a_price() -> None:
+def test_a_zero_price_is_a_price() -> None:
     free = Deployment(name="a", model="m", provider="openai", upstream_model="gpt-4o", price=Price(input=0, output=0))
     assert price_of(free, Config()) == Price(input=0.0, output=0.0)
 

@@ -115,7 +115,7 @@ def test_the_estimate_grows_with_the_length_and_not_faster() -> None:
     assert estimate_text_tokens("fix this python traceback, please. " * 1000) <= once * 1000
 
 
-def test_what_is_not_sent_back_of_an_answer_is_not_counted() -> None:
+def test_fields_that_are_not_sent_back_are_not_counted() -> None:
     answer = {"role": "assistant", "content": "yes"}
     heavy = {**answer, "audio": {"data": "A" * 100_000}, "annotations": [{"title": "x" * 10_000}]}
     assert estimate_tokens(Request((heavy,))) == estimate_tokens(Request((answer,)))

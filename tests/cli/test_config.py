@@ -132,7 +132,7 @@ def test_a_classifier_of_queries_that_is_not_there_is_named() -> None:
     assert done.exit_code != 0
     assert "classifier.folder" in done.output
     Path("semroute.yaml").write_text("classifier: nowhere\nstrategies: [semantic]\n")
-    assert "it is not asked" in " ".join(run().output.split())
+    assert "it is not used" in " ".join(run().output.split())
 
 
 def test_a_policy_on_trial_that_cannot_be_used_is_named() -> None:

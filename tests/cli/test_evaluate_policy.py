@@ -243,7 +243,7 @@ def test_probabilities_that_are_a_little_off_are_warned_of_wherever_the_figures_
     html = tmp_path / "r.html"
     quick = [*arguments, "--policy", "task-table"]
     value = _json([*quick, "--html", str(html)])
-    words = '"small" was not chosen with the probabilities that are told: its mean weight is 1.11'
+    words = '"small" was not chosen with the recorded probabilities: its mean weight is 1.11'
     assert value["method"] == "doubly robust"
     assert sum(words in warning for warning in value["warnings"]) == 1
     assert words.split('"')[2] in html.read_text()
@@ -265,7 +265,7 @@ def test_a_model_that_one_row_knows_is_refused_by_its_name(
     _write(tmp_path / "outcomes.jsonl", rows)
     assert main([*arguments, "--json"]) == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert '"third" is known for 1 of 200 queries' in said
+    assert '"third" has answers to 1 of 200 queries' in said
     assert "--models" in said
     assert _json([*arguments, "--models", "small,large"])["method"] == "doubly robust"
 
@@ -279,7 +279,7 @@ def test_a_model_that_two_rows_of_one_task_know_is_estimated_on_tasks_never_seen
     (tmp_path / "prices.yaml").write_text(PRICES + "third: [1.0, 1.0]\n")
     _write(tmp_path / "outcomes.jsonl", rows)
     value = _json([*arguments, "--leave-tasks-out"])
-    assert any('"third" is known for 2 queries only' in warning for warning in value["warnings"])
+    assert any('"third" has answers to 2 queries only' in warning for warning in value["warnings"])
     assert value["unseen_tasks"]["models"]["third"]["quality"]["value"] is not None
 
 

@@ -288,7 +288,7 @@ def test_what_was_logged_before_the_tuning_and_what_another_index_scores_is_no_d
     assert run("remove", "law").exit_code == 0
     found = drift()
     assert (found["same_index"], found["queries"]) == (False, 0)
-    assert "the index is another" in str(found["reasons"])
+    assert "the index is not the one" in str(found["reasons"])
 
 
 def test_judgements_of_one_query_are_one_draw(outcomes: Path) -> None:

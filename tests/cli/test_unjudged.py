@@ -47,7 +47,7 @@ def test_outcomes_that_nobody_has_judged_are_sent_to_be_judged(
 ) -> None:
     outcomes(judged=0)
     said = error(capsys, *command)
-    assert "nobody has judged the answers; semroute label does that" in said
+    assert "the answers are not judged; judge them with semroute label" in said
     assert "missing models" not in said
     assert "more outcomes" not in said
 

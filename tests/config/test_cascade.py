@@ -49,7 +49,7 @@ def test_a_confidence_of_zero_is_one() -> None:
         ("categories:\n  code:\n    cascade: {tier: [a]}", "categories.code.cascade.tier", 3, 'did you mean "tiers"?'),
     ],
 )
-def test_what_is_wrong_is_named_with_its_line_and_the_fix(text: str, key: str, line: int, words: str) -> None:
+def test_problems_name_line_and_fix(text: str, key: str, line: int, words: str) -> None:
     config, problems = validate(text)
     assert config is None
     assert [(problem.key, problem.line) for problem in problems] == [(key, line)]

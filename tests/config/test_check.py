@@ -47,7 +47,7 @@ def test_a_category_none_of_whose_models_can_be_called_is_an_error() -> None:
     assert 'category "small_talk" cannot be answered' in problem.message
 
 
-def test_what_the_configuration_says_of_a_category_counts_and_not_the_index() -> None:
+def test_overrides_of_a_category_take_precedence_over_the_index() -> None:
     config = Config(deployments=(LARGE,), categories={"code": CategoryOverride(models=("large",))})
     assert check_config(config, category_models={"code": ["coder"]}, env={}) == []
 
@@ -57,7 +57,7 @@ def test_an_override_of_the_threshold_alone_leaves_the_models_of_the_index() -> 
     assert '"coder"' in only(check_config(config, category_models={"code": ["coder"]}, env={})).message
 
 
-def test_a_category_that_the_index_lacks_is_an_error_with_the_nearest_name() -> None:
+def test_an_unknown_category_is_an_error_with_the_nearest_name() -> None:
     config = Config(deployments=(LARGE,), categories={"cod": CategoryOverride(threshold=0.4)})
     problem = only(check_config(config, category_models={"code": ["large"]}, env={}))
     assert (problem.severity, problem.key, problem.fix) == ("error", "categories.cod", 'did you mean "code"?')
@@ -70,7 +70,7 @@ def test_without_an_index_no_category_is_called_unknown_and_no_deployment_unused
     assert check_config(config, category_models=None, env={}) == []
 
 
-def test_a_key_that_is_not_set_is_one_warning_for_all_who_need_it() -> None:
+def test_an_unset_key_is_one_warning_for_all_its_deployments() -> None:
     config = Config(deployments=(deployment("a", "large", "KEY"), deployment("b", "large", "KEY")))
     for env in ({}, {"KEY": "  "}):
         problem = only(check_config(config, category_models=None, env=env))
@@ -122,7 +122,7 @@ def test_a_category_that_names_a_group_is_served_by_the_members_deployments() ->
     assert problem.message == 'no deployment of model "m": category "code" will go without it'
 
 
-def test_a_category_is_stuck_where_no_member_of_its_group_can_be_called() -> None:
+def test_a_category_whose_group_has_no_callable_member_is_an_error() -> None:
     config = Config(models=GROUPED.models, groups=GROUPED.groups, deployments=(LARGE,))
     problems = check_config(config, category_models={"code": ["both"]}, env={})
     assert [problem.severity for problem in problems] == ["error", "error"]
@@ -172,7 +172,7 @@ BOTH = [LARGE.model_dump(), deployment("b", "small").model_dump(), deployment("c
         ({"a": ["x"]}, {"fallback": {"models": ["small"]}, "categories": {"a": {"cascade": False}}}, []),
     ],
 )
-def test_a_category_whose_models_leave_less_of_the_cascade_than_it_says_is_warned_about(
+def test_a_category_whose_models_cut_tiers_off_the_cascade_is_a_warning(
     index: dict[str, list[str]] | None, sections: dict[str, Any], words: list[str]
 ) -> None:
     basis = {"deployments": BOTH, "cascade": {"tiers": ["small", "large"]}, "fallback": {"models": ["small", "large"]}}
@@ -182,7 +182,7 @@ def test_a_category_whose_models_leave_less_of_the_cascade_than_it_says_is_warne
     assert all(said in problem.message for said, problem in zip(words, found, strict=True))
 
 
-def test_cascades_in_which_nothing_can_happen_are_warned_about() -> None:
+def test_cascades_that_cannot_escalate_are_warned_about() -> None:
     config = Config.model_validate(
         {
             "deployments": [LARGE.model_dump()],

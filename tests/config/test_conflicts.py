@@ -84,7 +84,7 @@ def test_conflicts_of_a_file_have_lines() -> None:
     ]
 
 
-def test_a_configuration_made_by_hand_is_held_to_the_same() -> None:
+def test_a_configuration_built_in_code_is_validated_too() -> None:
     place = Deployment(name="a", model="m")
     with pytest.raises(ValueError, match="unknown model"):
         Config(models={"m": ModelSpec()}, deployments=(place,), groups={"g": ("n",)})
@@ -103,5 +103,5 @@ ANY = st.recursive(
 
 
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(["models", "deployments", "groups", "budgets"], ANY)))
-def test_values_of_any_shape_are_judged_without_a_crash(data: dict[str, Any]) -> None:
+def test_values_of_any_shape_are_validated_without_a_crash(data: dict[str, Any]) -> None:
     assert all(problem.message and problem.key for problem in conflicts(data))

@@ -21,7 +21,7 @@ from semroute.encoders.registry import config_line, is_named
         ("", None),
     ],
 )
-def test_an_encoder_is_named_whole_or_not_at_all(text: str, expected: NamedEncoder | None) -> None:
+def test_an_encoder_section_must_be_complete(text: str, expected: NamedEncoder | None) -> None:
     config, problems = validate(text)
     assert problems == ()
     assert config is not None
@@ -43,7 +43,7 @@ def test_an_encoder_is_named_whole_or_not_at_all(text: str, expected: NamedEncod
         ),
     ],
 )
-def test_what_does_not_fit_is_told_by_its_key(section: str, key: str, said: str) -> None:
+def test_invalid_values_are_named_by_key(section: str, key: str, said: str) -> None:
     _, problems = validate(f"encoder: {section}")
     assert [problem.key for problem in problems] == [key]
     assert said in problems[0].text
@@ -59,9 +59,7 @@ def test_what_does_not_fit_is_told_by_its_key(section: str, key: str, said: str)
         {"kind": "torch", "model": "C:\\models\\mine"},
     ],
 )
-def test_the_line_that_is_told_names_the_encoder_when_it_is_put_into_the_file(
-    tmp_path: Path, description: dict[str, str]
-) -> None:
+def test_the_suggested_line_names_the_encoder_in_the_file(tmp_path: Path, description: dict[str, str]) -> None:
     line = config_line(description)
     assert line is not None
     (tmp_path / "semroute.yaml").write_text(f"index: x\n{line}\n")

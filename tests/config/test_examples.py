@@ -93,9 +93,7 @@ def test_what_is_loaded_is_accepted_and_what_is_refused_is_refused(
         assert (check(None) == 0) == loads
 
 
-def test_a_category_that_the_shipped_ones_lack_is_refused_as_the_router_refuses_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_category_missing_from_the_shipped_ones_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SEMROUTE_INDEX", raising=False)
     Path("semroute.yaml").write_text("categories: {cod: {models: [small]}}\n")

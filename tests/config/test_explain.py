@@ -68,7 +68,7 @@ def test_the_suggestion_comes_from_the_section_that_holds_the_key(
     assert f'did you mean "{meant}"?' in str(error)
 
 
-def test_a_key_like_no_other_gets_the_list_of_known_ones(tmp_path: Path) -> None:
+def test_an_unrecognisable_key_gets_the_list_of_known_keys(tmp_path: Path) -> None:
     assert "known here: cascade, models, threshold" in str(refusal(tmp_path, "categories: {code: {zzz: 1}}\n"))
 
 
@@ -109,7 +109,7 @@ def test_a_key_like_no_other_gets_the_list_of_known_ones(tmp_path: Path) -> None
             "selection:\n  weights: {cost: 0, latency: 0, availability: 0, capability: 0}\n",
             2,
             "selection.weights",
-            "no signal counts; set at least one weight above 0",
+            "all weights are 0; set at least one weight above 0",
         ),
         ("selection:\n  exploration: 1.5\n", 2, "selection.exploration", "must be at most 1"),
         ("retries:\n  attempts: 0\n", 2, "retries.attempts", "must be greater than 0"),
@@ -229,7 +229,7 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(tmp_path: Path, line: str) 
         f"state_password_env: {SECRET}",
     ],
 )
-def test_nor_is_one_outside_the_deployments(tmp_path: Path, line: str) -> None:
+def test_a_key_outside_the_deployments_is_not_shown(tmp_path: Path, line: str) -> None:
     error = refusal(tmp_path, f"index: x\n{line}\n")
     assert error.line == 2
     assert SECRET not in str(error)

@@ -182,7 +182,7 @@ def test_endless_nesting_is_refused(tmp_path: Path) -> None:
 def test_an_alias_that_holds_itself_is_refused_and_does_not_loop(tmp_path: Path) -> None:
     error = refusal(tmp_path, "models: &m\n  a: *m\n")
     assert error.line == 2
-    assert "an alias stands inside of what it stands for" in str(error)
+    assert "an alias is inside of its own anchor" in str(error)
 
 
 def test_text_that_is_not_utf_8_is_refused_with_its_line(tmp_path: Path) -> None:
@@ -280,9 +280,7 @@ def test_any_values_under_known_keys_give_a_configuration_or_located_problems(da
         ('models: {}\nindex: "\\UFFFFFFFF"', 2, "an escape beyond Unicode"),
     ],
 )
-def test_what_would_take_the_process_or_its_time_is_refused_with_its_line(
-    tmp_path: Path, text: str, line: int, message: str
-) -> None:
+def test_hostile_yaml_is_refused_with_its_line(tmp_path: Path, text: str, line: int, message: str) -> None:
     error = refusal(tmp_path, text)
     assert error.line == line
     assert str(error).startswith(f"{tmp_path / 'semroute.yaml'}:{line}: ")
@@ -296,7 +294,7 @@ def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
         load_config(path)
 
 
-def test_a_file_of_another_kind_has_its_first_problems_worked_out_and_the_rest_counted(tmp_path: Path) -> None:
+def test_a_file_with_many_problems_lists_the_first_and_counts_the_rest(tmp_path: Path) -> None:
     listed = lines_of(refusal(tmp_path, "".join(f"key{n}: 1\n" for n in range(5000))))
     assert len(listed) == 201
     assert listed[-1].endswith("4,800 more problems; correct these first")
@@ -310,7 +308,7 @@ def test_a_file_of_another_kind_has_its_first_problems_worked_out_and_the_rest_c
         ("semantic: {mode: decid}\n", 'did you mean "decide"?'),
     ],
 )
-def test_a_wrong_word_of_a_choice_is_answered_with_the_one_that_was_meant(tmp_path: Path, text: str, fix: str) -> None:
+def test_a_misspelt_choice_gets_a_suggestion(tmp_path: Path, text: str, fix: str) -> None:
     path = tmp_path / "semroute.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
@@ -318,7 +316,7 @@ def test_a_wrong_word_of_a_choice_is_answered_with_the_one_that_was_meant(tmp_pa
     assert fix in str(caught.value)
 
 
-def test_a_word_that_is_like_none_is_not_repeated(tmp_path: Path) -> None:
+def test_an_unrecognisable_word_is_not_repeated(tmp_path: Path) -> None:
     path = tmp_path / "semroute.yaml"
     path.write_text("strategies: [sk-secret-key-1234]\n")
     with pytest.raises(ConfigError) as caught:

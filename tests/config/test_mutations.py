@@ -130,7 +130,7 @@ def test_the_configuration_that_is_changed_is_valid_and_holds_every_key() -> Non
 
 
 @pytest.mark.parametrize("path", list(places(yaml.safe_load(WHOLE))), ids=lambda path: ".".join(map(str, path)))
-def test_a_wrong_value_at_any_key_is_told_in_the_words_of_the_file(path: tuple[Any, ...]) -> None:
+def test_a_wrong_value_at_any_key_is_explained_as_in_the_file(path: tuple[Any, ...]) -> None:
     data = around(path)
     for value in VALUES:
         assert_said_well(changed(data, path, value))
@@ -150,12 +150,12 @@ def inner(data: Any) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("path", inner(yaml.safe_load(WHOLE)), ids=lambda path: ".".join(map(str, path)) or "top")
 @pytest.mark.parametrize("key", ["unheard_of", "modles", 7, True, "", "a.b"])
-def test_an_unknown_key_is_told_in_the_words_of_the_file(path: tuple[Any, ...], key: Any) -> None:
+def test_an_unknown_key_is_named_as_in_the_file(path: tuple[Any, ...], key: Any) -> None:
     assert_said_well(changed(around(path), (*path, key), {"x": 1}))
 
 
 @pytest.mark.parametrize("path", list(places(yaml.safe_load(WHOLE))), ids=lambda path: ".".join(map(str, path)))
-def test_a_missing_key_is_told_in_the_words_of_the_file(path: tuple[Any, ...]) -> None:
+def test_a_missing_key_is_named_as_in_the_file(path: tuple[Any, ...]) -> None:
     data = around(path)
     found = data
     for part in path[:-1]:
@@ -174,7 +174,7 @@ ANYTHING = st.recursive(
 
 
 @given(path=st.sampled_from(list(places(yaml.safe_load(WHOLE)))), value=ANYTHING)
-def test_whatever_stands_at_a_key_is_told_in_the_words_of_the_file(path: tuple[Any, ...], value: Any) -> None:
+def test_any_value_at_a_key_is_explained_as_in_the_file(path: tuple[Any, ...], value: Any) -> None:
     assert_said_well(changed(around(path), path, value))
 
 
@@ -182,7 +182,7 @@ def test_whatever_stands_at_a_key_is_told_in_the_words_of_the_file(path: tuple[A
     "text",
     ["strategies: [guess]", "log: {keep_days: [1]}", "cascade: {accept: 3}", "groups: {small: [large]}", "odd: 1"],
 )
-def test_a_policy_that_is_laid_over_is_refused_in_the_same_words(text: str, tmp_path: Path) -> None:
+def test_problems_of_an_overlaid_policy_have_the_same_messages(text: str, tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
     path.write_text(text)
     base, _ = validate(template())
@@ -215,7 +215,7 @@ def test_the_line_of_the_file_is_named(text: str, line: int, said: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["api_version: [x]", "region: {a: 1}", "upstream_model: [a, b]"])
-def test_where_a_list_or_a_mapping_stands_no_quotes_are_advised(text: str) -> None:
+def test_quotes_are_not_advised_for_a_list_or_mapping(text: str) -> None:
     _, (problem, *_) = validate(f"deployments: [{{name: a, model: m, {text}}}]\n")
     assert "quotes" not in problem.fix
     assert "and not a" in problem.message

@@ -21,11 +21,11 @@ def base() -> Config:
     return config
 
 
-def test_nothing_laid_over_changes_nothing(tmp_path: Path) -> None:
+def test_an_empty_overlay_changes_nothing(tmp_path: Path) -> None:
     assert overlaid(base(), written(tmp_path, "{}\n")) == base()
 
 
-def test_sections_take_the_place_of_those_that_are_there(tmp_path: Path) -> None:
+def test_overlaid_sections_replace_existing_ones(tmp_path: Path) -> None:
     config = Config.model_validate(
         {"categories": {"law": {"models": ["large"], "threshold": 0.3}}, "fallback": {"models": ["large"]}}
     )
@@ -51,7 +51,7 @@ def test_a_trial_has_no_trial_of_its_own(tmp_path: Path) -> None:
         ("groups: {a: [unknown]}\nmodels: {small: {}}\n", "unknown"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_file(tmp_path: Path, text: str, said: str) -> None:
+def test_problems_name_the_file(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         overlaid(Config(), written(tmp_path, text))
     with pytest.raises(ConfigError, match="no such file"):

@@ -102,7 +102,7 @@ def test_absolute_paths_and_the_home_folder_stay(project: Path, monkeypatch: pyt
     assert memory.log.url == "sqlite:///:memory:"
 
 
-def test_a_key_that_is_left_out_takes_what_lies_beside_the_file_else_what_lies_here(project: Path) -> None:
+def test_missing_paths_default_to_the_files_folder_then_the_working_folder(project: Path) -> None:
     path = written(project, "fallback: {models: [large]}\n")
     before = load_config(path)
     assert (before.index, before.log.url) == (Path(".semroute/index"), "sqlite:///.semroute/log.db")
@@ -120,7 +120,7 @@ def test_the_default_index_that_is_written_out_and_missing_is_still_the_default(
 
 
 @pytest.mark.parametrize("out", ["policy", "a/policy", "../project/policy"])
-def test_a_policy_finds_its_classifier_alone_laid_over_and_pasted(project: Path, out: str) -> None:
+def test_a_policy_finds_its_classifier_alone_overlaid_and_pasted(project: Path, out: str) -> None:
     folder = project / out.removeprefix("../project/")
     (folder / "0123456789ab" / "classifier").mkdir(parents=True)
     text = f"classifier: {{folder: {out}/0123456789ab/classifier}}\n"
@@ -131,7 +131,7 @@ def test_a_policy_finds_its_classifier_alone_laid_over_and_pasted(project: Path,
         assert config.classifier.folder.resolve() == folder / "0123456789ab" / "classifier"
 
 
-def test_what_a_policy_does_not_name_keeps_the_paths_of_the_configuration(project: Path) -> None:
+def test_an_overlay_keeps_the_paths_of_other_sections(project: Path) -> None:
     policy = written(project / "policies", "strategies: [semantic]\n", "new.yaml")
     base = load_config(written(project, EVERY_PATH))
     made = overlaid(base, policy)

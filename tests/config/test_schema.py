@@ -39,12 +39,12 @@ def test_a_group_stands_for_its_members_and_a_model_for_itself() -> None:
 
 
 @given(st.floats(min_value=-1, max_value=1))
-def test_every_threshold_of_a_cosine_is_taken_as_it_is(threshold: float) -> None:
+def test_thresholds_within_minus_one_to_one_are_accepted(threshold: float) -> None:
     assert CategoryOverride(threshold=threshold).threshold == threshold
 
 
 @given(st.floats().filter(lambda value: not -1 <= value <= 1))
-def test_no_other_number_is_a_threshold(threshold: float) -> None:
+def test_other_numbers_are_no_threshold(threshold: float) -> None:
     with pytest.raises(ValidationError):
         CategoryOverride(threshold=threshold)
 
@@ -55,7 +55,7 @@ def test_an_environment_variable_in_capitals_is_taken(name: str) -> None:
     assert Deployment(name="a", model="m", api_key_env=(name, "OTHER")).api_key_env == (name, "OTHER")
 
 
-def test_what_could_be_the_key_itself_is_refused_and_not_repeated() -> None:
+def test_a_value_that_may_be_a_secret_is_refused_and_not_repeated() -> None:
     with pytest.raises(ValidationError) as caught:
         Deployment(name="a", model="m", api_key_env=(SECRET,))
     assert SECRET not in str(caught.value)

@@ -30,7 +30,7 @@ def test_the_template_serves_every_model_of_the_shipped_categories_and_no_other(
     assert check_config(parsed(template()), category_models=shipped(), env={"OPENAI_API_KEY": "x"}) == []
 
 
-def test_the_only_thing_that_the_template_lacks_is_the_key() -> None:
+def test_the_template_needs_only_the_key() -> None:
     problems = check_config(parsed(template()), category_models=shipped(), env={})
     assert [(problem.severity, problem.fix) for problem in problems] == [("warning", "export OPENAI_API_KEY")]
 
@@ -48,7 +48,7 @@ def test_the_examples_that_are_commented_out_are_valid_as_well() -> None:
     assert [place.name for place in config.deployments_of("frontier")] == ["openai-large", "claude", "gemini"]
 
 
-def test_what_the_template_says_of_going_on_after_a_failure_is_what_holds_without_it() -> None:
+def test_the_templates_retry_settings_are_the_defaults() -> None:
     written, bare = parsed(template()), Config()
     for section in ("selection", "retries", "hedging", "breaker", "budgets", "state"):
         assert getattr(written, section) == getattr(bare, section), section

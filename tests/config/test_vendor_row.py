@@ -22,7 +22,7 @@ def test_a_provider_fills_in_format_address_and_key(provider: str) -> None:
     assert filled.vendor is vendor
 
 
-def test_what_the_deployment_says_goes_before_its_providers_row() -> None:
+def test_keys_of_a_deployment_take_precedence_over_its_providers_row() -> None:
     own = deployment(provider="openai", base_url="https://proxy/v1", api_key_env="MY_KEY")
     assert (own.base_url, own.api_key_env) == ("https://proxy/v1", ("MY_KEY",))
     assert deployment(provider="openai", api_key_env=[]).api_key_env == ()
@@ -63,7 +63,7 @@ def test_a_problem_with_the_provider_points_at_the_key_that_is_wrong(said: str, 
     assert says in problem.text
 
 
-def test_what_is_said_is_left_as_it_was() -> None:
+def test_filling_in_defaults_does_not_change_the_input() -> None:
     said = {"provider": "openai", "name": "a"}
     assert with_vendor_row(said)["format"] == "openai"
     assert said == {"provider": "openai", "name": "a"}

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from semroute.data.queries import BLOCK, ArrivingLines
-from semroute.data.rows import MOST_BYTES
+from semroute.data.rows import MAX_LINE_BYTES
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def pipe() -> Iterator[tuple[BinaryIO, int]]:
         yield stream, write_end
 
 
-def test_a_line_is_there_when_it_is_complete(pipe: tuple[BinaryIO, int]) -> None:
+def test_a_line_is_available_once_complete(pipe: tuple[BinaryIO, int]) -> None:
     stream, write_end = pipe
     lines = ArrivingLines(stream)
     assert not lines.ready()
@@ -39,7 +39,7 @@ def test_a_line_is_there_when_it_is_complete(pipe: tuple[BinaryIO, int]) -> None
     assert list(lines) == []
 
 
-def test_blank_lines_alone_are_nothing_to_go_on_with_but_are_handed_on(pipe: tuple[BinaryIO, int]) -> None:
+def test_blank_lines_are_not_ready_but_are_yielded(pipe: tuple[BinaryIO, int]) -> None:
     stream, write_end = pipe
     lines = ArrivingLines(stream)
     os.write(write_end, b"\n \n")
@@ -84,7 +84,7 @@ def test_a_line_that_never_ends_is_handed_on_beyond_the_limit_and_not_gathered(p
     writer = threading.Thread(target=_pour, args=(write_end,))
     writer.start()
     lines = ArrivingLines(stream)
-    assert MOST_BYTES < len(next(lines)) < MOST_BYTES + 2 * BLOCK
+    assert MAX_LINE_BYTES < len(next(lines)) < MAX_LINE_BYTES + 2 * BLOCK
     assert list(lines) == []
     stream.close()
     writer.join()

@@ -78,7 +78,7 @@ def test_few_examples_are_a_finding_once_equal_ones_are_dropped(tmp_path: Path) 
     (tmp_path / "plenty.txt").write_text(FIVE)
     assert [str(finding).removeprefix(f"{tmp_path}{os.sep}") for finding in read_categories(tmp_path).findings] == [
         "four.txt: a category with 4 examples; give it at least 5",
-        'one.txt:2: "alone" stands in line 1 too; it is kept once',
+        'one.txt:2: "alone" is in line 1 too; it counts once',
         "one.txt: a category with a single example; give it at least 5",
     ]
 
@@ -290,7 +290,7 @@ def test_a_row_of_empty_cells_is_no_row(tmp_path: Path) -> None:
         ([f"{n}.md" for n in range(7)], "and 2 more;", "semroute import FOLDER --out "),
     ],
 )
-def test_a_folder_of_other_files_says_what_lies_there_and_the_way_on(
+def test_a_folder_without_category_files_lists_its_files_and_the_remedy(
     tmp_path: Path, names: list[str], what: str, way: str
 ) -> None:
     for name in names:

@@ -32,7 +32,7 @@ def test_optional_columns_are_read_where_the_file_has_them(tmp_path: Path) -> No
     assert list(rows) == [(1, {"query": "a", "task": "t"})]
 
 
-def test_a_small_file_that_stands_for_gigabytes_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_small_file_that_decodes_to_gigabytes_is_refused(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow", reason='needs the extra "parquet"')
     parquet = pytest.importorskip("pyarrow.parquet", reason='needs the extra "parquet"')
     zeros = pyarrow.array([0] * 65_536, pyarrow.int32())

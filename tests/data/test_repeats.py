@@ -16,7 +16,7 @@ def test_an_example_written_twice_is_kept_once_and_named() -> None:
     notes = Notes(Path("code.txt"))
     kept = once_each(_content("a", "b", "a"), notes)
     assert [example.text for example in kept.examples] == ["a", "b"]
-    assert [str(warning) for warning in notes.warnings] == ['code.txt:3: "a" stands in line 1 too; it is kept once']
+    assert [str(warning) for warning in notes.warnings] == ['code.txt:3: "a" is in line 1 too; it counts once']
 
 
 @given(st.lists(st.sampled_from("abcde")))

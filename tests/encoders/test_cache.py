@@ -70,7 +70,7 @@ def test_changing_what_was_given_does_not_change_what_is_remembered() -> None:
     np.testing.assert_array_equal(cached.encode(["a"]), kept)
 
 
-def test_long_texts_are_told_apart_and_not_kept() -> None:
+def test_long_texts_are_cached_by_hash_and_not_stored() -> None:
     inside = Counting()
     cached = CachedEncoder(inside)
     texts = ["x" * 100_000 + end for end in ("1", "2", "\ud800")]

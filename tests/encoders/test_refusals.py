@@ -145,7 +145,7 @@ def test_a_loop_is_refused_also_inside_of_a_branch(tmp_path: Path, kind: str) ->
         b"ORTM" * 20,
     ],
 )
-def test_what_is_no_graph_is_an_error_that_names_the_file(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_graph_is_an_error_that_names_the_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "encoder.onnx"
     path.write_bytes(content)
     with pytest.raises(EncoderError, match=r"encoder\.onnx: not a usable ONNX model"):
@@ -161,7 +161,7 @@ def test_endless_nesting_does_not_recurse_and_many_fields_have_an_end(
             content = key + varint(len(content)) + content
     (tmp_path / "deep.onnx").write_bytes(b"\x3a" + varint(len(content)) + content)
     check_graph_file(tmp_path / "deep.onnx")
-    monkeypatch.setattr("semroute.encoders.onnx.MOST_FIELDS", 1000)
+    monkeypatch.setattr("semroute.encoders.onnx.MAX_FIELDS", 1000)
     with pytest.raises(EncoderError, match="more than 1,000 fields"):
         check_graph_file(tmp_path / "deep.onnx")
 

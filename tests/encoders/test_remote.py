@@ -190,13 +190,13 @@ def test_a_missing_key_is_an_error_that_names_the_variable(
         (503, "server failed (503)"),
     ],
 )
-def test_refusals_are_told_without_the_key(encoder: RemoteEncoder, server: Server, status: int, text: str) -> None:
+def test_refusals_are_reported_without_the_key(encoder: RemoteEncoder, server: Server, status: int, text: str) -> None:
     server.status, server.body = status, f"bad input {KEY}".encode()
     server.headers = {"retry-after": "7"}
     assert text in failure(encoder)
 
 
-def test_silence_ends_in_an_error(server: Server) -> None:
+def test_a_silent_server_is_an_error(server: Server) -> None:
     server.delay_s = 1.0
     encoder = RemoteEncoder(server.url, "slow", timeout_s=0.1)
     assert "no answer within 0.1 s" in failure(encoder)
@@ -257,7 +257,7 @@ def test_a_packed_answer_is_read(encoder: RemoteEncoder, server: Server) -> None
 
 
 @pytest.mark.parametrize("value", [1e308, -1e308])
-def test_numbers_that_overflow_are_an_error_and_no_warning(
+def test_overflowing_numbers_are_an_error_without_a_warning(
     encoder: RemoteEncoder, server: Server, value: float
 ) -> None:
     server.spoil = lambda answer: answer["data"][1].update(embedding=[value] * DIMENSIONS)

@@ -27,7 +27,7 @@ def test_a_loaded_model_is_given_back(sentence_transformer: SentenceTransformer)
     assert load(sentence_transformer) is sentence_transformer
 
 
-def test_names_are_for_people(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_names_are_readable(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
     assert name_of(DEFAULT_MODEL) == DEFAULT_MODEL
     assert name_of("org/model") == "org/model"
     assert name_of(tiny_model(tmp_path)) == "model"

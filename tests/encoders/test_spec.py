@@ -132,7 +132,7 @@ def test_a_foreign_encoder_cannot_be_stored(tmp_path: Path) -> None:
     ("change", "text"),
     [
         ({"kind": "telepathy"}, "unknown kind of encoder 'telepathy'; known: onnx, static, torch, remote"),
-        ({"files": {"model": "encoder.onnx"}}, "description of the onnx encoder lacks 'tokenizer'"),
+        ({"files": {"model": "encoder.onnx"}}, "description of the onnx encoder has no key 'tokenizer'"),
         ({"files": {"model": "../encoder.onnx", "tokenizer": "t"}}, "file outside of the index"),
         ({"files": {"model": "/etc/passwd", "tokenizer": "t"}}, "file outside of the index"),
         ({"files": {"model": "absent.onnx", "tokenizer": "t"}}, r"absent\.onnx: the encoder's file is missing"),

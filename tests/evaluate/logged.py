@@ -38,13 +38,13 @@ def climbed(*usd: float, latency_ms: float = 100.0, tiers: tuple[str, ...] = ("s
     """An outcome that called so many tiers of those, one call each; the last one's answer was accepted."""
     top = len(usd) - 1
     calls = [call(tiers[tier], cost, tier=tier) for tier, cost in enumerate(usd)]
-    trials = tuple(
+    called = tuple(
         LoggedTier(tier, tiers[tier], tiers[tier], True, tier == top, "", latency_ms / len(usd))
         for tier in range(len(usd))
     )
     checks = tuple(LoggedCheck(tier, "confidence", tier == top, 0.5, 0.85, "") for tier in range(len(usd)))
     facts: dict[str, Any] = {
         "model": tiers[top], "tier": top, "accepted": True, "escalated": top > 0, "latency_ms": latency_ms,
-        "trials": trials, "checks": checks,
+        "tiers": called, "checks": checks,
     }  # fmt: skip
     return outcome(*calls, *rest.pop("more", ()), **facts | rest)

@@ -8,7 +8,7 @@ from evaluate.logged import call, climbed, outcome
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from semroute.evaluate.advice import LEAST, advise, break_even, overrides
+from semroute.evaluate.advice import MIN_QUERIES, advise, break_even, overrides
 from semroute.types import LoggedOutcome, Usage
 
 TIERS = ("small", "large")
@@ -46,7 +46,7 @@ def test_a_cascade_above_its_break_even_is_advised_against() -> None:
     assert overrides([found]) == {"law": {"models": ["large"], "cascade": False}}
 
 
-def test_between_them_it_is_not_clear() -> None:
+def test_advice_is_unclear_between_the_two() -> None:
     (found,) = advise(log(100, 90), tiers_of, price_of)
     assert found.verdict == "unclear"
     assert overrides([found]) == {}
@@ -54,18 +54,18 @@ def test_between_them_it_is_not_clear() -> None:
 
 def test_samples_count_against_the_cascade_and_the_judge_does_not() -> None:
     sample, judged = call("small", 0.3, tier=0, role="sample"), call("judge", 5.0, role="judge")
-    (found,) = advise([climbed(0.1, more=(sample, judged)) for _ in range(LEAST)], tiers_of, price_of)
+    (found,) = advise([climbed(0.1, more=(sample, judged)) for _ in range(MIN_QUERIES)], tiers_of, price_of)
     assert found.usd == pytest.approx(0.4)
     assert found.tiers[0].usd == pytest.approx(0.1), "straight there needs no sample"
     assert found.break_even == pytest.approx((1.0 - 0.4) / 1.0)
 
 
-def test_few_queries_are_no_ground_for_advice() -> None:
-    (found,) = advise(log(LEAST - 1, 0), tiers_of, price_of)
+def test_few_queries_give_no_advice() -> None:
+    (found,) = advise(log(MIN_QUERIES - 1, 0), tiers_of, price_of)
     assert found.verdict == "few"
 
 
-def test_a_price_that_is_not_known_is_the_mean_of_what_was_paid_or_no_advice() -> None:
+def test_unknown_prices_are_imputed_by_the_mean_or_give_no_advice() -> None:
     (found,) = advise(log(100, 20), tiers_of, lambda *_: None)
     assert found.tiers[1].usd == pytest.approx(1.0)
     (found,) = advise(log(100, 0), tiers_of, lambda *_: None)

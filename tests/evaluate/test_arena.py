@@ -10,7 +10,7 @@ from semroute.evaluate.curves import HIGHEST, LOWEST, arena_score
 _SHARE = st.floats(0, 1)
 
 
-def test_by_hand() -> None:
+def test_the_result_matches_a_hand_computation() -> None:
     # At the geometric mean of the arena's ends a policy is half cheap: 1.1 * 0.8 * 0.5 / (0.08 + 0.5).
     assert arena_score(0.8, np.sqrt(LOWEST * HIGHEST) / 1000) == pytest.approx(0.44 / 0.58)
 

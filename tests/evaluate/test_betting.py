@@ -42,8 +42,6 @@ def test_bounds_outside_of_all_values_need_no_rows() -> None:
     st.floats(-0.99, 0.99),
     st.floats(0.01, 0.4),
 )
-def test_what_is_shown_of_a_bound_is_shown_of_no_lower_one_more_easily(
-    values: np.ndarray, bound: float, risk: float
-) -> None:
+def test_a_lower_bound_is_never_easier_to_show(values: np.ndarray, bound: float, risk: float) -> None:
     if mean_is_below(values, bound, -1.0, 1.0, risk / 2):
         assert mean_is_below(values, bound, -1.0, 1.0, risk)

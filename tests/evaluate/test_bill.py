@@ -9,7 +9,7 @@ from semroute.evaluate.log_report import Bill
 SEED = Bill(500_000, 6000.0, 0.75, 5.0, 0.15)
 
 
-def test_the_case_that_semroute_began_with() -> None:
+def test_the_bill_of_the_original_example() -> None:
     assert SEED.before == pytest.approx(15_000.00)
     assert SEED.routed == pytest.approx(4_087.50)
     assert SEED.cascaded(0.25) == pytest.approx(4_200.00)
@@ -34,6 +34,6 @@ def test_at_the_break_even_a_cascade_costs_what_the_strong_model_costs(
         assert bill.cascaded(0.0) >= bill.before
 
 
-def test_models_that_cost_nothing_cost_nothing() -> None:
+def test_free_models_have_no_bill() -> None:
     free = Bill(10, 10, 0.5, 0.0, 0.0)
     assert (free.before, free.routed, free.cascaded(1), free.break_even, free.routing_even) == (0, 0, 0, 0, 0)

@@ -33,7 +33,7 @@ def test_a_difference_is_paired() -> None:
     assert together.low < 0.01 < together.high
 
 
-def test_intervals_hold_what_they_promise() -> None:
+def test_intervals_cover_the_true_value_as_often_as_stated() -> None:
     random = np.random.default_rng(0)
     held = 0
     for seed in range(300):
@@ -44,7 +44,7 @@ def test_intervals_hold_what_they_promise() -> None:
     assert 0.90 <= held / 300 <= 0.98
 
 
-def test_rows_that_say_the_same_are_drawn_together() -> None:
+def test_duplicates_are_resampled_together() -> None:
     random = np.random.default_rng(0)
     group = np.repeat(np.arange(60), 10)
     held = {"together": 0, "apart": 0}
@@ -70,7 +70,7 @@ def test_the_same_seed_gives_the_same_resamples() -> None:
     np.testing.assert_array_equal(one.batch, other.batch)
 
 
-def test_resamples_in_which_a_figure_is_not_defined_are_left_out_unless_they_are_most() -> None:
+def test_undefined_resamples_are_left_out_unless_they_are_the_majority() -> None:
     nan = float("nan")
     found = interval(np.array([1.0, nan, 0.5, 1.5]))
     assert (found.value, found.low, found.high) == pytest.approx((1.0, 0.525, 1.475))
@@ -85,7 +85,7 @@ def test_any_figure_can_be_resampled_row_by_row() -> None:
     assert found.low < found.value < found.high
 
 
-def test_zero_inside_an_interval_says_nothing() -> None:
+def test_an_interval_around_zero_is_not_significant() -> None:
     assert not Interval(0.1, -0.1, 0.3).excludes_zero
     assert Interval(-0.2, -0.3, -0.1).excludes_zero
 

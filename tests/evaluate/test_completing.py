@@ -15,7 +15,7 @@ from semroute.outcomes.costs import Costs, with_costs
 from semroute.outcomes.table import TableBuilder
 
 
-def test_rows_that_are_all_complete_are_all_taken() -> None:
+def test_complete_rows_are_all_selected() -> None:
     table = made_up(12)[0].table
     selected = select(table)
     assert (selected.method, selected.left_out, len(selected.table)) == ("complete rows", 0, 12)
@@ -40,10 +40,10 @@ def test_incomplete_rows_without_a_probability_are_left_out_of_estimates_and_cou
     selected = select(replace(table, quality=quality, probability=probability))
     assert (selected.method, selected.left_out) == ("doubly robust", 1)
     assert selected.rows.tolist() == [row for row in range(40) if row != 3]
-    assert selected.warnings[-1] == "1 rows lack a model and a probability, and are left out of the estimates"
+    assert selected.warnings[-1] == "1 rows have a missing model and no probability: they are not used"
 
 
-def test_rows_that_know_no_model_are_left_out_of_estimates() -> None:
+def test_rows_without_any_answer_are_left_out_of_estimates() -> None:
     table = logged(made_up(12)[0].table)
     quality = table.quality.copy()
     quality[4] = np.nan
@@ -51,7 +51,7 @@ def test_rows_that_know_no_model_are_left_out_of_estimates() -> None:
     assert (selected.method, selected.left_out, len(selected.table)) == ("doubly robust", 1, 11)
 
 
-def test_without_a_row_that_can_be_used_the_fix_is_named() -> None:
+def test_without_usable_rows_the_error_names_the_remedy() -> None:
     table = made_up(12)[0].table
     quality = table.quality.copy()
     quality[::2, 0] = np.nan
@@ -60,14 +60,14 @@ def test_without_a_row_that_can_be_used_the_fix_is_named() -> None:
         select(replace(table, quality=quality))
 
 
-def test_complete_rows_are_as_they_are() -> None:
+def test_complete_rows_are_returned_unchanged() -> None:
     costs, _, _ = made_up(20)
     quality, cost = complete(costs, "complete rows", k_folds(np.arange(20), 4, seed=0))
     assert quality is costs.table.quality
     assert cost is costs.table.cost
 
 
-def test_completed_cells_have_the_true_means() -> None:
+def test_imputed_cells_have_the_true_means() -> None:
     costs, _, _ = made_up(20_000)
     known = logged(costs.table)
     quality, cost = complete(replace(costs, table=known), "doubly robust", k_folds(np.arange(20_000), 5, seed=0))
@@ -99,7 +99,7 @@ def _logged_by_length(n: int, seed: int) -> tuple[Costs, np.ndarray]:
     return with_costs(table, {"small": price, "large": price}, lambda texts: [0] * len(texts)), tokens
 
 
-def test_the_cost_is_estimated_without_bias_where_what_is_asked_depends_on_it() -> None:
+def test_cost_is_unbiased_if_the_logged_choice_depends_on_it() -> None:
     covered = []
     for seed in range(60):
         costs, truth = _logged_by_length(400, seed)
@@ -127,7 +127,7 @@ def test_the_cost_of_a_row_is_predicted_without_the_row() -> None:
     assert after[row, model] - before[row, model] == pytest.approx(weight, rel=1e-3)
 
 
-def test_costs_that_are_told_of_every_call_stay_as_they_are() -> None:
+def test_recorded_costs_are_kept_unchanged() -> None:
     costs, _, _ = made_up(300)
     known = logged(costs.table)
     dear = replace(known, cost=(known.cost * np.arange(1, 301)[:, None]).astype(np.float32))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from semroute.errors import ArtifactError
-from semroute.evaluate.drift import LEAST, MUCH, DriftBaseline, drift, stability
+from semroute.evaluate.drift import LARGE_SHIFT, MIN_QUERIES, DriftBaseline, drift, stability
 from semroute.evaluate.metrics import Interval
 
 PRICES = {"small": (0.1, 0.4), "large": (5.0, 15.0)}
@@ -49,13 +49,13 @@ def reasons(then: DriftBaseline | None = None, **changed: object) -> tuple[str, 
     return drift(then or baseline(), **(told | changed)).reasons  # type: ignore[arg-type]
 
 
-def test_where_nothing_has_moved_there_is_no_reason() -> None:
+def test_unchanged_data_gives_no_reason_to_tune() -> None:
     assert reasons() == ()
 
 
 @pytest.mark.parametrize("rows", [100, 300, 3000])
 @pytest.mark.parametrize("ties", [1, 8, 200])
-def test_chance_alone_is_no_drift_however_few_the_queries_and_however_many_are_alike(rows: int, ties: int) -> None:
+def test_chance_alone_is_no_drift_for_small_or_tied_samples(rows: int, ties: int) -> None:
     """``ties`` scores in a hundred are one and the same, as of queries that are all but the same."""
 
     def drawn(seed: int, n: int) -> np.ndarray:
@@ -65,22 +65,22 @@ def test_chance_alone_is_no_drift_however_few_the_queries_and_however_many_are_a
     then = made(drawn(1000, 2000))
     assert sum(then.shares) == pytest.approx(1)
     found = [stability(then, drawn(seed, rows)) for seed in range(200)]
-    assert max(found) < MUCH
+    assert max(found) < LARGE_SHIFT
     assert np.mean(found) < 0.01
 
 
-def test_scores_that_are_all_the_same_are_one_part() -> None:
+def test_equal_scores_fall_into_one_bin() -> None:
     then = made(np.full(500, 0.5))
     assert (then.cuts, then.shares) == ((0.5,), (0.0, 1.0))
     assert stability(then, np.full(200, 0.5)) == 0
-    assert stability(then, np.full(200, 0.4)) > MUCH
+    assert stability(then, np.full(200, 0.4)) > LARGE_SHIFT
 
 
-def test_other_queries_are_told_by_their_scores() -> None:
-    assert stability(baseline(), now(0.42)) > MUCH
+def test_a_shift_of_scores_is_a_reason_to_tune() -> None:
+    assert stability(baseline(), now(0.42)) > LARGE_SHIFT
     scores = now(0.42)
     found = reasons(scores=scores, below=scores < 0.37)
-    assert any("queries are others" in reason for reason in found)
+    assert any("the queries differ" in reason for reason in found)
     assert any("fit no category" in reason for reason in found)
 
 
@@ -88,24 +88,24 @@ def test_scores_of_another_index_are_not_compared() -> None:
     scores = now(0.2)
     found = drift(baseline(), scores, scores < 0.37, [], [], PRICES, index="b")
     assert (found.same_index, found.stability, found.below, found.queries) == (False, None, None, 0)
-    assert found.reasons == ("the index is another than the one that it was tuned with, and scores queries otherwise",)
+    assert found.reasons == ("the index is not the one that it was tuned with, so scores are not comparable",)
 
 
-def test_of_few_queries_nothing_is_said() -> None:
+def test_few_queries_give_no_stability_index() -> None:
     scores = now(0.2, rows=60)
-    found = drift(baseline(), scores, scores < 0.37, [], [0.5] * (LEAST - 1), {}, index="a")
+    found = drift(baseline(), scores, scores < 0.37, [], [0.5] * (MIN_QUERIES - 1), {}, index="a")
     assert found.stability is None
     assert found.reasons == ()
     assert drift(baseline(), None, None, [], [], {}, index="a").reasons == ()
 
 
-def test_worse_answers_are_told_once_enough_were_judged() -> None:
+def test_worse_answers_are_a_reason_once_enough_were_judged() -> None:
     assert any("answers are worse" in reason for reason in reasons(feedback=[1.0] * 70 + [0.0] * 30))
     assert not reasons(feedback=[0.0] * 20)
     assert not reasons(feedback=[1.0] * 86 + [0.0] * 14), "within what chance does"
 
 
-def test_dearer_queries_are_told_where_chance_does_not_make_them_so() -> None:
+def test_a_significantly_higher_cost_is_a_reason_to_tune() -> None:
     assert any("a query costs" in reason for reason in reasons(costs=[0.002, 0.004] * 100))
     assert not reasons(costs=[0.0001] * 200)
     assert not reasons(costs=[0.0021] * 200), "a little"
@@ -115,9 +115,7 @@ def test_dearer_queries_are_told_where_chance_does_not_make_them_so() -> None:
 
 
 @pytest.mark.parametrize(("factor", "low", "high"), [(1.0, 0.0, 0.025), (2.0, 0.95, 1.0)])
-def test_costs_with_a_heavy_tail_alarm_where_they_have_moved_and_hardly_ever_else(
-    factor: float, low: float, high: float
-) -> None:
+def test_heavy_tailed_costs_alarm_on_a_shift_and_rarely_without(factor: float, low: float, high: float) -> None:
     random = np.random.default_rng(0)
     alarms = 0
     for _ in range(200):
@@ -129,14 +127,14 @@ def test_costs_with_a_heavy_tail_alarm_where_they_have_moved_and_hardly_ever_els
     assert low <= alarms / 200 <= high
 
 
-def test_prices_that_have_moved_are_told() -> None:
+def test_changed_prices_are_a_reason_to_tune() -> None:
     assert any("prices have changed: large" in reason for reason in reasons(prices={**PRICES, "large": (5.0, 10.0)}))
     assert not reasons(prices={**PRICES, "large": (5.1, 15.0), "new": (1.0, 1.0)})
     free = replace(baseline(), prices={"a": (0.0, 0.0)})
     assert reasons(free, prices={"a": (0.0, 0.1)}), "from nothing to something is a change"
 
 
-def test_a_baseline_comes_back_from_json_and_nothing_else_does() -> None:
+def test_a_baseline_survives_json_and_other_json_is_refused() -> None:
     then = baseline()
     told = then.to_dict()
     assert DriftBaseline.from_dict(json.loads(json.dumps(told))) == then

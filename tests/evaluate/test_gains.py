@@ -13,7 +13,7 @@ def test_the_gain_is_that_of_the_best_point() -> None:
     assert np.isnan(perf_gain(QUALITY, 0.0))
 
 
-def test_what_is_saved_is_told_by_the_cheapest_point_that_is_as_good() -> None:
+def test_cost_save_uses_the_cheapest_point_of_equal_quality() -> None:
     assert cost_save(COST, QUALITY, 8.0, 0.6) == pytest.approx(0.75)
     assert cost_save(COST, QUALITY, 8.0, 0.5) == pytest.approx(0.875)
     assert cost_save(COST, QUALITY, 1.0, 0.66) == pytest.approx(-3.0)

@@ -17,7 +17,7 @@ def test_the_frontier_by_hand() -> None:
     assert pareto(COST, QUALITY).tolist() == [0, 1, 3]
 
 
-def test_of_equal_points_the_first_is_kept_and_of_equally_cheap_ones_the_best() -> None:
+def test_pareto_keeps_the_first_of_equal_points_and_the_best_of_equally_cheap_ones() -> None:
     cost, quality = np.array([2.0, 1.0, 1.0, 2.0]), np.array([0.5, 0.1, 0.5, 0.5])
     assert pareto(cost, quality).tolist() == [2]
 
@@ -31,7 +31,7 @@ def test_the_hull_by_hand() -> None:
     assert corners.tolist() == [1.0, 3.0]
 
 
-def test_what_a_budget_buys() -> None:
+def test_quality_at_a_budget_is_interpolated_on_the_hull() -> None:
     corners, heights = hull(COST, QUALITY)
     np.testing.assert_allclose(quality_at(corners, heights, np.array([0.5, 1.5, 3.0, 9.0])), [np.nan, 0.4, 0.7, 0.8])
 
@@ -41,7 +41,7 @@ def test_aiq_by_hand() -> None:
     assert aiq(COST, QUALITY, 1.0, 5.0) == pytest.approx((0.4 + 2 * 0.7 + 0.8) / 4)
 
 
-def test_below_the_cheapest_point_there_is_no_answer() -> None:
+def test_quality_below_the_cheapest_point_is_nan() -> None:
     assert aiq(np.array([2.0]), np.array([0.6]), 1.0, 5.0) == pytest.approx(0.6 * 3 / 4)
     assert aiq(np.array([2.0]), np.array([0.6]), 0.5, 2.0) == 0.0
 

@@ -36,7 +36,7 @@ def test_the_bill_is_the_sum_of_all_calls_and_is_held_against_the_strongest_mode
     assert sum(group.share for group in made.purposes) == pytest.approx(1.0)
 
 
-def test_what_failed_and_what_was_sampled_is_told_apart() -> None:
+def test_failed_calls_and_samples_have_separate_purposes() -> None:
     failed = call("small", None, tier=0, error_kind="UnavailableError")
     sample = call("small", 0.1, tier=0, role="sample")
     made = report([climbed(0.1, more=(failed, sample))])
@@ -45,7 +45,7 @@ def test_what_failed_and_what_was_sampled_is_told_apart() -> None:
     }  # fmt: skip
 
 
-def test_the_calls_of_queries_that_got_no_answer_are_shown_and_summed_apart() -> None:
+def test_calls_of_unanswered_queries_are_summed_apart() -> None:
     left = outcome(call("small", 0.25), call("large", 0.5, error_kind="Abandoned"), model=None, error_kind="Cancelled")
     hedged = outcome(call("small", 0.1), call("large", 0.2, error_kind="Abandoned", hedge=True), **BASELINE)
     made = report([left, hedged, outcome(model=None)])
@@ -58,7 +58,7 @@ def test_the_calls_of_queries_that_got_no_answer_are_shown_and_summed_apart() ->
     assert (told["unanswered"], told["unanswered_usd"]) == (1, 0.75)
 
 
-def test_an_outcome_whose_cost_is_not_known_is_in_neither_bill_and_that_is_said() -> None:
+def test_outcomes_of_unknown_cost_are_in_neither_bill_and_are_noted() -> None:
     made = report([outcome(call("small", None), **BASELINE), outcome(call("small", 0.5), **BASELINE)])
     assert (made.saving.compared, made.saving.answered) == (1, 2)
     assert (made.saving.usd, made.saving.baseline_usd) == (0.5, 1.0)
@@ -67,7 +67,7 @@ def test_an_outcome_whose_cost_is_not_known_is_in_neither_bill_and_that_is_said(
     assert any("1 calls have no known price" in words for words in warnings(made))
 
 
-def test_a_median_that_hides_slow_escalated_answers_is_warned_of() -> None:
+def test_a_median_that_hides_slow_escalations_is_warned_of() -> None:
     plain = [climbed(0.1, latency_ms=100.0) for _ in range(95)]
     made = report([*plain, *(climbed(0.1, 1.0, latency_ms=900.0) for _ in range(5))])
     of = made.latency
@@ -118,7 +118,7 @@ def test_an_empty_log_is_reported_as_such() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.booleans(), st.sampled_from(["law", "code", None])), max_size=30))
-def test_every_way_of_cutting_the_bill_adds_up_to_it(rows: list[tuple[float, bool, str | None]]) -> None:
+def test_every_breakdown_adds_up_to_the_bill(rows: list[tuple[float, bool, str | None]]) -> None:
     made = report(
         climbed(usd, *([1.0] if more else []), hours=place, category=category, **BASELINE)
         for place, (usd, more, category) in enumerate(rows)

@@ -26,7 +26,7 @@ def _logs(seed: int, n: int = 400) -> tuple[np.ndarray, ...]:
     return truth, told, probability, choice, np.full((n, 2), 0.5)
 
 
-def test_by_hand() -> None:
+def test_the_result_matches_a_hand_computation() -> None:
     reward = np.array([[1.0, _NAN], [_NAN, 0.5], [_NAN, 0.0]])
     probability = np.array([[0.5, _NAN], [_NAN, 0.25], [_NAN, 0.5]])
     choice = np.array([0, 1, 0])
@@ -39,7 +39,7 @@ def test_by_hand() -> None:
 
 
 @pytest.mark.parametrize("times", [2, 10])
-def test_queries_that_say_the_same_make_no_estimate_surer(times: int) -> None:
+def test_duplicates_do_not_narrow_an_estimate(times: int) -> None:
     _, told, probability, choice, guess = _logs(1)
     rows = told, probability, choice, guess, np.arange(len(choice))
     for once, repeated in zip(
@@ -57,7 +57,7 @@ def _estimates(
     return [ips(told, probability, choice, group), snips(told, probability, choice, group), robust]
 
 
-def test_where_all_is_known_every_estimate_is_the_mean() -> None:
+def test_on_complete_data_every_estimate_is_the_mean() -> None:
     reward = np.random.default_rng(0).random((50, 3))
     choice = np.arange(50) % 3
     ones = np.ones((50, 3))
@@ -71,7 +71,7 @@ def test_where_all_is_known_every_estimate_is_the_mean() -> None:
         assert found.matched == 50
 
 
-def test_they_are_unbiased_where_the_naive_replay_is_not() -> None:
+def test_estimates_are_unbiased_where_naive_replay_is_biased() -> None:
     naive, estimates, errors = [], {"ips": [], "snips": [], "dr": []}, []
     for seed in range(300):
         truth, told, probability, choice, guess = _logs(seed)
@@ -103,7 +103,7 @@ def test_good_predictions_save_the_estimate_from_wrong_probabilities() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 1000), st.integers(0, 1000))
-def test_the_completed_table_gives_any_policys_doubly_robust_value(seed: int, other: int) -> None:
+def test_the_imputed_table_gives_every_policys_doubly_robust_value(seed: int, other: int) -> None:
     _, told, probability, _, guess = _logs(seed, 60)
     choice = np.random.default_rng(other).integers(0, 2, 60)
     completed = completed_by_prediction(told, probability, guess)

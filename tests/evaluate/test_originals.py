@@ -51,14 +51,14 @@ def theirs(cost: NDArray[np.float64], quality: NDArray[np.float64]) -> float:
 
 
 @pytest.mark.parametrize(("k", "figure"), [(3, 0.2658021139166178), (8, 0.42312652315190896)])
-def test_aiq_is_that_of_routerbench_where_the_dearest_policy_is_the_best(k: int, figure: float) -> None:
+def test_aiq_equals_routerbench_if_the_most_expensive_policy_is_the_best(k: int, figure: float) -> None:
     cost, quality = points(k)
     assert hull(cost, quality)[0][-1] == cost.max()
     assert theirs(cost, quality) == pytest.approx(figure, abs=1e-12)
 
 
 @pytest.mark.parametrize(("k", "figure"), [(5, 0.3366003634894992), (20, 0.2602422208663819)])
-def test_beyond_the_best_policy_ours_goes_on_level_and_their_program_falls(k: int, figure: float) -> None:
+def test_aiq_extends_the_hull_level_beyond_the_best_policy(k: int, figure: float) -> None:
     # Their paper's hull never falls. Their program compares each point with the one before it only, and follows dearer
     # and worse policies down.
     cost, quality = points(k)

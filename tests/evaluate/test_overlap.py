@@ -34,12 +34,12 @@ def test_the_only_example_of_a_category_is_not_counted() -> None:
     assert overlaps(unit(0, 5, 20), np.array([0, 0, 1])) == []
 
 
-def test_the_same_text_in_two_categories_overlaps_both_ways() -> None:
+def test_a_text_in_two_categories_is_an_overlap_of_both() -> None:
     found = overlaps(unit(0, 30, 30, 70), np.array([0, 0, 1, 1]))
     assert [(pair.category, pair.other, pair.count) for pair in found] == [(0, 1, 1), (1, 0, 1)]
 
 
-def test_only_the_worst_are_named_and_they_come_worst_first() -> None:
+def test_the_worst_examples_are_listed_worst_first() -> None:
     vectors, labels = unit(0, 1, 60, 70, 80, 60.5, 71, 82), np.array([0, 0, 0, 0, 0, 1, 1, 1])
     found = next(pair for pair in overlaps(vectors, labels, worst=2) if pair.category == 0)
     assert found.count == 3
@@ -49,14 +49,14 @@ def test_only_the_worst_are_named_and_they_come_worst_first() -> None:
 
 
 @given(st.integers(0, 1000), st.integers(1, 60), st.integers(1, 4))
-def test_blocks_change_nothing_and_every_stray_is_nearer_to_the_other(seed: int, count: int, classes: int) -> None:
+def test_the_block_size_does_not_change_the_overlaps(seed: int, count: int, classes: int) -> None:
     random = np.random.default_rng(seed)
     vectors = random.normal(size=(count, 4)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     labels = random.integers(0, classes, count)
     whole = overlaps(vectors, labels)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(routing, "CELLS", 1)
+        patch.setattr(routing, "MAX_CELLS", 1)
         single = overlaps(vectors, labels)
     assert [(p.category, p.other, p.count) for p in single] == [(p.category, p.other, p.count) for p in whole]
     for pair in whole:

@@ -13,7 +13,7 @@ COST = np.array([[1.0, 2.0, 8.0], [1.0, 4.0, 8.0]], np.float32)
 SCORES = np.array([[0.3, 0.4], [0.7, 0.1]], np.float32)
 
 
-def test_an_answer_is_given_at_the_first_tier_that_is_accepted() -> None:
+def test_a_cascade_stops_at_the_first_accepted_tier() -> None:
     assert stops(SCORES, [0.5, 0.4]).tolist() == [1, 0]
     assert stops(SCORES, [0.8, 0.8]).tolist() == [2, 2]
     assert stops(SCORES, [0.3, 0.0]).tolist() == [0, 0]
@@ -40,7 +40,7 @@ def test_a_curve_runs_from_the_first_tier_to_the_last() -> None:
 
 
 @given(arrays.arrays(np.float32, (6, 2), elements=st.floats(0, 1, width=32)), st.floats(0, 1), st.floats(0, 1))
-def test_a_higher_bar_never_costs_less(scores: np.ndarray, one: float, other: float) -> None:
+def test_a_higher_threshold_never_costs_less(scores: np.ndarray, one: float, other: float) -> None:
     low, high = sorted((one, other))
     cost = np.random.default_rng(0).random((6, 3)).astype(np.float32)
     spent = [replay_cascade(cost, cost, [0, 1, 2], stops(scores, [bar] * 2))[1] for bar in (low, high)]

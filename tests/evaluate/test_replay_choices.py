@@ -15,7 +15,7 @@ COST = np.array([[1.0, 3.0], [1.0, 3.0], [1.0, 3.0]], np.float32)
 _CELLS = arrays.arrays(np.float32, (12, 3), elements=st.floats(0, 1, width=32))
 
 
-def test_by_hand() -> None:
+def test_the_result_matches_a_hand_computation() -> None:
     assert choose(PREDICTED, COST, 0.0).tolist() == [0, 0, 0]
     assert choose(PREDICTED, COST, 4.9).tolist() == [0, 0, 0]
     assert choose(PREDICTED, COST, 5.1).tolist() == [1, 0, 0]
@@ -37,13 +37,13 @@ def test_the_values_are_where_queries_change_their_model() -> None:
     assert shares == [0.0, 0.25, 0.5, 0.75]
 
 
-def test_where_nothing_ever_changes_the_ends_are_left() -> None:
+def test_values_are_zero_and_infinity_if_no_choice_ever_changes() -> None:
     assert values(PREDICTED, np.zeros_like(COST)).tolist() == [0.0, np.inf]
     assert values(PREDICTED[:, :1], COST[:, :1]).tolist() == [0.0, np.inf]
 
 
 @given(_CELLS, _CELLS)
-def test_more_value_never_buys_less_quality_or_costs_less(predicted: np.ndarray, cost: np.ndarray) -> None:
+def test_quality_and_cost_never_fall_as_value_rises(predicted: np.ndarray, cost: np.ndarray) -> None:
     rows = np.arange(len(predicted))
     before = None
     for value in (0.0, 0.1, 1.0, 10.0, np.inf):
@@ -56,7 +56,7 @@ def test_more_value_never_buys_less_quality_or_costs_less(predicted: np.ndarray,
 
 
 @given(st.integers(0, 500), st.floats(0.05, 5))
-def test_the_value_within_a_budget_keeps_to_it_and_a_higher_one_does_not(seed: int, budget: float) -> None:
+def test_value_within_is_the_highest_value_within_the_budget(seed: int, budget: float) -> None:
     random = np.random.default_rng(seed)
     predicted, cost = random.random((40, 3)).astype(np.float32), random.uniform(0.1, 4, (40, 3)).astype(np.float32)
 

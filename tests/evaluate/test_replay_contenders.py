@@ -56,7 +56,7 @@ def test_a_model_that_no_training_row_knows_has_the_mean_of_all_models() -> None
     np.testing.assert_allclose(found, [[0.25, 0.25]])
 
 
-def test_clusters_find_what_vectors_tell() -> None:
+def test_cluster_table_learns_from_the_vectors() -> None:
     random = np.random.default_rng(0)
     side = random.random(600) < 0.5
     vectors = np.where(side[:, None], [1.0, 0.0], [0.0, 1.0]) + random.normal(0, 0.05, (600, 2))

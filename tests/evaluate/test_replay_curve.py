@@ -6,7 +6,7 @@ from semroute.evaluate.metrics import Resampling
 from semroute.evaluate.replay import choose, replay, replayed_curve, tradeoff_curve, values
 
 
-def test_what_was_chosen_is_replayed() -> None:
+def test_replay_returns_the_chosen_cells() -> None:
     assert replay(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1, 0])).tolist() == [2.0, 3.0]
 
 

@@ -13,7 +13,7 @@ def _unit(*angles: float) -> np.ndarray:
     return np.column_stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
 
 
-def test_case_whitespace_and_compatibility_characters_say_nothing() -> None:
+def test_duplicates_ignore_case_whitespace_and_compatibility_characters() -> None:
     assert normalize(" What IS\n\tx\N{NO-BREAK SPACE}? ") == "what is x ?"
     assert normalize("\N{LATIN SMALL LIGATURE FI}ne") == "fine"
     found = duplicates(["A b", "a  B", "c", "A b"])
@@ -21,7 +21,7 @@ def test_case_whitespace_and_compatibility_characters_say_nothing() -> None:
     assert (found.same_text, found.near) == (3, None)
 
 
-def test_vectors_that_all_but_coincide_are_one_group_and_groups_are_joined_through_them() -> None:
+def test_near_equal_vectors_merge_groups() -> None:
     # 0.1 apart is a cosine of 0.995, 0.3 apart one of 0.955; the text of the last is that of the third.
     found = duplicates(["a", "b", "c", "d", "C"], _unit(0.0, 0.1, 1.0, 2.0, 0.15))
     assert found.group[0] == found.group[1] == found.group[4] == found.group[2]
@@ -32,12 +32,12 @@ def test_vectors_that_all_but_coincide_are_one_group_and_groups_are_joined_throu
 
 def test_many_rows_are_compared_by_text_alone() -> None:
     vectors = _unit(0.0, 0.0, 1.0)
-    original = replay.MOST_COMPARED
+    original = replay.MAX_COMPARED
     try:
-        replay.MOST_COMPARED = 2
+        replay.MAX_COMPARED = 2
         assert duplicates(["a", "b", "c"], vectors).near is None
     finally:
-        replay.MOST_COMPARED = original
+        replay.MAX_COMPARED = original
 
 
 @given(st.lists(st.floats(0, 6.28), min_size=1, max_size=30), st.integers(1, 50))
@@ -55,6 +55,6 @@ def test_pairs_are_those_of_a_loop_whatever_the_block(angles: list[float], cells
     assert sure <= found <= perhaps
 
 
-def test_training_rows_that_say_what_a_test_row_says_are_found() -> None:
+def test_shared_finds_training_duplicates_of_test_rows() -> None:
     group = np.array([0, 1, 0, 2, 1])
     assert shared(group, np.array([0, 1, 3]), np.array([2])).tolist() == [True, False, False]

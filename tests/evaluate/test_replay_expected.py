@@ -20,7 +20,7 @@ def test_the_output_is_the_mean_of_the_training_rows_of_the_task() -> None:
     np.testing.assert_allclose(found[3:, 0] * 1e6, [7 + 2 * 20, 7 + 2 * 140 / 3], rtol=1e-5)
 
 
-def test_without_a_price_the_mean_cost_stands() -> None:
+def test_expected_cost_without_a_price_is_the_mean_cost() -> None:
     builder = TableBuilder()
     for number in range(3):
         numbers = {"quality": 1.0, "cost_usd": 0.1 * (number + 1), "input_tokens": 7.0}

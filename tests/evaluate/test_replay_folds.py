@@ -10,7 +10,7 @@ from semroute.evaluate.replay import k_folds, task_folds
 
 
 @given(st.lists(st.integers(0, 30), min_size=8, max_size=80), st.integers(2, 5), st.integers(0, 9))
-def test_each_row_is_judged_once_by_rows_that_say_something_else(names: list[int], k: int, seed: int) -> None:
+def test_each_row_is_tested_once_and_never_with_its_duplicates_in_training(names: list[int], k: int, seed: int) -> None:
     group = np.unique(names, return_inverse=True)[1]
     if len(set(names)) < k:
         with pytest.raises(InputError, match="cannot be split"):
@@ -32,7 +32,7 @@ def test_folds_are_of_equal_size_and_drawn_by_the_seed() -> None:
     assert not all(len(a.test) == len(b.test) and (a.test == b.test).all() for a, b in zip(one, other, strict=True))
 
 
-def test_whole_tasks_are_left_out_with_what_says_the_same() -> None:
+def test_task_folds_leave_whole_tasks_and_their_duplicates_out() -> None:
     tasks = ["a", "a", "b", "b", "c"]
     folds = task_folds(tasks, np.array([0, 1, 0, 2, 3]), 9, seed=0)
     assert len(folds) == 3

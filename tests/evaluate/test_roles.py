@@ -11,7 +11,7 @@ QUALITY = np.array([[0.2, 0.9, 0.5], [0.4, 0.7, 0.5]], np.float32)
 COST = np.array([[1.0, 5.0, 5.0], [1.0, 5.0, 5.0]], np.float32)
 
 
-def test_the_cheapest_and_the_dearest_and_of_equals_the_better() -> None:
+def test_roles_take_the_cheapest_and_most_expensive_and_break_ties_by_quality() -> None:
     found = roles(("a", "b", "c"), QUALITY, COST)
     assert (found.cheapest, found.strongest, found.pair) == (0, 1, None)
     assert roles(("a", "b", "c"), QUALITY, np.ones_like(COST)).cheapest == 1
@@ -35,7 +35,7 @@ def test_the_best_single_model_is_chosen_without_the_rows_it_is_judged_on() -> N
     assert best_single(quality, cost, folds).tolist() == [0, 1, 1]
 
 
-def test_shares_of_what_was_chosen_leave_out_what_was_not() -> None:
+def test_chosen_shares_list_only_chosen_models() -> None:
     shares = chosen_shares(("a", "b", "c"), np.array([2, 0, 2, 2]))
     assert list(shares.items()) == [("c", 0.75), ("a", 0.25)]
 

@@ -40,20 +40,20 @@ def test_a_threshold_of_zero_is_a_threshold_and_is_reached_by_its_equal() -> Non
     assert accepted.tolist() == [False, True, True]
 
 
-def test_each_query_may_have_thresholds_of_its_own() -> None:
+def test_thresholds_may_differ_by_query() -> None:
     thresholds = np.tile(THRESHOLDS, (6, 1))
     assert evaluate(CASE, thresholds) == evaluate(CASE, THRESHOLDS)
     thresholds[5] = 0.7
     assert evaluate(CASE, thresholds).oos_recall == 1.0
 
 
-def test_without_out_of_scope_queries_nothing_is_said_of_them() -> None:
+def test_out_of_scope_figures_are_none_without_such_queries() -> None:
     found = evaluate(ScoredQueries(("art", "code"), SCORES[:4], CONFIDENCE[:4], LABELS[:4]), THRESHOLDS)
     assert (found.oos_auroc, found.oos_recall) == (None, None)
     assert found.false_rejection == 0.25
 
 
-def test_without_in_scope_queries_nothing_is_said_of_them() -> None:
+def test_in_scope_figures_are_none_without_such_queries() -> None:
     found = evaluate(ScoredQueries(("art", "code"), SCORES[4:], CONFIDENCE[4:], LABELS[4:]), THRESHOLDS)
     assert (found.accuracy_in_scope, found.false_rejection, found.ece, found.oos_auroc) == (None, None, None, None)
     assert found.accuracy == 0.5

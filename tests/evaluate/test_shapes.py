@@ -5,7 +5,7 @@ import numpy as np
 from semroute.evaluate.metrics import first_reaching, ratio, trapezoid
 
 
-def test_a_ratio_without_a_whole_is_not_a_number() -> None:
+def test_a_ratio_with_zero_denominator_is_nan() -> None:
     np.testing.assert_array_equal(ratio(np.array([1.0, 1.0, 0.0]), np.array([2.0, 0.0, -1.0])), [0.5, np.nan, np.nan])
     assert ratio(np.ones((2, 3)), 4.0).shape == (2, 3)
 
@@ -23,5 +23,5 @@ def test_a_level_is_reached_between_points_and_the_first_time_counts() -> None:
     assert np.isnan(first_reaching(x, y, 1.1))
 
 
-def test_a_level_that_the_first_point_is_above_is_reached_there() -> None:
+def test_a_level_below_the_first_point_is_reached_there() -> None:
     assert first_reaching(np.array([[1.0, 2.0]]), np.array([[0.5, 0.6]]), 0.2).tolist() == [1.0]

@@ -53,7 +53,7 @@ def test_good_predictions_keep_quality_and_save_money(study: Study) -> None:
     assert point.quality[0, figures.matching] >= study.best_quality.value
 
 
-def test_what_tells_nothing_gains_nothing(study: Study) -> None:
+def test_uninformative_predictions_gain_nothing(study: Study) -> None:
     length = _policy(study, LENGTH)
     assert length.pair.apgr.low < 0.5 < length.pair.apgr.high
     assert length.pair.apgr_gain is None
@@ -101,7 +101,7 @@ def test_without_vectors_there_are_no_clusters_and_baselines_can_be_picked() -> 
     assert picked.subject.name == LENGTH
 
 
-def test_unseen_tasks_have_no_task_table_and_lose_training_rows_that_say_the_same() -> None:
+def test_unseen_tasks_have_no_task_table_and_no_training_duplicates() -> None:
     costs, vectors, _ = made_up(120)
     table = costs.table
     queries = ["the same query", *table.queries[1:-1], "The same  query"]
@@ -167,7 +167,7 @@ def test_ten_rows_are_enough_for_wide_intervals_and_three_are_too_few() -> None:
         run_study(few, Policies(), PLAN)
 
 
-def test_progress_is_told() -> None:
+def test_progress_is_reported() -> None:
     costs, _, _ = made_up(60)
     told: list[tuple[str, int, int]] = []
     run_study(costs, Policies(), PLAN, progress=lambda *step: told.append(step))

@@ -19,7 +19,7 @@ def test_a_point_by_hand() -> None:
     )
 
 
-def test_a_point_is_what_evaluate_says_of_that_threshold() -> None:
+def test_a_sweep_point_equals_evaluate_at_its_threshold() -> None:
     for threshold in np.linspace(-1, 1, 21):
         (point,) = sweep(CASE, np.array([threshold]))
         found = evaluate(CASE, np.array([threshold, threshold]))
@@ -28,7 +28,7 @@ def test_a_point_is_what_evaluate_says_of_that_threshold() -> None:
         assert point.accuracy == pytest.approx(found.accuracy)
 
 
-def test_coverage_falls_and_what_is_caught_grows_with_the_threshold() -> None:
+def test_coverage_falls_and_rejection_rises_with_the_threshold() -> None:
     points = sweep(CASE, np.linspace(-1, 1.1, 30))
     assert all(a.coverage >= b.coverage for a, b in pairwise(points))
     assert [point.oos_caught for point in points] == sorted(point.oos_caught or 0 for point in points)
@@ -42,7 +42,7 @@ def test_the_lowest_threshold_that_catches_enough_is_recommended() -> None:
     assert recommend(points, 0.9).threshold == 0.65
 
 
-def test_where_the_target_is_out_of_reach_the_best_is_recommended() -> None:
+def test_the_best_threshold_is_recommended_if_none_meets_the_target() -> None:
     assert recommend(sweep(CASE, np.array([0.0, 0.25, 0.5])), 0.9).threshold == 0.25
 
 

@@ -9,7 +9,7 @@ from semroute.evaluate.metrics import Totals
 from semroute.evaluate.risk import Promise
 
 
-def test_by_hand() -> None:
+def test_the_result_matches_a_hand_computation() -> None:
     found = Totals.of(np.array([1.0, 5.0, 2.0, 4.0]), np.array([7, 3, 7, 7]))
     # Group 7 first, with three rows of four; two groups, so two rows in the mean.
     np.testing.assert_allclose(found.value, [7 / 2, 5 / 2])
@@ -19,7 +19,7 @@ def test_by_hand() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.floats(-1, 1)), min_size=1, max_size=30))
-def test_the_mean_of_groups_is_that_of_rows_and_residuals_sum_to_nothing(rows: list[tuple[int, float]]) -> None:
+def test_group_totals_keep_the_mean_and_residuals_sum_to_zero(rows: list[tuple[int, float]]) -> None:
     group, values = np.array([number for number, _ in rows]), np.array([value for _, value in rows])
     found = Totals.of(values, group)
     assert len(found.value) == len(set(group.tolist()))
@@ -30,7 +30,7 @@ def test_the_mean_of_groups_is_that_of_rows_and_residuals_sum_to_nothing(rows: l
     np.testing.assert_allclose(alone.value, Totals.of(values, None).value)
 
 
-def test_a_promise_on_queries_that_come_in_groups_is_broken_no_more_often_than_allowed() -> None:
+def test_a_promise_on_grouped_queries_is_broken_no_more_often_than_the_risk() -> None:
     """Ten rows a group, all alike, just where the floor is not kept in the long run."""
     random = np.random.default_rng(0)
     group = np.repeat(np.arange(40), 10)
@@ -43,12 +43,12 @@ def test_a_promise_on_queries_that_come_in_groups_is_broken_no_more_often_than_a
     assert broken["rows"] > 0.15 * 400, "which is what groups are for"
 
 
-def test_one_query_that_comes_often_does_not_make_a_promise_impossible() -> None:
+def test_one_frequent_query_does_not_make_a_promise_impossible() -> None:
     group = np.maximum(np.arange(430) - 29, 0)  # one of 30 rows, and 400 others
     assert Promise(0.95, ahead=1000).is_kept(np.full(430, -0.1), -1.0, 0.9, group)
 
 
-def test_the_bound_of_the_next_rows_holds_where_they_come_in_groups() -> None:
+def test_the_prediction_bound_holds_for_grouped_rows() -> None:
     random, kept = np.random.default_rng(1), 0
     for _ in range(400):
         sizes = random.integers(1, 20, 120)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semroute.errors import InputError
-from semroute.evaluate.offpolicy import Doubts, doubts, probabilities, select
+from semroute.evaluate.offpolicy import PropensityFindings, check_propensities, probabilities, select
 from semroute.outcomes.table import OutcomeTable
 
 
@@ -26,12 +26,12 @@ def _drawn(n: int, share: float, *, seed: int = 0, told: float | None = None) ->
     )
 
 
-def _doubts(table: OutcomeTable) -> Doubts:
-    return doubts(table, probabilities(table))
+def _findings(table: OutcomeTable) -> PropensityFindings:
+    return check_propensities(table, probabilities(table))
 
 
 @pytest.mark.parametrize("n", [2, 10, 400])
-def test_a_fixed_rule_tells_nothing_of_what_it_did_not_choose(n: int) -> None:
+def test_propensities_of_a_fixed_rule_are_refused(n: int) -> None:
     table = made_up(n)[0].table
     known = np.column_stack([np.arange(n) % 2 == 0, np.arange(n) % 2 == 1])
     fixed = replace(
@@ -42,11 +42,11 @@ def test_a_fixed_rule_tells_nothing_of_what_it_did_not_choose(n: int) -> None:
     with pytest.raises(InputError, match=r'cannot be estimated: "small" .*"large" .*trial\.share.*--models'):
         select(fixed)
     if n > 2:
-        assert "fixed rule" in _doubts(fixed).refused[0]
-        assert f"{n // 2} of {n} rows lack it" in _doubts(fixed).refused[1]
+        assert "fixed rule" in _findings(fixed).refused[0]
+        assert f"{n // 2} of {n} rows have no answer of it" in _findings(fixed).refused[1]
 
 
-def test_complete_rows_are_taken_where_the_others_were_chosen_by_a_fixed_rule() -> None:
+def test_only_complete_rows_are_selected_if_the_others_came_from_a_fixed_rule() -> None:
     table = made_up(40)[0].table
     quality = table.quality.copy()
     quality[20:30, 0] = quality[30:, 1] = np.nan
@@ -59,12 +59,14 @@ def test_complete_rows_are_taken_where_the_others_were_chosen_by_a_fixed_rule() 
 
 
 @pytest.mark.parametrize("told", [0.1, 0.2, 0.8])
-def test_probabilities_that_are_far_from_the_truth_are_refused(told: float) -> None:
-    with pytest.raises(InputError, match=r'"large" was not chosen with the probabilities .* mean weight is \d\.\d\d'):
+def test_propensities_far_from_the_true_ones_are_refused(told: float) -> None:
+    with pytest.raises(
+        InputError, match=r'"large" was not chosen with the recorded probabilities.* mean weight is \d\.\d\d'
+    ):
         select(_drawn(2000, 0.5, told=told))
 
 
-def test_where_they_are_a_little_off_a_warning_names_the_model() -> None:
+def test_propensities_slightly_off_warn_with_the_model() -> None:
     selected = select(_drawn(4000, 0.5, told=0.45))
     assert selected.method == "doubly robust"
     assert [warning.split('"')[1] for warning in selected.warnings] == ["small", "large"]
@@ -73,26 +75,26 @@ def test_where_they_are_a_little_off_a_warning_names_the_model() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.1, 0.9))
-def test_a_share_that_is_drawn_is_not_refused(seed: int, share: float) -> None:
-    assert _doubts(_drawn(500, share, seed=seed)).refused == ()
+def test_propensities_of_a_random_share_are_not_refused(seed: int, share: float) -> None:
+    assert _findings(_drawn(500, share, seed=seed)).refused == ()
 
 
-def test_of_logs_that_are_as_told_few_are_doubted() -> None:
+def test_few_logs_with_true_propensities_cause_warnings() -> None:
     tables = [logged(made_up(300)[0].table, seed=seed) for seed in range(200)]
-    assert sum(bool(_doubts(table).warned) for table in tables) <= 6
+    assert sum(bool(_findings(table).warned) for table in tables) <= 6
 
 
-def test_the_same_query_again_and_again_is_one_draw() -> None:
+def test_repeated_queries_count_as_one_draw() -> None:
     table = _drawn(40, 0.5, seed=4)
     rows = np.repeat(np.arange(40), 50)
     # Of 40 draws that fell as these did, none is far off; 2,000 of them would be.
     weight = np.where(np.isfinite(table.quality[:, 1]), 2, 0)
     assert abs(weight.mean() - 1) > 3 / np.sqrt(2000)
-    assert _doubts(table.take(rows)).refused == _doubts(table).refused == ()
-    assert not any("mean weight" in warning for warning in _doubts(table.take(rows)).warned)
+    assert _findings(table.take(rows)).refused == _findings(table).refused == ()
+    assert not any("mean weight" in warning for warning in _findings(table.take(rows)).warned)
 
 
-def test_a_model_that_few_rows_know_is_told_and_of_one_row_refused() -> None:
+def test_a_model_with_few_answers_is_warned_of_and_with_one_refused() -> None:
     table = _drawn(400, 0.5)
     third = np.full((400, 1), np.nan, np.float32)
 
@@ -108,29 +110,29 @@ def test_a_model_that_few_rows_know_is_told_and_of_one_row_refused() -> None:
             **arrays,
         )
 
-    assert _doubts(known_for(40)) == Doubts((), ())
-    assert _doubts(known_for(5)).warned == ('"third" is known for 5 queries only: its intervals are too narrow',)
-    assert _doubts(known_for(1)).refused == ('"third" is known for 1 of 400 queries',)
-    assert _doubts(known_for(0)).refused == ('"third" is known for 0 of 400 queries',)
+    assert _findings(known_for(40)) == PropensityFindings((), ())
+    assert _findings(known_for(5)).warned == ('"third" has answers to 5 queries only: its intervals are too narrow',)
+    assert _findings(known_for(1)).refused == ('"third" has answers to 1 of 400 queries',)
+    assert _findings(known_for(0)).refused == ('"third" has answers to 0 of 400 queries',)
 
 
-def test_complete_rows_and_models_that_all_rows_know_are_not_doubted() -> None:
+def test_complete_rows_and_models_have_no_findings() -> None:
     table = made_up(3)[0].table
-    assert _doubts(table) == Doubts((), ())
+    assert _findings(table) == PropensityFindings((), ())
     quality = table.quality.copy()
     quality[0, 1] = np.nan
-    assert [text.split('"')[1] for text in _doubts(replace(table, quality=quality)).refused] == ["large"]
+    assert [text.split('"')[1] for text in _findings(replace(table, quality=quality)).refused] == ["large"]
 
 
 @pytest.mark.parametrize(("share", "kind"), [(0.3, "refused"), (0.02, "warned")])
-def test_where_another_model_was_certain_a_model_had_no_chance_and_nothing_tells_of_it(share: float, kind: str) -> None:
+def test_models_without_a_chance_of_being_drawn_are_found(share: float, kind: str) -> None:
     """As of a trial whose two policies name the same model for some of the queries."""
     table = _drawn(2000, 0.5)
     settled = np.arange(2000) < share * 2000
     quality, probability = table.quality.copy(), table.probability.copy()
     quality[settled] = [1.0, np.nan]
     probability[settled] = [1.0, np.nan]
-    found = _doubts(replace(table, quality=quality, probability=probability))
+    found = _findings(replace(table, quality=quality, probability=probability))
     said = [words for words in getattr(found, kind) if '"large" could not be drawn' in words]
     assert len(said) == 1
     assert f"{share:.1%} of the rows" in said[0]

@@ -21,7 +21,7 @@ from semroute.learn.answer_quality import (
 from semroute.outcomes.files import read_outcomes
 
 
-def test_the_serving_classifier_says_what_training_measured() -> None:
+def test_the_serving_classifier_predicts_as_in_training() -> None:
     rows = made(160, noise=0.2)
     trained = train(rows, ("shape", "words"), folds=4)
     said = [trained.classifier.probability(*one) for one in zip(rows.queries, rows.answers, strict=True)]
@@ -88,7 +88,7 @@ def test_a_threshold_is_the_lowest_that_keeps_the_share_of_right_answers() -> No
     assert (at.accepted.value, at.right.value, at.caught.value) == (0.5, 0.9, 40 / 45)
 
 
-def test_validation_holds_its_figures_against_the_truth() -> None:
+def test_validation_figures_match_the_truth() -> None:
     rows = made(120)
     trained = train(rows, ("shape",), folds=3)
     found = Validation.of(trained, rows)

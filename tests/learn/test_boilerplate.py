@@ -57,7 +57,7 @@ def formed(form: str, start: int = 1) -> list[str]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_examples_have_around_them_is_taken_off(form: str) -> None:
+def test_boilerplate_around_examples_is_removed(form: str) -> None:
     found = without_boilerplate(formed(form), LABELS)
     assert found.texts == PLAIN
     assert found.rows.tolist() == list(range(len(PLAIN)))
@@ -89,7 +89,7 @@ def test_plain_examples_stay_as_they_are() -> None:
         ["improve my credit score", "what lowers a credit score", "check the credit score", "raise my credit score"],
     ],
 )
-def test_what_only_one_category_has_is_part_of_its_texts(texts: list[str]) -> None:
+def test_boilerplate_of_one_category_is_kept(texts: list[str]) -> None:
     found = without_boilerplate([*texts, *PLAIN], np.concatenate([np.full(len(texts), 2), LABELS]))
     assert found.texts == [*texts, *PLAIN]
 
@@ -101,7 +101,7 @@ def test_a_heading_of_one_category_makes_twins_but_no_other_vectors() -> None:
     assert not len(found.rows)
 
 
-def test_nothing_is_left_without_words() -> None:
+def test_boilerplate_removal_leaves_words() -> None:
     texts = [f"#{number}: {word}" for number, word in enumerate(("yes", "no", "maybe", "sure", "never"))]
     assert without_boilerplate(texts, np.zeros(5, np.int64)).texts == texts
 

@@ -51,7 +51,7 @@ def test_texts_are_embedded_in_chunks_and_in_order(encoder: OnnxEncoder, monkeyp
     assert embed(encoder, []).shape == (0, encoder.dimensions)
 
 
-def test_what_is_built_is_what_serves(encoder: OnnxEncoder, tmp_path: Path) -> None:
+def test_the_built_index_serves_the_validated_scores(encoder: OnnxEncoder, tmp_path: Path) -> None:
     given = examples(**TINY)
     vectors = embed(encoder, given.texts)
     built, scorer, _ = build_artifact(tmp_path, given, vectors, encoder, head=False, notes={"noted": 1})

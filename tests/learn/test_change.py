@@ -57,9 +57,7 @@ def test_a_new_category_routes_and_only_its_texts_are_embedded(
     assert Router.load(artifact.folder).route("football match result").categories[0].category == "sport"
 
 
-def test_what_is_written_verifies_and_the_other_categories_keep_their_words(
-    artifact: Artifact, encoder: Encoder
-) -> None:
+def test_a_changed_index_verifies_and_keeps_other_categories(artifact: Artifact, encoder: Encoder) -> None:
     add_examples(artifact, encoder, "code", ["rename a git branch"])
     reopened = open_artifact(artifact.folder)
     assert reopened.manifest.categories["code"].examples == artifact.manifest.categories["code"].examples + 1
@@ -88,7 +86,7 @@ def test_removing_embeds_nothing(artifact: Artifact, encoder: Encoder, embedded:
     assert np.load(changed.artifact.files["vectors"]).shape[0] == len(texts)
 
 
-def test_an_example_that_is_there_is_skipped_and_one_of_another_category_is_told(
+def test_existing_examples_are_skipped_and_those_of_other_categories_reported(
     artifact: Artifact, encoder: Encoder
 ) -> None:
     texts = ["is my lease binding", " recipe for carrot soup ", "recipe for carrot soup"]
@@ -108,7 +106,9 @@ def test_a_pinned_threshold_stays_and_a_tuned_one_is_reported_as_lost(artifact: 
     assert entries["code"].threshold_from == "in-scope"
 
 
-def test_an_index_of_a_tuned_encoder_says_that_its_figures_are_too_good(artifact: Artifact, encoder: Encoder) -> None:
+def test_an_index_of_a_tuned_encoder_notes_that_its_figures_are_optimistic(
+    artifact: Artifact, encoder: Encoder
+) -> None:
     tuned = {**artifact.manifest.validation, "encoder_tuned": True, "tuned_on": 16}
     artifact = with_thresholds(artifact, {}, "in-scope", validation=tuned)
     report = add_examples(artifact, encoder, "sport", SPORT).artifact.manifest.validation
@@ -124,7 +124,7 @@ def test_an_index_of_a_tuned_encoder_says_that_its_figures_are_too_good(artifact
         ("a\tb", ["x"], "must be printable text"),
     ],
 )
-def test_what_cannot_be_added_is_refused_and_nothing_is_written(
+def test_invalid_additions_are_refused_and_nothing_is_written(
     artifact: Artifact, encoder: Encoder, category: str, texts: list[str], message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
@@ -132,7 +132,7 @@ def test_what_cannot_be_added_is_refused_and_nothing_is_written(
     assert open_artifact(artifact.folder).manifest == artifact.manifest
 
 
-def test_what_cannot_be_removed_is_refused(artifact: Artifact, encoder: Encoder) -> None:
+def test_invalid_removals_are_refused(artifact: Artifact, encoder: Encoder) -> None:
     with pytest.raises(DataError, match='no category "tax"; it has code, cooking, law'):
         remove_category(artifact, encoder, "tax")
     with pytest.raises(DataError, match="no example 'nothing of the kind'"):
@@ -183,7 +183,7 @@ def test_a_bar_chosen_against_out_of_scope_queries_is_not_undercut_by_a_change(s
         staged = remove_category(staged, encoder, "sport").artifact
 
 
-def test_a_first_stage_that_no_longer_pays_is_gone_and_told(staged: Artifact) -> None:
+def test_a_first_stage_that_no_longer_pays_is_removed_and_reported(staged: Artifact) -> None:
     entry = staged.manifest.first_stage
     assert entry is not None
     staged = with_thresholds(staged, {}, "in-scope", first_stage=replace(entry, floor=9.0))

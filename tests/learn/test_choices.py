@@ -6,7 +6,7 @@ import pytest
 from semroute.index import BothScores, Calibration
 from semroute.index.scoring import best_and_margin
 from semroute.learn.fit import (
-    FEWEST_FOR_CALIBRATION,
+    MIN_FOR_CALIBRATION,
     USUAL_ASK_BAR,
     USUAL_WEIGHT,
     WEIGHTS,
@@ -33,21 +33,21 @@ def test_the_number_of_prototypes_that_classifies_best_is_chosen() -> None:
     np.testing.assert_array_equal(found.scores, GOOD)
 
 
-def test_of_equals_the_usual_number_for_so_many_examples_is_chosen() -> None:
+def test_ties_go_to_the_default_number_of_prototypes() -> None:
     equal = {1: GOOD, 2: GOOD, 4: GOOD, 8: GOOD}
     assert [choose(held(equal), size).prototypes for size in (2, 20, 45, 10_000)] == [1, 2, 4, 8]
 
 
-def test_a_head_that_does_no_harm_gets_its_usual_share() -> None:
+def test_a_harmless_head_gets_the_default_weight() -> None:
     assert choose(held({1: GOOD}, GOOD), 10).weight == USUAL_WEIGHT
 
 
-def test_a_head_that_does_harm_gets_less_and_one_that_misleads_gets_nothing() -> None:
+def test_a_harmful_head_gets_less_weight_and_a_misleading_one_none() -> None:
     assert choose(held({1: GOOD}, np.clip(BAD * 3, 0, 3)), 10).weight < USUAL_WEIGHT
     assert choose(held({1: GOOD}, BAD * 100), 10).weight == 0.0
 
 
-def test_a_head_that_helps_gets_as_much_as_it_takes() -> None:
+def test_a_helpful_head_gets_the_weight_that_it_needs() -> None:
     weak = np.where(np.arange(2) == LABELS[:, None], 0.1, 0.8).astype(np.float32)
     found = choose(held({1: weak}, GOOD), 10)
     assert found.weight == max(WEIGHTS)
@@ -62,14 +62,14 @@ def test_a_difference_within_the_noise_does_not_move_the_choice() -> None:
     assert choose(held({1: nearly, 8: better}), 10).prototypes == 1
 
 
-def test_without_a_single_mistake_nothing_is_certain() -> None:
+def test_zero_mistakes_do_not_give_certainty() -> None:
     confidence = calibrate(GOOD, LABELS).confidence(GOOD)
     assert np.all((confidence > 0.9) & (confidence < 0.999))
     few = calibrate(GOOD[:4], LABELS[:4]).confidence(GOOD[:4])
     assert np.all((few > 0.5) & (few < 0.9))
 
 
-def test_without_a_single_hit_nothing_is_hopeless() -> None:
+def test_zero_hits_do_not_give_zero_confidence() -> None:
     confidence = calibrate(BAD, LABELS).confidence(BAD)
     assert np.all((confidence > 0.001) & (confidence < 0.1))
 
@@ -106,18 +106,18 @@ def test_each_stage_is_calibrated_on_its_own_queries_where_they_are_enough() -> 
     labels = np.tile(LABELS, 3)
     # The first stage is right where it answers, the second one wrong where it does.
     both = BothScores(np.tile(GOOD, (3, 1)), np.tile(BAD, (3, 1)))
-    answered = np.arange(300) < 300 - FEWEST_FOR_CALIBRATION
+    answered = np.arange(300) < 300 - MIN_FOR_CALIBRATION
     found = BEFORE.refitted(both, labels, answered)
     assert found.first is not None
     assert found.first.confidence(GOOD).min() > 0.9
     assert found.second.confidence(BAD).max() < 0.1
-    few = BEFORE.refitted(both, labels, np.arange(300) < FEWEST_FOR_CALIBRATION - 1)
+    few = BEFORE.refitted(both, labels, np.arange(300) < MIN_FOR_CALIBRATION - 1)
     assert few.first == BEFORE.first
     assert few.second != BEFORE.second
-    assert BEFORE.refitted(both, labels, np.arange(300) > FEWEST_FOR_CALIBRATION - 2).second == BEFORE.second
+    assert BEFORE.refitted(both, labels, np.arange(300) > MIN_FOR_CALIBRATION - 2).second == BEFORE.second
 
 
-def test_the_bar_of_a_question_parts_examples_from_questions_that_say_nothing() -> None:
+def test_the_ask_bar_separates_examples_from_vague_questions() -> None:
     random = np.random.default_rng(0)
     good = random.uniform(0.9, 1.2, 200)
     empty = random.uniform(0.3, 0.6, 16)
@@ -127,7 +127,7 @@ def test_the_bar_of_a_question_parts_examples_from_questions_that_say_nothing() 
     assert bar == pytest.approx(USUAL_ASK_BAR, abs=0.03)
 
 
-def test_the_bar_of_a_question_rises_where_questions_that_say_nothing_score_high() -> None:
+def test_the_ask_bar_rises_if_vague_questions_score_high() -> None:
     good = np.column_stack([np.linspace(0.6, 0.9, 100), np.zeros(100)]).astype(np.float32)  # sureness 1.2 to 1.8
     vague = np.column_stack([np.linspace(0.4, 0.49, 16), np.zeros(16)]).astype(np.float32)  # .8 to .98
     assert ask_bar(good, np.zeros(100, np.int64), vague) >= 0.975

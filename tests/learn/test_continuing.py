@@ -119,7 +119,7 @@ def test_the_same_change_gives_the_same_files(artifact: Artifact, encoder: Encod
 
 
 @pytest.mark.usefixtures("no_full_fit")
-def test_a_few_examples_go_without_a_full_fit_and_their_held_out_rows_with_them(
+def test_removing_a_few_examples_needs_no_full_fit_and_drops_their_held_out_rows(
     artifact: Artifact, encoder: Encoder
 ) -> None:
     gone = texts_of("code", 2)
@@ -157,9 +157,7 @@ def test_changes_add_up_until_a_full_fit_is_due(artifact: Artifact, encoder: Enc
     assert record.changed == {}
 
 
-def test_a_new_category_and_one_that_goes_need_a_full_fit(
-    artifact: Artifact, encoder: Encoder, full_fits: list[int]
-) -> None:
+def test_a_new_or_removed_category_needs_a_full_fit(artifact: Artifact, encoder: Encoder, full_fits: list[int]) -> None:
     grown = add_examples(artifact, encoder, "sport", ["who won the match", "offside rule", "marathon shoes"]).artifact
     assert full_fits == [603]
     remove_category(grown, encoder, "sport")
@@ -192,7 +190,7 @@ def test_each_text_is_embedded_once(encoder: Encoder, monkeypatch: pytest.Monkey
     embedded = counted(monkeypatch)
     known = {"known": encoder.encode(["known"])[0]}
     embedded.clear()
-    found = embed(encoder, ["one", "known", "one", "two"], known=known)
+    found = embed(encoder, ["one", "known", "one", "two"], known_vectors=known)
     assert embedded == ["one", "two"]
     np.testing.assert_array_equal(found[0], found[2])
     np.testing.assert_array_equal(found[1], known["known"])

@@ -32,7 +32,7 @@ def embed(model: SentenceTransformer, texts: list[str] = TEXTS) -> Matrix:
     return np.asarray(model.encode(texts, normalize_embeddings=True, show_progress_bar=False))
 
 
-def test_the_loss_of_a_case_worked_by_hand() -> None:
+def test_the_loss_matches_a_hand_computation() -> None:
     # Two pairs at right angles, temperature 1: a positive has similarity 1 and both negatives 0.
     rows = unit([[1, 0], [1, 0], [0, 1], [0, 1]])
     fine = np.array([0, 0, 1, 1])
@@ -87,7 +87,7 @@ def test_every_example_is_in_one_cluster_and_a_lone_one_in_its_own() -> None:
     assert [40] in [group.tolist() for group in groups]
 
 
-def test_a_given_number_of_steps_is_taken_and_else_it_grows_within_bounds() -> None:
+def test_steps_follow_the_plan_or_the_number_of_examples() -> None:
     assert TuningPlan(steps=7).steps_for(10**6) == 7
     found = [TuningPlan().steps_for(examples) for examples in (1, 10_000, 10**7)]
     assert found == sorted(found)

@@ -23,11 +23,11 @@ def findings(examples: dict[str, list[str]], vectors: Matrix | None = None) -> l
 
 def test_near_twins_are_named_with_their_category_and_number() -> None:
     found = findings({"orders": ["cancel it", "Cancel it.", "where is it", "stop"], "other": ["hello there", "bye"]})
-    assert [str(finding).startswith("orders.txt: 1 of 4 examples say nearly the same") for finding in found] == [True]
+    assert [str(finding).startswith("orders.txt: 1 of 4 examples are near-duplicates") for finding in found] == [True]
     assert '"cancel it" and "Cancel it."' in found[0].message
 
 
-def test_one_pair_of_twins_among_many_examples_is_not_worth_a_word() -> None:
+def test_one_pair_of_near_duplicates_is_not_reported() -> None:
     texts = [f"{chr(97 + n // 26)}{chr(97 + n % 26)} question" for n in range(60)]
     assert findings({"orders": [*texts, texts[0].upper()]}) == []
 
@@ -49,7 +49,7 @@ def test_texts_of_one_category_that_the_encoder_does_not_know_are_named_once() -
     assert 'cannot tell 3 examples of "greetings" apart' in found.message
 
 
-def test_spellings_with_one_vector_are_no_matter_of_the_encoder() -> None:
+def test_spellings_with_equal_vectors_are_not_reported() -> None:
     vectors = np.eye(3, dtype=np.float32)[[0, 1, 1, 2]]
     assert not any(
         "apart" in one.message for one in findings({"a": ["x y", "caf\u00e9"], "b": ["Cafe!", "z"]}, vectors)

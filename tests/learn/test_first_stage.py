@@ -16,7 +16,7 @@ from semroute.index import BothScores
 from semroute.index.scoring import margin_score
 from semroute.learn.first_stage import (
     ALLOWED_SLIPS,
-    MOST_ANSWERED,
+    MAX_ANSWERED,
     FirstStageFit,
     FirstStagePlan,
     ValidationRows,
@@ -123,16 +123,16 @@ def test_the_bar_is_the_lowest_that_does_no_harm(given: tuple[BothScores, NDArra
         assert all((both.answered(thresholds, value) <= answered)[inside].all() for value in tried)
 
 
-def test_without_out_of_scope_queries_the_least_sure_fifth_goes_to_the_second_stage() -> None:
+def test_without_out_of_scope_queries_the_least_confident_fifth_goes_to_the_second_stage() -> None:
     best = np.linspace(0.5, 1.0, 50)
     scores = np.column_stack([best, np.zeros(50)]).astype(np.float32)
     both, labels, thresholds = BothScores(scores, scores), np.zeros(50, dtype=np.int64), np.zeros(2)
-    assert both.answered(thresholds, lowest_bar(both, labels, thresholds)).mean() == pytest.approx(MOST_ANSWERED)
+    assert both.answered(thresholds, lowest_bar(both, labels, thresholds)).mean() == pytest.approx(MAX_ANSWERED)
     assert both.answered(thresholds, lowest_bar(both, labels, thresholds, floor=-1.0)).all()
     assert both.answered(thresholds, lowest_bar(both, labels, thresholds, floor=1.9)).sum() == 5
 
 
-def test_what_slips_past_raises_the_bar_only_where_the_second_stage_rejects_it() -> None:
+def test_wrongly_accepted_queries_raise_the_bar_only_if_the_second_stage_rejects_them() -> None:
     inside = np.column_stack([np.linspace(0.5, 1.0, 50), np.zeros(50)])
     strange = np.array([[0.75, 0.0], [0.625, 0.0]])
     first = np.concatenate([inside, strange]).astype(np.float32)
@@ -145,13 +145,13 @@ def test_what_slips_past_raises_the_bar_only_where_the_second_stage_rejects_it()
         assert bar < expected + 0.03
 
 
-def test_a_first_stage_that_is_as_good_answers_most_and_says_what_it_does() -> None:
+def test_an_equally_good_first_stage_answers_most_queries_and_reports_its_effect() -> None:
     given = case(noise=0.25)
     found = given.fit(FirstStagePlan(given.first))
     assert found.stage is not None
     assert found.report["chosen_on"] == "held-out"
     assert found.report["queries"] == 240
-    assert 0.5 < found.report["answered"] <= MOST_ANSWERED
+    assert 0.5 < found.report["answered"] <= MAX_ANSWERED
     assert found.report["accuracy_in_scope"] >= found.report["accuracy_without"]
     assert found.report["slips"] is None
     assert found.floor is None
@@ -163,7 +163,7 @@ def test_a_first_stage_that_is_as_good_answers_most_and_says_what_it_does() -> N
     assert found.stage.bar == lowest_bar(both, held.labels, given.index.thresholds)
 
 
-def test_a_first_stage_that_knows_nothing_is_left_out_and_changes_nothing() -> None:
+def test_a_useless_first_stage_is_left_out() -> None:
     given = case(noise=50.0)
     found = given.fit(FirstStagePlan(given.first))
     assert found.stage is None
@@ -207,7 +207,7 @@ def test_validation_rows_with_out_of_scope_queries_set_a_bar_that_stays_the_floo
     assert again.stage.bar >= found.floor == again.floor
 
 
-def test_each_stage_is_calibrated_on_what_it_answers() -> None:
+def test_each_stage_is_calibrated_on_the_queries_that_it_answers() -> None:
     given = case(noise=0.35, each=300)
     found = given.fit(FirstStagePlan(given.first))
     assert found.stage is not None

@@ -38,7 +38,7 @@ def test_the_same_input_gives_the_same_arrays() -> None:
     np.testing.assert_array_equal(a.scorer.scores(vectors), b.scorer.scores(vectors))
 
 
-def test_what_is_fitted_tells_the_categories_apart() -> None:
+def test_the_fitted_scorer_separates_the_categories() -> None:
     fitted = fit(*examples([12, 9, 15]))
     vectors, labels = examples([20, 20, 20], seed=9)
     scores = fitted.scorer.scores(vectors)
@@ -64,7 +64,7 @@ def test_small_and_lonely_categories_are_fitted(sizes: list[int], head: bool) ->
 
 
 @pytest.mark.parametrize("sizes", [[1], [1, 1, 1]])
-def test_where_nothing_can_be_held_out_typical_values_are_taken_and_said(sizes: list[int]) -> None:
+def test_without_held_out_rows_typical_values_are_used_and_reported(sizes: list[int]) -> None:
     vectors, labels = examples(sizes)
     fitted = fit(vectors, labels)
     assert fitted.scorer.head is None
@@ -119,7 +119,7 @@ def test_the_order_of_the_examples_hardly_matters_and_that_of_the_categories_not
     np.testing.assert_allclose(straight.thresholds, shuffled.thresholds, atol=0.15)
 
 
-def test_examples_that_stand_several_times_count_once() -> None:
+def test_repeated_examples_count_once() -> None:
     vectors, labels = examples([12, 9, 15])
     twice, owners = np.repeat(vectors, 3, axis=0), np.repeat(labels, 3)
     plain = fit(vectors, labels, head=False)
@@ -142,7 +142,7 @@ def test_a_category_of_one_example_does_not_take_the_threshold_of_others() -> No
 
 
 @pytest.mark.parametrize(("each", "trained"), [(4, False), (10, True)])
-def test_a_head_is_left_out_and_said_so_where_many_categories_have_few_examples(each: int, trained: bool) -> None:
+def test_many_categories_with_few_examples_get_no_head_and_a_finding(each: int, trained: bool) -> None:
     rows = np.random.default_rng(0).normal(size=(100, 8)).repeat(each, axis=0)
     rows += 0.05 * np.random.default_rng(1).normal(size=rows.shape)
     vectors = np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)

@@ -23,7 +23,7 @@ def equal(a: MlpHead, b: MlpHead) -> bool:
     return all(np.array_equal(getattr(a, field.name), getattr(b, field.name)) for field in fields(MlpHead))
 
 
-def test_it_learns_to_tell_categories_apart() -> None:
+def test_fine_tuning_learns_to_separate_categories() -> None:
     head = train_head(vectors(), LABELS, 3, PLAN)
     assert (head.probabilities(CENTRES).argmax(axis=1) == [0, 1, 2]).all()
     assert (head.probabilities(vectors()).argmax(axis=1) == LABELS).mean() > 0.95
@@ -55,7 +55,7 @@ def test_steps_grow_with_the_examples_between_their_bounds() -> None:
     assert [plan.steps_for(examples) for examples in (1, 1000, 10**6)] == [50, 100, 400]
 
 
-def test_a_head_that_is_trained_on_learns_what_is_new_and_keeps_what_it_knew() -> None:
+def test_continued_training_learns_new_examples_and_keeps_old_ones() -> None:
     rows, new = vectors(), np.array([58, 59])
     rows[new] = np.eye(6, dtype=np.float32)[[4, 4]]  # where the head has seen nothing
     labels = LABELS.copy()

@@ -6,7 +6,7 @@ import pytest
 from semroute.learn.labelling import agreement
 
 
-def test_by_hand() -> None:
+def test_the_result_matches_a_hand_computation() -> None:
     # 40 both good, 30 both bad, 20 that the first alone calls good, 10 that the second alone does.
     first = np.array([1.0] * 40 + [0.0] * 30 + [0.9] * 20 + [0.2] * 10)
     second = np.array([1.0] * 40 + [0.0] * 30 + [0.0] * 20 + [0.5] * 10)
@@ -18,6 +18,6 @@ def test_by_hand() -> None:
     assert (found.too_strict.hits, found.too_strict.n) == (10, 50)
 
 
-def test_where_nobody_says_anything_else_there_is_no_kappa() -> None:
+def test_constant_labels_have_no_kappa() -> None:
     assert agreement(np.ones(5), np.ones(5)).kappa is None
     assert agreement(np.ones(0), np.ones(0)).kappa is None

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from semroute.learn.labelling import RANDOM, disagreement, picks, rarity
 
 
-def test_answers_that_share_no_word_disagree_wholly() -> None:
+def test_answers_without_a_common_word_disagree_fully() -> None:
     assert disagreement(["yes it is", "no never"]) == 1.0
     assert disagreement(["Yes it is", "yes it is"]) == 0.0
     assert disagreement(["a b", "a c"]) == 1 - 1 / 3
     assert disagreement(["alone"]) == disagreement([]) == 0.0
 
 
-def test_what_lies_apart_is_rare() -> None:
+def test_distant_queries_are_rare() -> None:
     vectors = np.eye(3, dtype=np.float32)[[0, 0, 0, 1]]
     found = rarity(vectors)
     assert found.argmax() == 3
@@ -34,14 +34,14 @@ def test_every_other_pick_is_random_and_the_rest_begin_with_the_hardest() -> Non
     assert [pick.draw for pick in found] == draws[[pick.row for pick in found]].tolist()
 
 
-def test_of_what_agrees_the_one_that_nobody_is_sure_of_comes_first() -> None:
+def test_uncertain_queries_come_first_among_agreeing_ones() -> None:
     predicted = np.array([[0.99, 0.98], [0.5, 0.5], [0.9, 0.95]], np.float32)
     first = picks([["same", "same"]] * 3, None, predicted, draws=np.array([0.1, 0.2, 0.3]))[0]
     assert (first.row, first.reason) == (1, "uncertain")
 
 
 @given(st.integers(0, 30), st.integers(0, 100))
-def test_every_row_is_picked_once_and_the_draws_tell_the_order(count: int, seed: int) -> None:
+def test_every_row_is_picked_once_in_order_of_its_draw(count: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     vectors = random.normal(size=(count, 4)).astype(np.float32)
     answers = [[f"word{random.integers(9)}" for _ in range(2)] for _ in range(count)]

@@ -60,7 +60,7 @@ def test_the_interval_of_the_random_sample_covers_the_truth_as_often_as_it_says(
     assert np.mean(sizes) > 170, "hard ones that the order reaches count"
 
 
-def test_a_hard_query_is_in_the_sample_where_its_draw_is_within_what_was_reached() -> None:
+def test_a_hard_query_is_in_the_sample_if_its_draw_is_below_the_last_random_one() -> None:
     def row(query: str, picked: str, number: float, **more: Any) -> dict[str, Any]:
         return {"query": query, "picked": picked, "draw": number, "outcomes": {"a": {"quality": 1}}, **more}
 
@@ -83,7 +83,7 @@ def test_after_the_outcomes_grew_the_sample_begins_with_what_the_order_reached_s
     assert {query for query, _, _ in random_sample(rows) or ()} == {"b", "d", "e", "f", "skipped before"}
 
 
-def test_what_is_drawn_from_is_the_same_in_any_order_and_another_with_any_answer_more() -> None:
+def test_the_population_fingerprint_ignores_order_and_changes_with_any_answer() -> None:
     rows = [("q", "", ["a", "b"]), ("q", "t", ["a"])]
     assert fingerprint(rows) == fingerprint([("q", "t", ["a"]), ("q", "", ["b", "a"])])
     assert len({fingerprint(rows), fingerprint(rows[:1]), fingerprint([rows[0], ("q", "t", ["a", "b"])])}) == 3
@@ -100,7 +100,7 @@ def test_what_is_drawn_from_is_the_same_in_any_order_and_another_with_any_answer
         [{"query": "q", "draw": 0.1, "model": "a"}],
     ],
 )
-def test_where_a_row_lacks_its_draw_the_sample_is_not_known(rows: list[dict[str, Any]]) -> None:
+def test_the_sample_is_unknown_if_a_row_has_no_draw(rows: list[dict[str, Any]]) -> None:
     assert random_sample(rows) is None
 
 

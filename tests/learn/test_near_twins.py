@@ -53,7 +53,7 @@ def test_numbers_quotations_and_links_are_slots(one: str, other: str) -> None:
     assert groups_of([one, other]) == [[one, other]]
 
 
-def test_texts_that_fill_one_template_are_one_group_and_two_are_none() -> None:
+def test_three_texts_of_one_template_are_a_group_and_two_are_not() -> None:
     filled = [f"play songs by {name}" for name in ("Adele", "Mozart", "Queen")]
     assert groups_of([*filled, "turn the volume down"]) == [filled, ["turn the volume down"]]
     assert len(groups_of(filled[:2])) == 2
@@ -76,7 +76,7 @@ def test_a_group_lies_within_one_category() -> None:
     assert found[0] == found[2] != found[1]
 
 
-def test_what_the_encoder_equates_is_joined_only_where_all_members_are_alike() -> None:
+def test_groups_merge_by_vectors_only_if_all_members_are_near() -> None:
     angles = np.radians([0, 12, 24])  # neighbours have a cosine of .978, the ends one of .914
     vectors = np.column_stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
     found = near_twins(["alpha beta", "gamma delta", "epsilon zeta"], np.zeros(3, np.int64), vectors)

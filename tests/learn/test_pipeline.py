@@ -71,7 +71,7 @@ def test_a_build_takes_the_encoder_that_the_configuration_names(
     router.live.encoder.encoder.close()
 
 
-def test_what_the_reader_finds_odd_is_handed_on(source: Path, remote: EncoderChoice, tmp_path: Path) -> None:
+def test_findings_of_the_reader_are_passed_on(source: Path, remote: EncoderChoice, tmp_path: Path) -> None:
     (source / "other.txt").write_text("boil an egg\nmow the lawn\n")
     built = build_index(source, tmp_path / "index", encoder=remote, head=False)
     assert any("boil an egg" in str(finding) for finding in built.findings)
@@ -139,7 +139,7 @@ def test_the_tenth_that_tuning_leaves_out_never_takes_a_category_whole() -> None
     assert len(held_tenth(np.array([0, 1, 2]), seed=0)) == 0
 
 
-def test_what_a_killed_build_was_working_on_is_gone_after_the_next_one(
+def test_leftovers_of_a_killed_build_are_removed_by_the_next(
     source: Path, remote: EncoderChoice, tmp_path: Path
 ) -> None:
     seen: list[str] = []
@@ -163,7 +163,7 @@ def test_a_build_names_twins_and_a_head_that_was_left_out(
     (source / "cooking.txt").write_text("boil an egg\nBoil an egg!\nbake bread\nseason the soup\nbake a cake\n")
     built = build_index(source, tmp_path / "index", encoder=remote)
     messages = [str(finding) for finding in built.findings]
-    assert any("cooking.txt: 1 of 5 examples say nearly the same" in message for message in messages)
+    assert any("cooking.txt: 1 of 5 examples are near-duplicates" in message for message in messages)
     assert any("no head was trained" in message for message in messages)
     assert built.artifact.manifest.validation["groups"] == 8
     assert built.artifact.manifest.validation["held_out"] == 8

@@ -90,7 +90,7 @@ def test_a_rebuild_with_another_example_embeds_that_alone_and_equals_a_build_fro
     assert hashes(changed) == hashes(given.build(tmp_path / "elsewhere"))
 
 
-def test_fresh_takes_nothing_over(given: Given, embedded: list[str]) -> None:
+def test_fresh_reuses_nothing(given: Given, embedded: list[str]) -> None:
     before = open_artifact(given.folder)
     after = given.build(fresh=True)
     assert {*embedded, DIMENSIONS} == {*ALWAYS_EMBEDDED, *all_examples()}
@@ -128,7 +128,7 @@ def test_a_damaged_index_is_ignored_and_all_is_made_anew(given: Given, embedded:
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"\x93NUMPY\x01\x00"], ids=["empty", "foreign", "cut"])
-def test_vectors_that_are_none_are_made_anew_whatever_their_hash_says(
+def test_invalid_vectors_are_computed_again_whatever_their_hash(
     given: Given, embedded: list[str], content: bytes
 ) -> None:
     before = hashes(open_artifact(given.folder))
@@ -138,7 +138,7 @@ def test_vectors_that_are_none_are_made_anew_whatever_their_hash_says(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3.0])
-def test_stored_vectors_that_no_encoder_makes_are_made_anew(given: Given, embedded: list[str], value: float) -> None:
+def test_invalid_stored_vectors_are_computed_again(given: Given, embedded: list[str], value: float) -> None:
     before = open_artifact(given.folder)
     vectors = np.load(before.files["vectors"])
     vectors[7] = value
@@ -150,13 +150,13 @@ def test_stored_vectors_that_no_encoder_makes_are_made_anew(given: Given, embedd
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"not an archive"])
-def test_a_record_that_is_none_is_ignored_and_the_fit_made_anew(given: Given, content: bytes) -> None:
+def test_an_invalid_fit_record_is_ignored(given: Given, content: bytes) -> None:
     before = hashes(open_artifact(given.folder))
     put(given.folder, "fit", content)
     assert hashes(given.build()) == before
 
 
-def test_a_rebuild_takes_thresholds_of_the_files_and_not_those_that_were_tuned(given: Given) -> None:
+def test_a_rebuild_takes_thresholds_from_the_files_not_from_tuning(given: Given) -> None:
     before = open_artifact(given.folder)
     with_thresholds(before, {"law": 0.99}, "out-of-scope")
     after = given.build().manifest

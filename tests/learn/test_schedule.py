@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from semroute.learn.category_head import warmed_up
 
 
-def test_up_over_a_tenth_and_down_in_a_straight_line() -> None:
+def test_the_learning_rate_warms_up_over_a_tenth_and_decays_linearly() -> None:
     assert [round(warmed_up(step, 20), 3) for step in (0, 1, 2, 11, 19)] == [0.5, 1.0, 1.0, 0.5, 0.056]
 
 

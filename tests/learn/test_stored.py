@@ -31,7 +31,7 @@ def test_examples_that_do_not_match_are_an_error(routing_index: Path, tmp_path: 
         stored_examples(replace(artifact, files=files))
 
 
-def test_files_that_are_gone_are_an_error(routing_index: Path, tmp_path: Path) -> None:
+def test_missing_files_are_an_error(routing_index: Path, tmp_path: Path) -> None:
     artifact = open_artifact(routing_index)
     with pytest.raises(ArtifactError, match="try again"):
         stored_examples(replace(artifact, files={**artifact.files, "vectors": tmp_path / "none.npy"}))

@@ -46,7 +46,7 @@ def test_a_higher_target_never_lowers_the_threshold(scores: Matrix, targets: lis
     assert all(low <= high + 1e-12 for low, high in pairwise(found))
 
 
-def test_no_more_is_rejected_than_the_target_asks_for() -> None:
+def test_rejections_do_not_exceed_the_target() -> None:
     scores = np.random.default_rng(0).uniform(size=(1000, 5)).astype(np.float32)
     for target in (0.5, 0.9, 0.95):
         assert rejected(scores, thresholds_for_recall(scores, target)) == pytest.approx(target, abs=0.002)
@@ -64,7 +64,7 @@ def test_a_category_with_many_high_scorers_gets_the_higher_threshold() -> None:
 
 @given(SCORES, st.lists(st.floats(0, 1), min_size=2, max_size=4))
 @MODEST
-def test_the_more_may_be_rejected_the_higher_the_thresholds(scores: Matrix, shares: list[float]) -> None:
+def test_thresholds_rise_with_the_target(scores: Matrix, shares: list[float]) -> None:
     found = [thresholds_for_false_rejection(scores, share) for share in sorted(shares)]
     assert all(np.all(low <= high + 1e-12) for low, high in pairwise(found))
 
@@ -105,6 +105,6 @@ def test_no_threshold_rejects_more_of_its_own_category_than_its_evidence_support
         assert (own < thresholds[category]).sum() <= max(1, 0.05 * len(own))
 
 
-def test_a_category_in_which_nothing_lands_takes_what_all_say() -> None:
+def test_a_category_without_assigned_queries_takes_the_overall_quantile() -> None:
     scores = np.array([[0.5, 0.0], [0.75, 0.0]], dtype=np.float32)
     assert thresholds_for_false_rejection(scores, 0.5)[1] == pytest.approx(0.625)

@@ -22,7 +22,7 @@ from semroute.index import (
 )
 from semroute.index.scoring import answers
 from semroute.learn.artifact import with_thresholds
-from semroute.learn.fit import FEWEST_FOR_CALIBRATION
+from semroute.learn.fit import MIN_FOR_CALIBRATION
 from semroute.learn.thresholds import RejectionTarget
 from semroute.learn.tune import label_numbers, tune_artifact
 from semroute.types import Matrix
@@ -156,18 +156,18 @@ def test_after_is_measured_on_queries_that_the_fit_did_not_see(artifact: Artifac
 
 
 def test_few_queries_keep_the_calibration_of_the_build(artifact: Artifact) -> None:
-    table, rows = case(FEWEST_FOR_CALIBRATION - 1, 20)
+    table, rows = case(MIN_FOR_CALIBRATION - 1, 20)
     report = tune_artifact(artifact, table, table, rows, RejectionTarget())
     assert not report.calibrated
     assert report.artifact.manifest.calibration == artifact.manifest.calibration
-    table, rows = case(FEWEST_FOR_CALIBRATION, 20)
+    table, rows = case(MIN_FOR_CALIBRATION, 20)
     report = tune_artifact(report.artifact, table, table, rows, RejectionTarget())
     assert report.calibrated
     assert open_artifact(artifact.folder).manifest.calibration != artifact.manifest.calibration
 
 
 @pytest.mark.parametrize(("inside", "outside"), [(1, 0), (0, 1), (1, 1), (0, 3), (2, 1)])
-def test_a_handful_of_queries_is_no_error(artifact: Artifact, inside: int, outside: int) -> None:
+def test_a_few_queries_are_no_error(artifact: Artifact, inside: int, outside: int) -> None:
     table, rows = case(inside, outside)
     report = tune_artifact(artifact, table, table, rows, RejectionTarget())
     assert report.after.n == inside + outside
@@ -180,7 +180,7 @@ def test_no_queries_are_an_error(artifact: Artifact) -> None:
         tune_artifact(artifact, table, table, [], RejectionTarget())
 
 
-def test_a_label_that_the_index_lacks_is_named_with_what_it_has(artifact: Artifact) -> None:
+def test_an_unknown_label_is_named_with_the_known_ones(artifact: Artifact) -> None:
     table, rows = case(3, 0)
     before = (artifact.folder / "manifest.json").read_bytes()
     with pytest.raises(DataError, match='no category "music"; it has art, code'):
@@ -263,7 +263,7 @@ def test_the_bar_stays_and_both_calibrations_are_fitted_anew(artifact: Artifact)
     assert now.first_stage.prototypes == before.first_stage.prototypes
 
 
-def test_thresholds_reject_what_would_slip_past_the_first_stage(artifact: Artifact) -> None:
+def test_thresholds_reject_queries_that_the_first_stage_accepts_wrongly(artifact: Artifact) -> None:
     artifact = staged(artifact)
     table, rows = case(150, 100)
     # The first stage is sure of every out-of-scope query, with 0.9 in "code".

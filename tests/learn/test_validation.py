@@ -80,7 +80,7 @@ def test_a_held_out_example_does_not_score_itself() -> None:
     assert held.probabilities is None
 
 
-def test_scores_stand_beside_their_labels_and_cover_all_choices() -> None:
+def test_held_out_scores_cover_all_choices_with_their_labels() -> None:
     labels = labels_of([12, 6])
     seen: list[tuple[str, int, int]] = []
     plan = splits(labels, seed=0)

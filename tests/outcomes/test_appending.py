@@ -9,7 +9,7 @@ from semroute.errors import InputError
 from semroute.outcomes.files import append_row, known_cells, written_rows
 
 
-def test_rows_come_back_and_a_line_that_was_being_written_is_cut_off(tmp_path: Path) -> None:
+def test_rows_are_read_back_and_an_incomplete_line_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     assert written_rows(path) == []
     for query in ("één", "two\nlines", "\ud800"):
@@ -21,7 +21,7 @@ def test_rows_come_back_and_a_line_that_was_being_written_is_cut_off(tmp_path: P
     assert len(written_rows(path)) == 4
 
 
-def test_a_whole_line_whose_end_an_editor_left_out_is_kept(tmp_path: Path) -> None:
+def test_a_complete_last_line_without_line_end_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"query": "a"}\n{"query": "b"}')
     assert [row["query"] for row in written_rows(path)] == ["a", "b"]
@@ -55,7 +55,7 @@ def test_cells_are_known_by_query_and_task_from_rows_of_either_form() -> None:
     assert known["q", "t"]["a"]["quality"] == 0
 
 
-def test_a_row_is_one_line_for_whatever_ends_lines(tmp_path: Path) -> None:
+def test_a_written_row_contains_no_line_separator(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     append_row(path, {"query": "a\x85b\u2028c\u2029d"})
     append_row(path, {"query": "\u6c47"})

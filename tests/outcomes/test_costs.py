@@ -24,7 +24,7 @@ def _table(*cells: tuple[str, str, str, dict[str, float | None], str | None]) ->
     return builder.table()
 
 
-def test_a_told_cost_is_kept_and_told_tokens_are_priced() -> None:
+def test_recorded_costs_are_kept_and_recorded_tokens_priced() -> None:
     table = _table(
         ("q", "t", "small", {"cost_usd": 0.5, "input_tokens": 9, "output_tokens": 9}, None),
         ("q", "t", "large", {"input_tokens": 100, "output_tokens": 20}, None),
@@ -35,7 +35,7 @@ def test_a_told_cost_is_kept_and_told_tokens_are_priced() -> None:
     np.testing.assert_allclose(costs.price, [[1e-6, 1e-5], [2e-6, 3e-5]])
 
 
-def test_what_is_not_told_is_counted_then_averaged_over_model_and_task() -> None:
+def test_missing_tokens_are_counted_then_imputed_by_model_and_task() -> None:
     table = _table(
         ("one two three", "t", "small", {}, "a b"),
         ("four", "t", "small", {}, "a b c d"),
@@ -56,7 +56,7 @@ def test_without_any_response_the_same_length_is_assumed_for_all_models() -> Non
     assert costs.table.output_tokens.tolist() == [[ASSUMED_TOKENS, ASSUMED_TOKENS]]
 
 
-def test_a_cell_that_a_row_lacks_has_a_cost_all_the_same() -> None:
+def test_missing_cells_get_an_estimated_cost() -> None:
     told = {"input_tokens": 10.0, "output_tokens": 10.0}
     table = _table(("a", "t", "small", told, None), ("a", "t", "large", told, None), ("b", "t", "large", told, None))
     costs = with_costs(table, PRICES, _words)
@@ -69,9 +69,9 @@ def test_free_models_cost_nothing() -> None:
     assert costs.table.cost.tolist() == [[0.0]]
 
 
-def test_a_model_without_price_is_refused_unless_every_call_tells_its_cost() -> None:
+def test_a_model_without_price_needs_recorded_costs_of_every_call() -> None:
     table = _table(("q", "", "odd", {}, "a"), ("q", "", "small", {}, "a"))
-    with pytest.raises(InputError, match='no price for "odd", and the outcomes do not tell'):
+    with pytest.raises(InputError, match='no price for "odd", and some outcomes have no cost'):
         with_costs(table, PRICES, _words)
     assert with_costs(_table(("q", "", "odd", {"cost_usd": 0.25}, None)), {}).table.cost.tolist() == [[0.25]]
 

@@ -31,7 +31,7 @@ def _refusal(path: Path) -> str:
     return str(caught.value).replace(str(path), path.name)
 
 
-def test_a_row_becomes_a_row_and_what_it_does_not_say_is_nan(tmp_path: Path) -> None:
+def test_missing_values_of_a_row_are_nan(tmp_path: Path) -> None:
     table = read_outcomes(
         _jsonl(
             tmp_path / "o.jsonl",
@@ -66,7 +66,7 @@ _ROWS = st.lists(st.tuples(_TEXT, _TEXT, _TEXT, *[_NUMBER] * 5, st.none() | _TEX
 
 @settings(max_examples=40, deadline=None)
 @given(_ROWS)
-def test_the_four_ways_of_writing_give_the_same_table(rows: list[tuple[str | float | None, ...]]) -> None:
+def test_all_file_formats_give_the_same_table(rows: list[tuple[str | float | None, ...]]) -> None:
     long = [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
     nested = [{"query": row["query"], "task": row["task"], "outcomes": {row["model"]: row}} for row in long]
     with tempfile.TemporaryDirectory() as name:
@@ -87,7 +87,7 @@ def test_the_four_ways_of_writing_give_the_same_table(rows: list[tuple[str | flo
     assert tables[1].responses == first.responses == tables[3].responses
 
 
-def test_a_parquet_file_may_nest_the_models_and_null_says_that_a_row_lacks_one(tmp_path: Path) -> None:
+def test_parquet_may_nest_models_with_null_for_missing_ones(tmp_path: Path) -> None:
     outcomes = [{"a": {"quality": 0.5}, "b": None}, {"a": None, "b": {"quality": 1.0}}]
     parquet.write_table(pyarrow.table({"query": ["x", "y"], "outcomes": outcomes}), tmp_path / "o.parquet")
     table = read_outcomes(tmp_path / "o.parquet")
@@ -103,7 +103,7 @@ def test_several_files_make_one_table(tmp_path: Path) -> None:
     np.testing.assert_array_equal(table.quality, np.array([[1, 0.5], [np.nan, np.nan]], np.float32))
 
 
-def test_a_model_told_of_twice_is_averaged_over_what_is_known_and_said(tmp_path: Path) -> None:
+def test_repeated_models_of_a_row_are_averaged_with_a_warning(tmp_path: Path) -> None:
     path = _jsonl(
         tmp_path / "o.jsonl",
         {"query": "a", "task": "t", "outcomes": {"x": {"quality": 1, "cost_usd": 4, "response": "first"}}},
@@ -116,7 +116,7 @@ def test_a_model_told_of_twice_is_averaged_over_what_is_known_and_said(tmp_path:
     assert table.cost[0, 0] == 4
     assert table.responses == [("first",), (None,)]
     (finding,) = table.findings
-    assert str(finding).startswith(f"{path}:3: a query and model that were told of before, 1 times")
+    assert str(finding).startswith(f"{path}:3: a query and model that occurred before, 1 times")
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
@@ -140,7 +140,7 @@ def test_each_time_that_a_log_drew_a_model_is_a_row_of_its_own(tmp_path: Path, s
 
 
 @pytest.mark.parametrize("draws", ["anew", "the same for the same query"])
-def test_a_query_that_is_logged_again_and_again_does_not_bend_the_estimates(tmp_path: Path, draws: str) -> None:
+def test_repeatedly_logged_queries_do_not_bias_the_estimates(tmp_path: Path, draws: str) -> None:
     random = np.random.default_rng(3)
     rows, truth = [], []
     for number in range(3000):
@@ -163,7 +163,7 @@ def test_a_query_that_is_logged_again_and_again_does_not_bend_the_estimates(tmp_
     np.testing.assert_allclose((weight * np.nan_to_num(table.quality)).mean(axis=0), np.mean(truth, axis=0), atol=0.04)
 
 
-def test_responses_are_counted_in_batches_where_tokens_are_not_told(tmp_path: Path) -> None:
+def test_responses_without_token_counts_are_counted_in_batches(tmp_path: Path) -> None:
     batches: list[int] = []
 
     def words(texts: Sequence[str]) -> list[int]:

@@ -10,13 +10,13 @@ from semroute.outcomes.table import group_means, group_sums, numbered
 _NAN = float("nan")
 
 
-def test_names_are_numbered_as_they_come() -> None:
+def test_names_are_numbered_by_first_occurrence() -> None:
     names, numbers = numbered(["b", "a", "b"])
     assert names == ["b", "a"]
     assert numbers.tolist() == [0, 1, 0]
 
 
-def test_a_mean_that_a_group_lacks_is_borrowed_from_the_column_then_the_group_then_all() -> None:
+def test_missing_group_means_are_imputed_from_column_group_or_all() -> None:
     values = np.array([[1.0, _NAN, _NAN], [3.0, _NAN, _NAN], [_NAN, 6.0, _NAN]])
     means = group_means(values, np.array([0, 0, 1]), 3)
     assert means.tolist() == [[2.0, 6.0, 2.0], [2.0, 6.0, 6.0], [2.0, 6.0, 10 / 3]]

@@ -15,14 +15,14 @@ def _own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(complete, "_last", 0)
 
 
-def test_it_is_a_version_7_uuid_of_its_time() -> None:
+def test_an_id_is_a_version_7_uuid_of_its_time() -> None:
     made = uuid.UUID(hex=new_id(1_700_000_000.123))
     assert (made.version, made.variant) == (7, uuid.RFC_4122)
     # Earlier ids of this process may lie ahead of that time, so a time of the future tells more.
     assert uuid.UUID(hex=new_id(4_000_000_000.0)).int >> 80 == 4_000_000_000_000
 
 
-def test_each_is_greater_than_the_one_before_in_all_threads_and_when_the_clock_stands_or_goes_back() -> None:
+def test_ids_increase_across_threads_and_clock_jumps() -> None:
     made: list[str] = [new_id(5_000_000_000.0 - number % 3) for number in range(10_000)]
     assert made == sorted(made)
     found: list[str] = []

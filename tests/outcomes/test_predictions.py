@@ -23,7 +23,7 @@ def test_lines_are_matched_by_query_and_columns_by_model(tmp_path: Path) -> None
     assert read_predictions(path, ["a", "b", "a"], ["y", "x"]).quality.tolist() == [[0, 0.5], [1, 0.25], [0, 0.5]]
 
 
-def test_what_a_line_tells_of_being_trained_on_its_query_is_kept(tmp_path: Path) -> None:
+def test_the_seen_value_of_a_prediction_is_kept(tmp_path: Path) -> None:
     lines = [("a", ', "seen": true'), ("b", ', "seen": false'), ("c", ', "seen": null'), ("d", ""), ("e", "")]
     path = _write(tmp_path / "p.jsonl", "".join(f'{{"query": "{q}", "quality": {{"x": 1}}{s}}}\n' for q, s in lines))
     found = read_predictions(path, ["d", "a", "b", "a", "c"], ["x"])
@@ -40,7 +40,7 @@ def test_what_a_line_tells_of_being_trained_on_its_query_is_kept(tmp_path: Path)
         ('{"query": "a", "quality": {"x": true}}', 'for "x", not true or false'),
         ('{"query": "a", "quality": [1]}', '"quality" must be an object with a number for each model, not a list'),
         ('{"query": "a"}', "not null"),
-        ('{"query": "b", "quality": {"x": 1}}', 'lacks 1 of the 1 queries, such as "a"; predict them too'),
+        ('{"query": "b", "quality": {"x": 1}}', '1 of the 1 queries are missing, such as "a"; predict them too'),
         ('{"query": "a", "quality": {"x": 1}, "seen": 1}', ':1: "seen" must be true or false, not a number'),
         ("{", ":1: malformed JSON"),
     ],

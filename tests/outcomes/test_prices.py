@@ -45,7 +45,7 @@ def test_what_cannot_be_used_is_named_with_its_line(tmp_path: Path, text: str, s
     assert str(caught.value).startswith(str(tmp_path / "p.yaml"))
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.yaml: no such file"):
         read_prices(tmp_path / "absent.yaml")
 

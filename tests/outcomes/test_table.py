@@ -44,7 +44,7 @@ def test_models_are_picked_and_put_in_order() -> None:
     assert _table().with_models(["y"]).quality.shape == (3, 1)
 
 
-def test_a_model_that_is_not_there_is_refused() -> None:
+def test_an_unknown_model_is_refused() -> None:
     with pytest.raises(InputError, match='hold no model "z"; they hold x, y'):
         _table().with_models(["x", "z"])
 

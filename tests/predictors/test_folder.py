@@ -55,7 +55,7 @@ def ended(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
     return [process.communicate(timeout=120)[1] for process in processes]
 
 
-def test_readers_beside_a_writer_see_one_whole_thing_after_the_other(tmp_path: Path) -> None:
+def test_concurrent_readers_see_only_complete_artifacts(tmp_path: Path) -> None:
     write(tmp_path, 0)
     writer = Thread(target=lambda: [write(tmp_path, number) for number in range(1, 150)])
     writer.start()
@@ -75,7 +75,7 @@ def test_several_writers_take_turns(tmp_path: Path) -> None:
     assert len(list((tmp_path / "new").glob("weights-*"))) == 2
 
 
-def test_a_writer_that_is_killed_leaves_what_was_there_and_the_next_one_cleans_up(tmp_path: Path) -> None:
+def test_a_killed_writer_keeps_the_old_file_and_the_next_cleans_up(tmp_path: Path) -> None:
     write(tmp_path, 0)
     for pause in np.linspace(0.0, 0.05, 8).tolist():
         process = started(tmp_path, "print('x', file=sys.stderr, flush=True)\nwhile True: write(1); write(2)")
@@ -121,7 +121,7 @@ def test_a_disk_without_room_leaves_what_was_there(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-def test_a_file_that_is_gone_for_good_is_named(tmp_path: Path) -> None:
+def test_a_permanently_missing_file_is_named(tmp_path: Path) -> None:
     write(tmp_path, 0)
     (gone,) = tmp_path.glob("weights-*")
     gone.unlink()

@@ -48,7 +48,7 @@ def _read(text: str) -> _Reader:
     return reader
 
 
-def test_the_page_holds_all_figures_and_fetches_nothing(study: Study) -> None:
+def test_the_page_holds_all_figures_and_needs_no_network(study: Study) -> None:
     text = policy_page(study, None, title="my outcomes", notes=["costs are estimates"])
     reader = _read(text)
     words = " ".join(reader.words)
@@ -72,7 +72,7 @@ def test_every_figure_is_explained_with_its_source(study: Study) -> None:
         assert f"arXiv:{source}" in part
 
 
-def test_the_best_single_model_is_told_with_how_it_was_chosen(study: Study) -> None:
+def test_the_best_single_model_is_shown_with_its_selection(study: Study) -> None:
     words = " ".join(" ".join(_read(policy_page(study, None, title="", notes=[])).words).split())
     (model,) = study.best_shares
     assert f"chosen anew for each fold ({model} for 100.0% of the queries)" in words
@@ -84,7 +84,7 @@ def test_unseen_tasks_have_their_own_part(study: Study) -> None:
     assert text.count("<svg") == 2
 
 
-def test_what_comes_from_files_is_escaped(study: Study) -> None:
+def test_text_from_files_is_escaped(study: Study) -> None:
     odd = replace(study, models=("<b>small</b>", "large"))
     odd = replace(odd, quality=dict(zip(odd.models, study.quality.values(), strict=True)))
     odd = replace(odd, cost=dict(zip(odd.models, study.cost.values(), strict=True)))

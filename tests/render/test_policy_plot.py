@@ -42,7 +42,7 @@ def test_a_pool_of_more_models_has_no_panel_for_a_pair(study: Study, tmp_path: P
     assert int.from_bytes((tmp_path / "c.png").read_bytes()[16:20], "big") < 2000
 
 
-def test_an_element_for_a_page_is_the_same_every_time_and_asks_for_nothing(study: Study) -> None:
+def test_an_svg_element_is_deterministic_and_self_contained(study: Study) -> None:
     text = svg(study, title="")
     assert text == svg(study, title="")
     assert ElementTree.fromstring(text).tag.endswith("svg")
@@ -55,7 +55,7 @@ def _legends(study: Study) -> list[str]:
     return re.findall("<!-- (.*?) -->", svg(study, title=""))
 
 
-def test_a_line_that_another_hides_is_no_entry_of_its_own(study: Study) -> None:
+def test_a_hidden_line_has_no_legend_entry(study: Study) -> None:
     words = _legends(study)
     assert words.count("zero router: cheapest and strongest mixed") == 1, "with two models the two are one line"
     assert "zero router: models mixed" not in words
@@ -75,7 +75,7 @@ def test_the_two_panels_have_one_scale_of_quality(study: Study) -> None:
     assert [axes.get_ylabel() for axes in (cost, share)] == ["mean quality", ""]
 
 
-def test_what_cannot_be_written_is_named(study: Study, tmp_path: Path) -> None:
+def test_an_unwritable_file_is_named(study: Study, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"c\.pdf: a plot is one of \.png, \.svg"):
         plot_study(study, tmp_path / "c.pdf", title="")
     with pytest.raises(InputError, match="nowhere"):

@@ -25,7 +25,7 @@ def made() -> LogReport:
     return report([*plain, *(climbed(0.1, 1.0, hours=place, latency_ms=900.0, **BASELINE) for place in range(10))])
 
 
-def test_the_page_fetches_nothing_and_escapes_what_others_named(made: LogReport) -> None:
+def test_the_page_needs_no_network_and_escapes_foreign_names(made: LogReport) -> None:
     text = report_page(made, title="all queries")
     assert "http" not in text.replace("http://www.w3.org/", "").replace("http://purl.org/", "").replace(
         "http://creativecommons.org/", ""
@@ -35,7 +35,7 @@ def test_the_page_fetches_nothing_and_escapes_what_others_named(made: LogReport)
     assert "&lt;b&gt;cooking&lt;/b&gt;" in text
 
 
-def test_the_page_tells_the_saving_the_split_and_the_warning(made: LogReport) -> None:
+def test_the_page_shows_the_saving_the_split_and_the_warning(made: LogReport) -> None:
     text = report_page(made, title="all queries")
     assert made.saving.share is not None
     assert f"{made.saving.share.value:.1%}" in text
@@ -89,7 +89,7 @@ def compared(scores: np.ndarray, price: float) -> Compared:
     return Compared(then, drift(then, scores, scores < 0.2, [1.0, 0.0], [0.002], prices, index="a"))
 
 
-def test_the_page_tells_of_drift_and_warns_to_tune_again(made: LogReport) -> None:
+def test_the_page_shows_drift_and_warns_to_tune_again(made: LogReport) -> None:
     found = compared(np.random.default_rng(1).normal(0.2, 0.1, 300), 2.0)
     assert len(found.found.reasons) >= 3
     text = report_page(made, title="x", drift=found)
@@ -101,6 +101,6 @@ def test_the_page_tells_of_drift_and_warns_to_tune_again(made: LogReport) -> Non
     assert FITS not in text
 
 
-def test_the_page_says_that_a_policy_fits_and_nothing_where_none_was_named(made: LogReport) -> None:
+def test_the_page_shows_the_drift_result_only_for_a_named_policy(made: LogReport) -> None:
     assert FITS in report_page(made, title="x", drift=compared(np.random.default_rng(1).normal(0.5, 0.1, 300), 5.0))
     assert "tuned on" not in report_page(made, title="x")

@@ -27,7 +27,7 @@ def test_a_png_is_written_with_and_without_out_of_scope_queries(tmp_path: Path, 
     assert int.from_bytes(content[16:20], "big") >= 1000  # pixels wide
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     points, best = swept(outside=True)
     with pytest.raises(InputError, match="nowhere"):
         plot_sweep(points, best, tmp_path / "nowhere" / "curve.png", title="")

@@ -96,7 +96,7 @@ def test_a_configuration_that_names_another_encoder_does_not_let_it_pass(folder:
     asks_for(folder, {**REMOTE, "base_url": "https://evil.example/v1"})
     spec = {"kind": "remote", "base_url": "https://evil.example/v1", "model": "m"}
     named = NamedEncoder(**{**spec, "api_key_env": "AWS_SECRET_ACCESS_KEY", **other})
-    with pytest.raises(ArtifactError, match="which names another one now"):
+    with pytest.raises(ArtifactError, match="which names a different one now"):
         LoadedIndex.open(folder, Config(encoder=named))
 
 
@@ -142,9 +142,9 @@ def test_a_first_stage_never_reaches_out(folder: Path) -> None:
     asks_for(folder, {**REMOTE, "base_url": "https://evil.example/v1"}, first=True)
     spec = {"kind": "remote", "base_url": "https://evil.example/v1", "model": "m"}
     named = NamedEncoder(**spec, api_key_env="AWS_SECRET_ACCESS_KEY")
-    with pytest.raises(ArtifactError, match="first stage has an encoder of no own files"):
+    with pytest.raises(ArtifactError, match="encoder of the first stage has no files"):
         LoadedIndex.open(folder, Config(encoder=named))
-    with pytest.raises(ArtifactError, match="first stage has an encoder of no own files"):
+    with pytest.raises(ArtifactError, match="encoder of the first stage has no files"):
         stored_first_stage(open_artifact(folder))
 
 

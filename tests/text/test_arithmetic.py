@@ -44,7 +44,7 @@ def test_a_right_sum_is_right_and_a_shifted_one_is_not(a: int, b: int, sign: str
 
 
 @given(st.text())
-def test_no_text_breaks_it(text: str) -> None:
+def test_no_text_raises_an_error(text: str) -> None:
     found = arithmetic(text)
     assert found.right >= 0
     assert all(one >= 0 for one in numbers(text))
@@ -57,7 +57,7 @@ def test_numbers_are_read_with_commas_and_decimals() -> None:
 @pytest.mark.parametrize(
     "unit", ["1+", "1", "(", "1 + 1 = ", "1,", "9.9.", "- ", "1 + ", "( 1 % ) + ", "1 1 ", "(1 + (1 + "]
 )
-def test_hostile_texts_take_no_time(unit: str) -> None:
+def test_hostile_texts_take_linear_time(unit: str) -> None:
     started = time.thread_time()
     arithmetic(unit * 50_000)
     numbers(unit * 50_000)

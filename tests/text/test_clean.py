@@ -121,7 +121,7 @@ def test_a_text_that_shows_nothing_is_blank(row: dict[str, object]) -> None:
 
 
 @given(ANY_TEXT)
-def test_what_an_encoder_is_given_is_valid_and_stays_so(text: str) -> None:
+def test_encodable_text_is_valid_and_stable(text: str) -> None:
     once = encodable(text)
     once.encode("utf-8")
     assert encodable(once) == once

@@ -30,7 +30,7 @@ def test_on_the_rows_kept_apart_precision_and_recall_are_what_the_docstring_says
     assert right / wanted == pytest.approx(0.943, abs=0.001)
 
 
-def test_the_rows_it_was_written_on_are_all_right():
+def test_the_development_rows_are_all_classified_correctly():
     right, found, wanted = _counts("dev")
 
     assert right == found == wanted
@@ -51,7 +51,7 @@ def test_code_at_the_end_of_a_long_text_is_seen():
 
 
 @given(st.text())
-def test_no_text_makes_it_fail(text):
+def test_no_text_raises_an_error(text):
     assert looks_like_code(text) in (True, False)
 
 

@@ -32,7 +32,7 @@ def test_the_last_real_ask_is_found(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "text", ["Is it ok?", "go", "the second option please", "React next steps", "C++", "do I pay tax"]
 )
-def test_a_question_is_no_go_on(text: str) -> None:
+def test_a_question_is_not_a_confirmation(text: str) -> None:
     is_one = text in ("go", "the second option please")
     assert is_go_on(text) is is_one
 
@@ -101,7 +101,7 @@ def test_a_text_without_marks_stays_as_it_is(text: str) -> None:
         st.sampled_from(["<system-reminder>", "</system-reminder>", "<task>", "</task>", "x", "\n", "[a] Result:"])
     )
 )
-def test_whatever_is_nested_or_left_open_is_text(pieces: list[str]) -> None:
+def test_nested_or_unclosed_elements_are_text(pieces: list[str]) -> None:
     assert isinstance(without_envelope("".join(pieces)), str)
 
 

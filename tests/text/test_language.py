@@ -29,13 +29,13 @@ def test_of_the_rows_kept_apart_nearly_all_short_queries_get_their_language():
     assert right >= 91
 
 
-def test_what_is_in_no_language_gets_none():
+def test_text_without_a_language_gets_none():
     texts = [row["text"] for row in TEST if row["language"] is None]
 
     assert [detect_language(text) for text in texts] == [None] * 12
 
 
-def test_every_language_of_the_set_is_one_that_is_told_apart():
+def test_every_language_of_the_set_is_detected():
     assert {row["language"] for row in ROWS} - {None} <= LANGUAGES
 
 
@@ -50,7 +50,7 @@ def test_capitals_do_not_change_the_language():
 
 
 @given(st.text())
-def test_no_text_makes_it_fail_and_every_answer_is_a_known_code(text):
+def test_any_text_gives_a_known_code_or_none(text):
     assert detect_language(text) in LANGUAGES | {None}
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semroute.errors import MissingExtraError
-from semroute.text.patterns import MOST_WORK, LinearPattern, PatternError
+from semroute.text.patterns import MAX_WORK, LinearPattern, PatternError
 
 HOSTILE = [
     r"(x+x+)+y",
@@ -34,7 +34,7 @@ def test_a_pattern_is_found_anywhere_and_across_scripts() -> None:
 @pytest.mark.parametrize(
     "pattern", ["(", "(?<=a)b", r"(a)\1", "[z-a]", "a{2000}", "x" * 5000, "(?i)\\p{L}{1,500}", "\ud800"]
 )
-def test_what_re2_does_not_take_or_is_too_large_is_refused_with_the_reason(pattern: str) -> None:
+def test_invalid_or_too_large_patterns_are_refused_with_the_reason(pattern: str) -> None:
     with pytest.raises(PatternError, match=r"RE2|too large|surrogate"):
         LinearPattern(pattern)
 
@@ -50,7 +50,7 @@ def test_a_hostile_pattern_on_a_megabyte_ends_at_once(pattern: str, piece: str) 
 
 def test_a_long_text_is_read_at_both_ends_as_far_as_the_bound_of_work_allows() -> None:
     pattern = LinearPattern("needle")
-    assert pattern.reads <= MOST_WORK
+    assert pattern.reads <= MAX_WORK
     padding = "hay " * pattern.reads
     assert pattern.found_in("needle" + padding)
     assert pattern.found_in(padding + "needle")

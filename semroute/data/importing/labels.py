@@ -64,20 +64,20 @@ class LabelReader:
             DataError: a number that the file of names does not name.
         """
         values = value if isinstance(value, list | tuple) else [value]
-        found: dict[str, None] = {}
-        for one in values:
-            name = self._category(one, line)
+        categories: dict[str, None] = {}
+        for label in values:
+            name = self._category(label, line)
             if isinstance(name, str):
-                found[name] = None
-        if len(found) > 1 and self._several != "each":
+                categories[name] = None
+        if len(categories) > 1 and self._several != "each":
             if self._several == "skip":
                 reason = "a row of several labels (--several first takes the first of them, each takes all)"
                 self._notes.skip(self._path, reason, line)
                 return ()
-            return tuple(found)[:1]
+            return tuple(categories)[:1]
         if not values:
             self._notes.skip(self._path, "a row without a label", line)
-        return tuple(found)
+        return tuple(categories)
 
     def _category(self, value: object, line: int | None) -> str | None:
         number = integer_label(value)
@@ -105,10 +105,12 @@ class LabelReader:
         if not self._names:
             return str(number)
         if number not in self._names:
-            has = f"{min(self._names)} to {max(self._names)}"
-            where = "the file's own names" if self._names_path is None else str(self._names_path)
+            label_range = f"{min(self._names)} to {max(self._names)}"
+            source = "the file's own names" if self._names_path is None else str(self._names_path)
             fix = 'where labels count from 1, write numbers and names, "1: first"'
-            raise DataError(f"the label {number} has no name: {where} has {has}; {fix}", path=self._path, line=line)
+            raise DataError(
+                f"the label {number} has no name: {source} has {label_range}; {fix}", path=self._path, line=line
+            )
         return self._names[number]
 
     def _left_out(self, reason: str, line: int | None) -> str | None:
@@ -147,9 +149,9 @@ def read_names(path: Path, column: str | None) -> dict[int, str]:
     elif suffix in (".yaml", ".yml"):
         names = _from_values(_yaml(text, path), column)
     else:
-        front = _FRONT.match(text) if suffix in (".md", ".markdown") else None
-        names = _from_values(_yaml(front[1], path), column) if front else None
-        names = names or _from_text(text[front.end() :] if front else text, suffix)
+        front_matter = _FRONT.match(text) if suffix in (".md", ".markdown") else None
+        names = _from_values(_yaml(front_matter[1], path), column) if front_matter else None
+        names = names or _from_text(text[front_matter.end() :] if front_matter else text, suffix)
     if not names:
         raise DataError("no names of labels found; write one a line, the first for label 0", path=path)
     checked = {number: label_name(str(name)) for number, name in names.items()}
@@ -157,9 +159,11 @@ def read_names(path: Path, column: str | None) -> dict[int, str]:
         problem = name_problem(name)
         if problem is not None:
             raise DataError(f"the name of label {number}: {problem}", path=path)
-    repeated = len(checked) - len(set(checked.values()))
-    if repeated:
-        raise DataError(f"{repeated} of the {len(checked)} labels have the name of another; keep them apart", path=path)
+    duplicates = len(checked) - len(set(checked.values()))
+    if duplicates:
+        raise DataError(
+            f"{duplicates} of the {len(checked)} labels have the name of another; keep them apart", path=path
+        )
     return checked
 
 
@@ -168,13 +172,13 @@ def names_in_features(features: object) -> dict[str, dict[int, str]]:
 
     The features are an object or a list of them, at any depth.
     """
-    found: dict[str, dict[int, str]] = {}
+    names_by_column: dict[str, dict[int, str]] = {}
     for column, described in _described(features):
         names = described.get("names")
-        named = _numbered(names) if isinstance(names, list | dict) else None
-        if named:
-            found.setdefault(column, named)
-    return found
+        numbered_names = _numbered(names) if isinstance(names, list | dict) else None
+        if numbered_names:
+            names_by_column.setdefault(column, numbered_names)
+    return names_by_column
 
 
 def _described(values: object, column: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -187,9 +191,9 @@ def _described(values: object, column: str = "", depth: int = 0) -> Iterator[tup
     elif isinstance(values, dict):
         if isinstance(values.get("names"), list | dict):
             yield column, values
-        own = values.get("name")
+        name = values.get("name")
         for key, value in values.items():
-            inner = own if isinstance(own, str) else column
+            inner = name if isinstance(name, str) else column
             structural = key in ("class_label", "dtype", "type", "feature", "features", "sequence", "dataset_info")
             yield from _described(value, inner if structural else str(key), depth + 1)
 
@@ -199,14 +203,14 @@ def _from_values(values: Any, column: str | None) -> dict[int, str] | None:
         for key in ("id2label", "label2id"):
             if isinstance(values.get(key), dict):
                 return _numbered(values[key])
-        found = names_in_features(values)
-        last = None if column is None else column.rsplit(".", 1)[-1]
-        if last in found:
-            return found[last]
-        if len(found) == 1:
-            return next(iter(found.values()))
-        if found:
-            raise DataError(f"several columns have names of labels: {', '.join(found)}; name one with --label")
+        described = names_in_features(values)
+        short_name = None if column is None else column.rsplit(".", 1)[-1]
+        if short_name in described:
+            return described[short_name]
+        if len(described) == 1:
+            return next(iter(described.values()))
+        if described:
+            raise DataError(f"several columns have names of labels: {', '.join(described)}; name one with --label")
     return _numbered(values)
 
 
@@ -227,12 +231,12 @@ def _numbered(values: Any) -> dict[int, str] | None:
 
 
 def _from_text(text: str, suffix: str) -> dict[int, str] | None:
-    for found in (
+    for numbered_names in (
         _TABLE_ROW.findall(text),
         _ITEM.findall(text),
         [(number, _BEFORE.sub("", name)) for name, number in _INLINE.findall(text)],
     ):
-        names = _contiguous(found)
+        names = _contiguous(numbered_names)
         if names:
             return names
     if suffix in (".md", ".markdown"):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
 from semroute.data.examples import NOT_IMPORTED, WORKBOOKS, way_on
-from semroute.data.rows import MOST_BYTES, NOT_UTF_8, bounded_lines, decoded_lines, too_long
+from semroute.data.rows import MAX_LINE_BYTES, NOT_UTF_8, bounded_lines, decoded_lines, too_long
 from semroute.errors import DataError
 
 LISTED_LINES = 5
@@ -108,29 +108,33 @@ class ImportNotes:
 
     def skip(self, path: Path, reason: str, line: int | None = None) -> None:
         """Record a row that is left out."""
-        found = self.skipped.setdefault((path, reason), Skipped())
-        found.count += 1
-        if line is not None and len(found.lines) < LISTED_LINES:
-            found.lines.append(line)
+        skipped = self.skipped.setdefault((path, reason), Skipped())
+        skipped.count += 1
+        if line is not None and len(skipped.lines) < LISTED_LINES:
+            skipped.lines.append(line)
 
     def skipped_messages(self) -> list[tuple[Path, int | None, str]]:
         """Return file, first line and a sentence for each reason."""
         messages = []
-        for (path, reason), found in self.skipped.items():
-            rows = "1 row" if found.count == 1 else f"{found.count:,} rows"
-            more = ", ..." if found.count > len(found.lines) else ""
-            where = f" (lines {', '.join(map(str, found.lines))}{more})" if found.count > 1 and found.lines else ""
-            messages.append((path, found.lines[0] if found.lines else None, f"{rows} left out: {reason}{where}"))
+        for (path, reason), skipped in self.skipped.items():
+            rows = "1 row" if skipped.count == 1 else f"{skipped.count:,} rows"
+            ellipsis = ", ..." if skipped.count > len(skipped.lines) else ""
+            location = (
+                f" (lines {', '.join(map(str, skipped.lines))}{ellipsis})"
+                if skipped.count > 1 and skipped.lines
+                else ""
+            )
+            messages.append((path, skipped.lines[0] if skipped.lines else None, f"{rows} left out: {reason}{location}"))
         return messages
 
 
 # Open files to import, packed or in other encodings, within bounds.
 
-MOST_TEXT_BYTES = 32 << 20
+MAX_TEXT_BYTES = 32 << 20
 """Largest file that is read as a whole, JSON and YAML: as values it takes ten times as much."""
-LEAST_UNPACKED = 256 << 20
+MIN_UNPACKED = 256 << 20
 """Bytes that any packed file may unpack to."""
-MOST_RATIO = 100
+MAX_RATIO = 100
 """Unpacked bytes for each byte of a larger file: text packs to a third, and repeated text to a fiftieth."""
 _GZIP = b"\x1f\x8b"
 _MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"}
@@ -189,7 +193,7 @@ class ImportSource:
         Raises:
             DataError: a line is too long or not of the encoding, or the file is damaged.
         """
-        encoding = self._encoding or next((name for mark, name in _MARKS.items() if self.head.startswith(mark)), None)
+        encoding = self._encoding or next((name for bom, name in _MARKS.items() if self.head.startswith(bom)), None)
         if b"\r" in self.head and b"\n" not in self.head:
             # Lines as programs of the old Macintosh end them, and a spreadsheet program still does when told to.
             yield from enumerate((line + "\n" for line in re.split("\r\n?|\n", self.text())), 1)
@@ -200,8 +204,8 @@ class ImportSource:
                 return
             with io.TextIOWrapper(stream, encoding=encoding, newline="\n") as text:
                 try:
-                    for number, line in enumerate(iter(lambda: text.readline(MOST_BYTES + 1), ""), 1):
-                        if len(line) > MOST_BYTES:
+                    for number, line in enumerate(iter(lambda: text.readline(MAX_LINE_BYTES + 1), ""), 1):
+                        if len(line) > MAX_LINE_BYTES:
                             self._refuse(too_long("line"), number)
                         yield number, line.removeprefix("\ufeff") if number == 1 else line
                 except UnicodeError:
@@ -211,14 +215,14 @@ class ImportSource:
         """Read the whole text.
 
         Raises:
-            DataError: as :meth:`lines`, and for a file beyond :data:`MOST_TEXT_BYTES`.
+            DataError: as :meth:`lines`, and for a file beyond :data:`MAX_TEXT_BYTES`.
         """
         with self._opened() as stream:
-            raw = stream.read(MOST_TEXT_BYTES + 1)
-        if len(raw) > MOST_TEXT_BYTES:
-            self._refuse(f"is larger than {MOST_TEXT_BYTES >> 20} MiB; write it as JSONL, a row a line", None)
-        mark = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), None)
-        encoding = self._encoding or mark or "utf-8"
+            raw = stream.read(MAX_TEXT_BYTES + 1)
+        if len(raw) > MAX_TEXT_BYTES:
+            self._refuse(f"is larger than {MAX_TEXT_BYTES >> 20} MiB; write it as JSONL, a row a line", None)
+        bom = next((name for bom, name in _MARKS.items() if raw.startswith(bom)), None)
+        encoding = self._encoding or bom or "utf-8"
         try:
             return raw.decode(encoding).removeprefix("\ufeff")
         except UnicodeDecodeError as error:
@@ -241,8 +245,11 @@ class ImportSource:
                 if not self.is_packed:
                     yield raw
                     return
-                room = max(LEAST_UNPACKED, MOST_RATIO * self.path.stat().st_size)
-                with gzip.GzipFile(fileobj=raw) as packed, io.BufferedReader(_Bounded(packed, room, self.path)) as data:
+                limit = max(MIN_UNPACKED, MAX_RATIO * self.path.stat().st_size)
+                with (
+                    gzip.GzipFile(fileobj=raw) as compressed,
+                    io.BufferedReader(_Bounded(compressed, limit, self.path)) as data,
+                ):
                     yield data
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DataError(f"is damaged ({error}); pack it again", path=self.path) from error
@@ -253,25 +260,25 @@ class ImportSource:
 class _Bounded(io.RawIOBase):
     """Stream of unpacked bytes with an upper bound."""
 
-    def __init__(self, packed: gzip.GzipFile, room: int, path: Path) -> None:
-        self._packed, self._room, self._path = packed, room, path
+    def __init__(self, compressed: gzip.GzipFile, limit: int, path: Path) -> None:
+        self._compressed, self._remaining, self._path = compressed, limit, path
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        data = self._packed.read1(len(buffer))
-        self._room -= len(data)
-        if self._room < 0:
-            raise DataError(f"unpacks to more than {MOST_RATIO} times its size; unpack it yourself", path=self._path)
+        data = self._compressed.read1(len(buffer))
+        self._remaining -= len(data)
+        if self._remaining < 0:
+            raise DataError(f"unpacks to more than {MAX_RATIO} times its size; unpack it yourself", path=self._path)
         buffer[: len(data)] = data
         return len(data)
 
 
 def _check_encoding(name: str) -> None:
     try:
-        known = codecs.lookup(name)._is_text_encoding
+        is_text = codecs.lookup(name)._is_text_encoding
     except (LookupError, ValueError):
-        known = False
-    if not known:
+        is_text = False
+    if not is_text:
         raise DataError(f'"{name}" is no encoding of text that is known; cp1252, latin-1 and utf-16 are frequent ones')

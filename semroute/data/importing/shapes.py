@@ -75,36 +75,36 @@ def _from_list(items: list[Tree], source: ImportSource, notes: ImportNotes) -> R
 def _from_object(
     tree: Tree, values: Mapping[str, Tree], source: ImportSource, options: ImportOptions, notes: ImportNotes
 ) -> Records | Table:
-    nlu, old = child(tree, "nlu"), child(tree, "rasa_nlu_data")
+    nlu, legacy = child(tree, "nlu"), child(tree, "rasa_nlu_data")
     if nlu is not None and nlu.items() is not None:
         return _rasa(nlu.items() or [], source.path, notes)
-    if old is not None:
-        values = {"common_examples": found} if (found := child(old, "common_examples")) is not None else {}
+    if legacy is not None:
+        values = {"common_examples": examples} if (examples := child(legacy, "common_examples")) is not None else {}
     if len(values.keys() & _CATEGORY_KEYS) > 1 and "examples" in values and values["examples"].items() is not None:
         return _group("", tree, source.path, notes)
     if _is_columns(values):
-        return object_table(source, lambda skip: _turned(values))
+        return object_table(source, lambda skip: _transposed(values))
     lists = {key: items for key, value in values.items() if (items := value.items()) is not None}
     groups = {key: items for key, items in lists.items() if items and _is_group(items[0])}
     if groups:
         chosen = _one_of(groups, source, options, notes)
-        _say_of_routes(groups[chosen], source.path, notes)
+        _note_route_settings(groups[chosen], source.path, notes)
         return _groups(groups[chosen], source.path, notes)
     rows = {key: items for key, items in lists.items() if items and items[0].value().__class__ in (dict, list)}
     if rows:
         chosen = _one_of(rows, source, options, notes)
         features = values["features"].value() if "features" in values else None
-        named = {f"row.{column}": names for column, names in names_in_features(features).items()}
-        return object_table(source, lambda skip: _rows(rows[chosen], skip), class_names=named)
+        class_names = {f"row.{column}": names for column, names in names_in_features(features).items()}
+        return object_table(source, lambda skip: _rows(rows[chosen], skip), class_names=class_names)
     # A version or the name of an encoder next to the categories is no information on them.
-    whole = {key: value for key, value in values.items() if value.items() is not None or value.pairs()}
-    named_groups = [value for value in whole.values() if value.pairs() and child(value, *GROUP_TEXTS) is not None]
-    if whole and len(lists) + len(named_groups) == len(whole):
-        if len(whole) < len(values):
-            notes.guess(source.path, f"passed over: {', '.join(key for key in values if key not in whole)}")
-        return _by_category(whole, source.path, notes)
-    if len(whole) == 1 and not lists:  # all categories under one key
-        (inner,) = whole.values()
+    tables = {key: value for key, value in values.items() if value.items() is not None or value.pairs()}
+    named_groups = [value for value in tables.values() if value.pairs() and child(value, *GROUP_TEXTS) is not None]
+    if tables and len(lists) + len(named_groups) == len(tables):
+        if len(tables) < len(values):
+            notes.guess(source.path, f"passed over: {', '.join(key for key in values if key not in tables)}")
+        return _by_category(tables, source.path, notes)
+    if len(tables) == 1 and not lists:  # all categories under one key
+        (inner,) = tables.values()
         return _from_object(inner, dict(inner.pairs() or ()), source, options, notes)
     keys = ", ".join(shortened(key, 30) for key in islice(values, 8))
     message = f"holds neither rows, nor routes, nor a list of texts by category (its keys: {keys or 'none'})"
@@ -117,7 +117,7 @@ def _rows(items: list[Tree], skip: Skip) -> Rows:
         if isinstance(value, dict):
             yield item.line, value
         elif isinstance(value, list):
-            yield item.line, {str(place): one for place, one in enumerate(value, 1)}
+            yield item.line, {str(position): item_value for position, item_value in enumerate(value, 1)}
         else:
             skip(f"is {kind(value)} among rows", item.line)
 
@@ -128,19 +128,19 @@ def _is_columns(values: Mapping[str, Tree]) -> bool:
     Its values are lists, or (of pandas) objects by row number, of one length.
     """
     names = [key.casefold() for key in values]
-    known = [any(name in (one, f"{one}s") for one in TEXTS) for name in names]
-    labels = [any(name in (one, f"{one}s") for one in LABELS) for name in names]
-    if not any(known) or not any(labels):
+    is_known = [any(name in (alias, f"{alias}s") for alias in TEXTS) for name in names]
+    labels = [any(name in (alias, f"{alias}s") for alias in LABELS) for name in names]
+    if not any(is_known) or not any(labels):
         return False
     parts = [value.items() if value.items() is not None else value.pairs() for value in values.values()]
     return all(part is not None for part in parts) and len({len(part or ()) for part in parts}) == 1
 
 
-def _turned(values: Mapping[str, Tree]) -> Rows:
+def _transposed(values: Mapping[str, Tree]) -> Rows:
     columns = {}
     for key, value in values.items():
-        found = value.value()
-        columns[key] = list(found.values()) if isinstance(found, dict) else found
+        first_values = value.value()
+        columns[key] = list(first_values.values()) if isinstance(first_values, dict) else first_values
     for number, row in enumerate(zip(*columns.values(), strict=True), 1):
         yield number, dict(zip(columns, row, strict=True))
 
@@ -154,26 +154,26 @@ def _one_of(tables: Mapping[str, object], source: ImportSource, options: ImportO
         if options.table in tables:
             return options.table
         raise ShapeError(f"has no table {shortened(options.table)}; it has {', '.join(tables)}", path=source.path)
-    train, held = split_of(list(tables))
-    chosen = list(tables) if len(tables) == 1 else held if options.outside else train
+    train, held_out = split_of(list(tables))
+    chosen = list(tables) if len(tables) == 1 else held_out if options.outside else train
     if len(chosen) == 1:
         if len(tables) > 1:
-            others = ", ".join(key for key in tables if key != chosen[0])
+            untaken = ", ".join(key for key in tables if key != chosen[0])
             use = "left" if options.outside else "left for tune and evaluate"
-            notes.guess(source.path, f"{shortened(chosen[0])} taken, and {others} {use}")
+            notes.guess(source.path, f"{shortened(chosen[0])} taken, and {untaken} {use}")
         return chosen[0]
     fix = "write one of them to a file" if options.outside else "name one: --table NAME"
     raise ShapeError(f"holds several tables ({', '.join(tables)}); {fix}", path=source.path)
 
 
 def split_of(names: list[str]) -> tuple[list[str], list[str]]:
-    """Split names into those of training and of held-out data.
+    """Split names into training and held-out data.
 
     Both are empty where the names do not show it.
     """
     train = [name for name in names if _TRAIN.match(name)]
-    held = [name for name in names if _HELD_OUT.match(name)]
-    return (train, held) if train and held else ([], [])
+    held_out = [name for name in names if _HELD_OUT.match(name)]
+    return (train, held_out) if train and held_out else ([], [])
 
 
 def _is_group(item: Tree) -> bool:
@@ -192,27 +192,29 @@ def _groups(items: list[Tree], path: Path, notes: ImportNotes) -> Records:
 
 
 def _group(name: str, item: Tree, path: Path, notes: ImportNotes) -> Records:
-    own = child(item, "name")
-    label = name or (str(own.value()) if own is not None else None)
+    name_node = child(item, "name")
+    label = name or (str(name_node.value()) if name_node is not None else None)
     described = child(item, "description")
     if label is not None and described is not None and isinstance(described.value(), str):
         notes.descriptions.setdefault(label_name(label), described.value().strip())
     texts = child(item, *GROUP_TEXTS)
-    for one in (texts.items() or []) if texts is not None else []:
-        text = _text(one, path, notes)
+    for text_node in (texts.items() or []) if texts is not None else []:
+        text = _text(text_node, path, notes)
         if text is not None:
-            yield ImportedRecord(text, label, one.line)
+            yield ImportedRecord(text, label, text_node.line)
 
 
-def _say_of_routes(items: list[Tree], path: Path, notes: ImportNotes) -> None:
-    for key, why in (
+def _note_route_settings(items: list[Tree], path: Path, notes: ImportNotes) -> None:
+    for key, reason in (
         ("score_threshold", "they belong to another encoder, and the build chooses its own"),
         ("function_schemas", "semroute chooses models, and calls no functions"),
     ):
         if any(
-            found is not None and found.value() not in (None, [], {}) for item in items if (found := child(item, key))
+            setting is not None and setting.value() not in (None, [], {})
+            for item in items
+            if (setting := child(item, key))
         ):
-            notes.guess(path, f'"{key}" of the routes is not taken over: {why}')
+            notes.guess(path, f'"{key}" of the routes is not taken over: {reason}')
 
 
 def _by_category(values: Mapping[str, Tree], path: Path, notes: ImportNotes) -> Records:
@@ -244,28 +246,32 @@ def _rasa(items: list[Tree], path: Path, notes: ImportNotes) -> Records:
     Format: https://rasa.com/docs/rasa/nlu-training-data. Synonyms, lookups and patterns are noted and left out.
     """
     for item in items:
-        other = next((key for key in _RASA_OTHER if child(item, key) is not None), None)
+        other_kind = next((key for key in _RASA_OTHER if child(item, key) is not None), None)
         intent, examples = child(item, "intent"), child(item, "examples")
         if intent is None or examples is None or not str(intent.value() or "").strip():
-            what = f"a {other} of Rasa's, which is no category" if other else "an entry without an intent and examples"
-            notes.skip(path, what, item.line)
+            description = (
+                f"a {other_kind} of Rasa's, which is no category"
+                if other_kind
+                else "an entry without an intent and examples"
+            )
+            notes.skip(path, description, item.line)
             continue
         for text, line in _rasa_examples(examples, path, notes):
             yield ImportedRecord(without_entities(text), str(intent.value()), line)
 
 
 def _rasa_examples(examples: Tree, path: Path, notes: ImportNotes) -> Iterator[tuple[str, int]]:
-    listed = examples.items()
-    if listed is not None:
-        for item in listed:
+    items = examples.items()
+    if items is not None:
+        for item in items:
             inner = child(item, "text") or item
-            yield from _rasa_lines(inner, path, notes, bare=True)
+            yield from _rasa_lines(inner, path, notes, allow_bare=True)
     else:
-        yield from _rasa_lines(examples, path, notes, bare=False)
+        yield from _rasa_lines(examples, path, notes, allow_bare=False)
 
 
-def _rasa_lines(tree: Tree, path: Path, notes: ImportNotes, *, bare: bool) -> Iterator[tuple[str, int]]:
-    """Yield the items of a block; with ``bare`` also lines without a dash."""
+def _rasa_lines(tree: Tree, path: Path, notes: ImportNotes, *, allow_bare: bool) -> Iterator[tuple[str, int]]:
+    """Yield the items of a block; with ``allow_bare`` also lines without a dash."""
     value = tree.value()
     if not isinstance(value, str):
         notes.skip(path, f"is {kind(value)} where examples are expected", tree.line)
@@ -275,7 +281,7 @@ def _rasa_lines(tree: Tree, path: Path, notes: ImportNotes, *, bare: bool) -> It
         text = line.strip()
         if text.startswith("- ") or text == "-":
             yield text[1:].strip(), number
-        elif text and bare:
+        elif text and allow_bare:
             yield text, number
         elif text:
             notes.skip(path, "a comment or another line without a dash among Rasa's examples", number)
@@ -295,8 +301,8 @@ _WRAPPED = re.compile(r'(["`\u201c\u201e\u00ab])(.+)(["`\u201d\u201c\u00bb])')
 
 def is_fasttext(lines: Sequence[str]) -> bool:
     """Return True if most lines have a label in fastText's format."""
-    written = [line for line in lines if line.strip()]
-    return bool(written) and sum(_PREFIX in line for line in written) * 2 > len(written)
+    non_blank = [line for line in lines if line.strip()]
+    return bool(non_blank) and sum(_PREFIX in line for line in non_blank) * 2 > len(non_blank)
 
 
 def fasttext_records(source: ImportSource, notes: ImportNotes) -> tuple[list[ImportedRecord], list[list[str]]]:
@@ -314,21 +320,21 @@ def fasttext_records(source: ImportSource, notes: ImportNotes) -> tuple[list[Imp
             first += 1
         while last > first and words[last - 1].startswith(_PREFIX):
             last -= 1
-        found = [word.removeprefix(_PREFIX).rstrip(",") for word in (*words[:first], *words[last:])]
-        if not found:
+        labels_found = [word.removeprefix(_PREFIX).rstrip(",") for word in (*words[:first], *words[last:])]
+        if not labels_found:
             notes.skip(source.path, "a line without __label__", number)
             continue
         records.append(ImportedRecord(" ".join(words[first:last]), None, number))
-        labels.append(found)
+        labels.append(labels_found)
     return records, labels
 
 
 def is_markdown(lines: Sequence[str]) -> bool:
     """Return True if text is a list throughout, or has items under headings."""
-    written = [line for line in lines if line.strip()]
-    items = sum(_ITEM.fullmatch(line.rstrip()) is not None for line in written)
-    headings = sum(_HEADING.fullmatch(line.strip()) is not None for line in written)
-    return items > 0 and (headings > 0 or items == len(written))
+    non_blank = [line for line in lines if line.strip()]
+    items = sum(_ITEM.fullmatch(line.rstrip()) is not None for line in non_blank)
+    headings = sum(_HEADING.fullmatch(line.strip()) is not None for line in non_blank)
+    return items > 0 and (headings > 0 or items == len(non_blank))
 
 
 def markdown_records(source: ImportSource, notes: ImportNotes) -> Records:
@@ -338,7 +344,7 @@ def markdown_records(source: ImportSource, notes: ImportNotes) -> Records:
     """
     lines = [(number, line.rstrip()) for number, line in source.lines()]
     label: str | None = None
-    taken = True
+    is_text = True
     has_headings = any(_HEADING.fullmatch(line.strip()) for _, line in lines)
     pending: list[tuple[int, str, int]] = []
     is_fenced = False
@@ -352,39 +358,39 @@ def markdown_records(source: ImportSource, notes: ImportNotes) -> Records:
         bold = None if heading or item or has_headings or is_fenced else _BOLD.fullmatch(text)
         title = heading[2] if heading is not None else (bold[1] or bold[2]) if bold is not None else None
         if title is not None:
-            yield from _flushed(pending, label if taken else None)
-            label, taken = _label(title, notes, source, number)
-        elif item is not None and taken:
+            yield from _section_items(pending, label if is_text else None)
+            label, is_text = _label(title, notes, source, number)
+        elif item is not None and is_text:
             pending.append((len(item[1].expandtabs(4)), _plain(item[2]), number))
         elif item is None and text and not text.startswith("<!--"):
             notes.skip(source.path, "a line that is no item of a list", number)
-    yield from _flushed(pending, label if taken else None)
+    yield from _section_items(pending, label if is_text else None)
 
 
-def _flushed(items: list[tuple[int, str, int]], label: str | None) -> Records:
+def _section_items(items: list[tuple[int, str, int]], label: str | None) -> Records:
     """Yield the items since the last heading.
 
     Without a heading, an item above deeper ones names their category.
     """
-    found = list(items)
+    pending = list(items)
     items.clear()
-    if label is None and len({depth for depth, _, _ in found}) > 1:
-        least = min(depth for depth, _, _ in found)
+    if label is None and len({depth for depth, _, _ in pending}) > 1:
+        min_depth = min(depth for depth, _, _ in pending)
         name: str | None = None
-        for depth, text, line in found:
-            if depth == least:
+        for depth, text, line in pending:
+            if depth == min_depth:
                 name = text.rstrip(":")
             else:
                 yield ImportedRecord(text, name, line)
         return
-    for _, text, line in found:
+    for _, text, line in pending:
         yield ImportedRecord(text, label, line)
 
 
 def _label(heading: str, notes: ImportNotes, source: ImportSource, line: int) -> tuple[str | None, bool]:
     """Return a heading's category, and whether its items are texts.
 
-    Rasa's lists of words are none.
+    Items of Rasa's word lists are not texts.
     """
     rasa = _RASA_HEADING.fullmatch(heading.strip())
     if rasa is None:
@@ -398,11 +404,11 @@ def _label(heading: str, notes: ImportNotes, source: ImportSource, line: int) ->
 def _plain(text: str) -> str:
     """Strip Markdown's marks and quotation from an item or heading."""
     text = without_entities(text.strip())
-    for mark in ("**", "`"):
-        if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
-            text = text[len(mark) : -len(mark)]
-    wrapped = _WRAPPED.fullmatch(text)
-    return wrapped[2].strip() if wrapped is not None and wrapped[1] not in wrapped[2] else text
+    for marker in ("**", "`"):
+        if len(text) > 2 * len(marker) and text.startswith(marker) and text.endswith(marker):
+            text = text[len(marker) : -len(marker)]
+    match = _WRAPPED.fullmatch(text)
+    return match[2].strip() if match is not None and match[1] not in match[2] else text
 
 
 def markdown_table(source: ImportSource) -> Table | None:
@@ -410,15 +416,15 @@ def markdown_table(source: ImportSource) -> Table | None:
 
     (https://github.github.com/gfm/#tables-extension-)
     """
-    found: list[tuple[int, list[str]]] = []
+    rows_found: list[tuple[int, list[str]]] = []
     for number, line in source.lines():
         text = line.strip()
         if text.startswith("|") and not _RULE.fullmatch(text):
             cells = _CELL.split(text.strip("|"))
-            found.append((number, [_plain(cell.replace("\\|", "|")) for cell in cells]))
-    if len(found) < 2 or len({len(cells) for _, cells in found}) != 1 or len(found[0][1]) < 2:
+            rows_found.append((number, [_plain(cell.replace("\\|", "|")) for cell in cells]))
+    if len(rows_found) < 2 or len({len(cells) for _, cells in rows_found}) != 1 or len(rows_found[0][1]) < 2:
         return None
-    (_, header), *rows = found
+    (_, header), *rows = rows_found
     if len(set(header)) < len(header):
         return None
     return Table(header, lambda skip: ((number, dict(zip(header, cells, strict=True))) for number, cells in rows))

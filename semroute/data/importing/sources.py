@@ -63,18 +63,18 @@ def file_records(path: Path, options: ImportOptions, notes: ImportNotes, default
         MissingExtraError: a Parquet file, and the extra is not installed.
     """
     source = ImportSource(path, options)
-    found = _READERS.get(source.suffix, _by_content)(source, options, notes)
-    records = _table_records(found, source, options, notes) if isinstance(found, Table) else found
+    all_records = _READERS.get(source.suffix, _by_content)(source, options, notes)
+    records = _table_records(all_records, source, options, notes) if isinstance(all_records, Table) else all_records
     reader = LabelReader(options, notes, path)
-    own = default or source.stem
+    category = default or source.stem
     for record in records:
         if record.label is None and path not in notes.unlabelled:
             notes.unlabelled.add(path)
             if default is None:
-                notes.guess(path, f"no labels: everything belongs to {shortened(own)}, as the file is called")
+                notes.guess(path, f"no labels: everything belongs to {shortened(category)}, as the file is called")
         if record.label is None and options.outside:
             raise DataError("has no labels; name the column that holds them with --label", path=path)
-        label = own if record.label is None else record.label
+        label = category if record.label is None else record.label
         yield from (replace(record, label=name) for name in reader.categories(label, record.line))
 
 
@@ -90,10 +90,10 @@ def first_columns(path: Path) -> Sequence[str]:
     if source.suffix in (".parquet", ".pq"):
         return tuple(parquet_schema(source).names)
     try:
-        found = _READERS.get(source.suffix, _by_content)(source, options, ImportNotes())
+        table = _READERS.get(source.suffix, _by_content)(source, options, ImportNotes())
     except ShapeError:
         return ("query", "category")  # problems are reported by the reader of labelled files
-    return found.columns if isinstance(found, Table) else ()
+    return table.columns if isinstance(table, Table) else ()
 
 
 def _table_records(table: Table, source: ImportSource, options: ImportOptions, notes: ImportNotes) -> Records:
@@ -125,16 +125,16 @@ def _label_names(
     sample = [row.get(label) for row in table.sample()]
     if not sample or any(integer_label(value) is None for value in sample if value is not None):
         return {}, None
-    own = table.class_names.get(label)
-    if own:
+    in_file = table.class_names.get(label)
+    if in_file:
         notes.guess(source.path, "names of the labels from the description of the data in the file")
-        return dict(own), None
+        return dict(in_file), None
     largest = max((number for value in sample if (number := integer_label(value)) is not None), default=0)
     for path in (source.path.parent / name for name in _DESCRIPTIONS):
-        found = _described(path, label)
-        if len(found) > max(1, largest):
+        described = _described(path, label)
+        if len(described) > max(1, largest):
             notes.guess(source.path, f"names of the labels from {path.name}")
-            return found, path
+            return described, path
     fix = "--names FILE names them (a name a line, dataset_info.json, or the data set's README.md)"
     notes.guess(source.path, f"the labels are numbers, and so are the categories' names; {fix}")
     return {}, None
@@ -192,14 +192,14 @@ def _parquet(source: ImportSource, options: ImportOptions, notes: ImportNotes) -
     def refuse(message: str, line: int | None) -> None:
         raise DataError(message, path=source.path, line=line)
 
-    def rows(skip: Skip, wanted: tuple[str, ...] = tuple(dict.fromkeys(schema.names))) -> Rows:
-        return parquet_rows(source.path, refuse, required=wanted)
+    def rows(skip: Skip, read_columns: tuple[str, ...] = tuple(dict.fromkeys(schema.names))) -> Rows:
+        return parquet_rows(source.path, refuse, required=read_columns)
 
     table = Table(schema.names, rows, names)
     # The columns are chosen on names and a first batch of all; what is read to the end is these two alone.
     chosen = chosen_columns(table, options, notes, source)
-    both = tuple(dict.fromkeys(column for column in (chosen.text, chosen.label) if column is not None))
-    return Table(both, lambda skip: rows(skip, both), names)
+    chosen_names = tuple(dict.fromkeys(column for column in (chosen.text, chosen.label) if column is not None))
+    return Table(chosen_names, lambda skip: rows(skip, chosen_names), names)
 
 
 def parquet_schema(source: ImportSource) -> Any:
@@ -211,9 +211,9 @@ def parquet_schema(source: ImportSource) -> Any:
     """
     if source.is_packed:
         raise DataError("is a packed Parquet file; unpack it", path=source.path)
-    what = "reading a Parquet file"
-    parquet = require("pyarrow.parquet", what=what, extra="parquet")
-    arrow = require("pyarrow", what=what, extra="parquet")
+    purpose = "reading a Parquet file"
+    parquet = require("pyarrow.parquet", what=purpose, extra="parquet")
+    arrow = require("pyarrow", what=purpose, extra="parquet")
     try:
         return parquet.read_schema(source.path)
     except (arrow.ArrowException, OSError, ValueError) as error:
@@ -225,17 +225,17 @@ def _by_content(source: ImportSource, options: ImportOptions, notes: ImportNotes
     if source.head.startswith(b"PAR1"):
         return _parquet(source, options, notes)
     sample = [text for _, text in islice(source.lines(), 200)]
-    written = [text for text in sample if text.strip()]
-    if not written:
+    non_blank = [text for text in sample if text.strip()]
+    if not non_blank:
         raise ShapeError("is empty", path=source.path)
-    if is_fasttext(written):
+    if is_fasttext(non_blank):
         return _fasttext(source, options, notes)
-    if written[0].lstrip()[:1] in ("{", "[") and written[0].rstrip()[-1:] in ("{", "[", "}", "]", ","):
+    if non_blank[0].lstrip()[:1] in ("{", "[") and non_blank[0].rstrip()[-1:] in ("{", "[", "}", "]", ","):
         return _json(source, options, notes)
-    if is_markdown(written):
+    if is_markdown(non_blank):
         notes.guess(source.path, "read as a list")
         return _markdown(source, options, notes)
-    if _is_table(source, written, options, notes):
+    if _is_table(source, non_blank, options, notes):
         return delimited_table(source, options, notes)
     if source.suffix not in _TEXT_SUFFIXES:
         message = (
@@ -245,19 +245,19 @@ def _by_content(source: ImportSource, options: ImportOptions, notes: ImportNotes
     return line_records(source)
 
 
-def _is_table(source: ImportSource, written: list[str], options: ImportOptions, notes: ImportNotes) -> bool:
+def _is_table(source: ImportSource, non_blank: list[str], options: ImportOptions, notes: ImportNotes) -> bool:
     """Return True if text is a table.
 
     It is where columns were asked for or have known names, or where every line has as many tabs.
     """
-    if options.text is not None or options.label is not None or written[0].lstrip('\ufeff"').startswith("sep="):
+    if options.text is not None or options.label is not None or non_blank[0].lstrip('\ufeff"').startswith("sep="):
         return True
-    first = written[0].strip().lstrip("\ufeff").casefold()
+    first = non_blank[0].strip().lstrip("\ufeff").casefold()
     for delimiter in (",", ";", "\t", "|"):
         names = [name.strip().strip('"') for name in first.split(delimiter)]
         if len(names) > 1 and any(name in (*TEXTS, *LABELS) for name in names) and len(set(names)) == len(names):
             return True
-    tabs = {line.rstrip("\r\n").count("\t") for line in written}
+    tabs = {line.rstrip("\r\n").count("\t") for line in non_blank}
     return len(tabs) == 1 and tabs != {0}
 
 
@@ -286,22 +286,22 @@ def folder_records(folder: Path, options: ImportOptions, notes: ImportNotes) -> 
         DataError: nothing in it can be read.
     """
     entries = _entries(folder)
-    train, held = split_of([path.name for path in entries])
+    train, held_out = split_of([path.name for path in entries])
     if train:
-        entries = [path for path in entries if path.name not in held]
-        notes.guess(folder, f"{', '.join(train)} taken, and {', '.join(held)} left for tune and evaluate")
+        entries = [path for path in entries if path.name not in held_out]
+        notes.guess(folder, f"reads {', '.join(train)}, and leaves {', '.join(held_out)} for tune and evaluate")
     if len(entries) == 1 and entries[0].is_dir() and train:
         yield from folder_records(entries[0], options, notes)
         return
-    found = False
+    is_any = False
     for path in entries:
         inner = _sub_folder(path, options, notes) if path.is_dir() else _listed_file(path, options, notes, _stem(path))
-        for where, record in inner:
-            found = True
-            yield where, record
+        for source_path, record in inner:
+            is_any = True
+            yield source_path, record
     if notes.unlabelled.intersection(entries):
         notes.guess(folder, "a file without labels is a category, as the file is called")
-    if not found:
+    if not is_any:
         names = ", ".join(path.name for path in entries[:5])
         raise DataError(f"holds nothing that can be read as labelled texts ({names or 'it is empty'})", path=folder)
 
@@ -322,17 +322,17 @@ def _sub_folder(folder: Path, options: ImportOptions, notes: ImportNotes) -> Ite
     files = _entries(folder)
     name = folder.name
     texts = [path for path in files if path.is_file() and path.suffix.lower() in _TEXT_SUFFIXES]
-    each = options.each
-    if each is None and texts:
+    unit = options.each
+    if unit is None and texts:
         lines = {path: sum(1 for _ in line_records(ImportSource(path, options))) for path in texts}
-        each = "file" if len(texts) > 1 and max(lines.values()) > 1 else "line"
+        unit = "file" if len(texts) > 1 and max(lines.values()) > 1 else "line"
         if max(lines.values()) > 1:
-            other = "--each line takes each line" if each == "file" else "--each file takes each file"
-            notes.guess(folder.parent, f"each {each} in {name}/ and the like is a text ({other})")
+            alternative = "--each line takes each line" if unit == "file" else "--each file takes each file"
+            notes.guess(folder.parent, f"each {unit} in {name}/ and the like is a text ({alternative})")
     for path in files:
         if path.is_dir():
             notes.guess(path, f"is a folder inside of a category's, and is not read; {import_hint(path)}")
-        elif path in texts and each == "file":
+        elif path in texts and unit == "file":
             text = ImportSource(path, options).text().strip()
             if text:
                 for label in LabelReader(options, notes, path).categories(name, None):

@@ -56,7 +56,7 @@ class Table:
 
     def sample(self) -> list[Mapping[str, object]]:
         """Read the first rows."""
-        return [row for _, row in islice(self.rows(_unsaid), SAMPLE)]
+        return [row for _, row in islice(self.rows(_ignore), SAMPLE)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,10 @@ def delimited_table(source: ImportSource, options: ImportOptions, notes: ImportN
     first = list(islice(source.lines(), SNIFFED_LINES))
     if not first:
         raise ShapeError("is empty", path=source.path)
-    said = _SEPARATOR_LINE.fullmatch(first[0][1])
-    head = first[1:] if said else first
-    delimiter = said[1] if said else _delimiter([text for _, text in head], source.suffix)
-    if delimiter != "," and not said:
+    separator = _SEPARATOR_LINE.fullmatch(first[0][1])
+    head = first[1:] if separator else first
+    delimiter = separator[1] if separator else _delimiter([text for _, text in head], source.suffix)
+    if delimiter != "," and not separator:
         notes.guess(source.path, f"fields are separated by a {DELIMITERS[delimiter]}")
     quoting = delimiter != "\t" or _quotes_hold(source, delimiter)
     if not quoting:
@@ -92,7 +92,7 @@ def delimited_table(source: ImportSource, options: ImportOptions, notes: ImportN
         def refuse(message: str, line: int | None) -> None:
             raise DataError(message, path=source.path, line=line)
 
-        lines = islice(source.lines(), 1 if said else 0, None)
+        lines = islice(source.lines(), 1 if separator else 0, None)
         return csv_records(lines, refuse, delimiter=delimiter, quoting=quoting)
 
     _, header = next(records(), (1, None))
@@ -100,10 +100,10 @@ def delimited_table(source: ImportSource, options: ImportOptions, notes: ImportN
         raise ShapeError("is empty", path=source.path)
     while header and not header[-1].strip():
         header.pop()
-    columns = _unique(header) if options.header else [str(place) for place in range(1, len(header) + 1)]
+    columns = _unique(header) if options.header else [str(position) for position in range(1, len(header) + 1)]
 
-    def rows(skip: Skip, columns: Sequence[str] = columns, passed: int = int(options.header)) -> Rows:
-        for number, fields in islice(records(), passed, None):
+    def rows(skip: Skip, columns: Sequence[str] = columns, skipped: int = int(options.header)) -> Rows:
+        for number, fields in islice(records(), skipped, None):
             row = csv_row(columns, fields, DELIMITERS.get(delimiter, "separator"))
             if isinstance(row, str):
                 skip(row, number)
@@ -112,7 +112,7 @@ def delimited_table(source: ImportSource, options: ImportOptions, notes: ImportN
 
     table = Table(columns, rows, headerless=not options.header)
     if options.header and options.text is None and options.label is None and _first_is_a_row(table):
-        numbered = [str(place) for place in range(1, len(columns) + 1)]
+        numbered = [str(position) for position in range(1, len(columns) + 1)]
         notes.guess(source.path, "the first line is a row and not a header: its label is one of later rows")
         return Table(numbered, lambda skip: rows(skip, numbered, 0), headerless=True)
     return table
@@ -136,7 +136,7 @@ def json_lines_table(source: ImportSource) -> Table:
     return object_table(source, rows)
 
 
-def object_table(source: ImportSource, rows: Callable[[Skip], Rows], **more: Any) -> Table:
+def object_table(source: ImportSource, rows: Callable[[Skip], Rows], **options: Any) -> Table:
     """Open rows of varying keys as a table.
 
     Keys of objects inside of rows are joined with dots.
@@ -150,11 +150,11 @@ def object_table(source: ImportSource, rows: Callable[[Skip], Rows], **more: Any
             yield number, _flattened(row)
 
     columns: dict[str, None] = {}
-    for _, row in islice(flat(_unsaid), SAMPLE):
+    for _, row in islice(flat(_ignore), SAMPLE):
         columns |= dict.fromkeys(row)
     if not columns:
         raise ShapeError("holds no rows", path=source.path)
-    return Table(tuple(columns), flat, **more)
+    return Table(tuple(columns), flat, **options)
 
 
 def chosen_columns(table: Table, options: ImportOptions, notes: ImportNotes, source: ImportSource) -> Chosen:
@@ -167,20 +167,20 @@ def chosen_columns(table: Table, options: ImportOptions, notes: ImportNotes, sou
     """
     text = None if options.text is None else _named(options.text, table, "--text", source)
     label = None if options.label is None else _named(options.label, table, "--label", source)
-    used = [column for column in table.columns if _singular(column) not in _IGNORED or column in (text, label)]
+    candidates = [column for column in table.columns if _singular(column) not in _IGNORED or column in (text, label)]
     sample = table.sample()
-    text = text or _only([column for column in used if _singular(column) in TEXTS and column != label])
+    text = text or _only([column for column in candidates if _singular(column) in TEXTS and column != label])
     if label is None:
-        found = [column for column in used if _singular(column) in LABELS and column != text]
-        label = _only(found) or _only([column for column in found if not _all_integers(column, sample)])
-    if len(used) == 1 and label is None:
-        return Chosen(table, used[0], None)
-    if len(used) == 2 and (text is None or label is None):
-        text, label = _by_content(used, text, label, sample)
+        label_columns = [column for column in candidates if _singular(column) in LABELS and column != text]
+        label = _only(label_columns) or _only([column for column in label_columns if not _all_integers(column, sample)])
+    if len(candidates) == 1 and label is None:
+        return Chosen(table, candidates[0], None)
+    if len(candidates) == 2 and (text is None or label is None):
+        text, label = _by_content(candidates, text, label, sample)
     if text is None or label is None:
         # JSON and YAML hold many other things than texts with labels.
-        foreign = text is None and label is None and source.suffix in (".json", ".yaml", ".yml")
-        raise (ShapeError if foreign else DataError)(_cannot_tell(table, text, label, sample), path=source.path)
+        is_guess = text is None and label is None and source.suffix in (".json", ".yaml", ".yml")
+        raise (ShapeError if is_guess else DataError)(_ambiguous_columns(table, text, label, sample), path=source.path)
     if not table.is_sure and (options.text is None or options.label is None):
         kind = "column" if not table.headerless else "column number"
         notes.guess(source.path, f"texts from {kind} {shortened(text)}, labels from {shortened(label)}")
@@ -200,16 +200,16 @@ def integer_label(value: object) -> int | None:
     return None
 
 
-def _named(wanted: str, table: Table, option: str, source: ImportSource) -> str:
-    if wanted in table.columns:
-        return wanted
-    same = [column for column in table.columns if column.strip().casefold() == wanted.strip().casefold()]
-    if len(same) == 1:
-        return same[0]
-    if wanted.isdecimal() and 1 <= int(wanted) <= len(table.columns):
-        return table.columns[int(wanted) - 1]
-    has = ", ".join(shortened(column, 40) for column in table.columns[:20])
-    raise DataError(f"{option}: there is no column {shortened(wanted)}; the columns are {has}", path=source.path)
+def _named(name: str, table: Table, option: str, source: ImportSource) -> str:
+    if name in table.columns:
+        return name
+    matching = [column for column in table.columns if column.strip().casefold() == name.strip().casefold()]
+    if len(matching) == 1:
+        return matching[0]
+    if name.isdecimal() and 1 <= int(name) <= len(table.columns):
+        return table.columns[int(name) - 1]
+    available = ", ".join(shortened(column, 40) for column in table.columns[:20])
+    raise DataError(f"{option}: there is no column {shortened(name)}; the columns are {available}", path=source.path)
 
 
 def _by_content(
@@ -219,38 +219,42 @@ def _by_content(
     shares = {column: len({str(row.get(column)) for row in sample}) / max(1, len(sample)) for column in columns}
     if text is None and label is not None:
         return next(column for column in columns if column != label), label
-    few, many = sorted(columns, key=lambda column: shares[column])
-    shorter = _length(few, sample) < _length(many, sample)
+    label_column, text_column = sorted(columns, key=lambda column: shares[column])
+    shorter = _length(label_column, sample) < _length(text_column, sample)
     if (
         text is None
-        and shares[few] <= 0.75
-        and shares[many] >= max(0.7, 1.4 * shares[few])
-        and (shorter or shares[few] <= 0.5)
+        and shares[label_column] <= 0.75
+        and shares[text_column] >= max(0.7, 1.4 * shares[label_column])
+        and (shorter or shares[label_column] <= 0.5)
     ):
-        return many, few
-    return (many, few) if text == many and shares[few] < 1 else (text, label)
+        return text_column, label_column
+    return (text_column, label_column) if text == text_column and shares[label_column] < 1 else (text, label)
 
 
 def _length(column: str, sample: Sequence[Mapping[str, object]]) -> int:
     return sum(len(str(row.get(column))) for row in sample)
 
 
-def _unsaid(message: str, line: int | None) -> None:
+def _ignore(message: str, line: int | None) -> None:
     """Drop a message: rows of a sample are read again, with a report."""
 
 
-def _cannot_tell(table: Table, text: str | None, label: str | None, sample: Sequence[Mapping[str, object]]) -> str:
-    lacks = "texts" if text is None else "labels"
+def _ambiguous_columns(
+    table: Table, text: str | None, label: str | None, sample: Sequence[Mapping[str, object]]
+) -> str:
+    missing = "texts" if text is None else "labels"
     if text is None and label is None:
-        lacks = "texts and which the labels"
+        missing = "texts and which the labels"
     first = sample[0] if sample else {}
-    shown = [
+    described = [
         f"{shortened(column, 30)} (such as {shortened(str(first.get(column, '')), 30)})" for column in table.columns
     ]
-    more = f" and {len(shown) - 12} more" if len(shown) > 12 else ""
+    rest = f" and {len(described) - 12} more" if len(described) > 12 else ""
     flags = f"--text {_word(text, 'COLUMN')} --label {_word(label, 'COLUMN')}"
     header = "" if table.headerless else "; where the first line is a row and no header, add --no-header"
-    return f"cannot tell which column holds the {lacks}: {', '.join(shown[:12])}{more}; name them: {flags}{header}"
+    return (
+        f"cannot tell which column holds the {missing}: {', '.join(described[:12])}{rest}; name them: {flags}{header}"
+    )
 
 
 def _word(name: str | None, default: str) -> str:
@@ -311,24 +315,24 @@ def _quotes_hold(source: ImportSource, delimiter: str) -> bool:
 
 
 def _unique(header: Iterable[str]) -> list[str]:
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     names = []
     for name in (name.strip() for name in header):
-        seen[name] = seen.get(name, 0) + 1
-        names.append(name if seen[name] == 1 or not name else f"{name} ({seen[name]})")
+        counts[name] = counts.get(name, 0) + 1
+        names.append(name if counts[name] == 1 or not name else f"{name} ({counts[name]})")
     return names
 
 
 def _flattened(row: Mapping[str, object], prefix: str = "", depth: int = 0) -> dict[str, object]:
     if not any(isinstance(value, dict) for value in row.values()) and not prefix:
         return dict(row)
-    found: dict[str, object] = {}
+    flat: dict[str, object] = {}
     for key, value in row.items():
         if isinstance(value, dict) and depth < 4:
-            found |= _flattened(value, f"{prefix}{key}.", depth + 1)
+            flat |= _flattened(value, f"{prefix}{key}.", depth + 1)
         else:
-            found[prefix + key] = value
-    return found
+            flat[prefix + key] = value
+    return flat
 
 
 def _as_object(text: str) -> str:
@@ -339,4 +343,4 @@ def _as_object(text: str) -> str:
         values = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    return json.dumps({str(place): value for place, value in enumerate(values, 1)})
+    return json.dumps({str(position): value for position, value in enumerate(values, 1)})

@@ -54,25 +54,25 @@ class JsonTree:
     def items(self) -> list[Tree] | None:
         if self._text[self._at] != "[":
             return None
-        found: list[Tree] = []
+        items: list[Tree] = []
         at, line = self._step(self._at + 1, self._line)
         while self._text[at] != "]":
-            found.append(JsonTree(self._text, self._path, at, line))
+            items.append(JsonTree(self._text, self._path, at, line))
             at, line = self._past(at, line)
-        return found
+        return items
 
     def pairs(self) -> list[tuple[str, Tree]] | None:
         if self._text[self._at] != "{":
             return None
-        found: list[tuple[str, Tree]] = []
+        pairs: list[tuple[str, Tree]] = []
         at, line = self._step(self._at + 1, self._line)
         while self._text[at] != "}":
             key, end = self._decoded(at)
             at, line = self._step(end, line, at)
             at, line = self._step(at + 1, line)  # the text has been decoded once: here is a colon
-            found.append((key, JsonTree(self._text, self._path, at, line)))
+            pairs.append((key, JsonTree(self._text, self._path, at, line)))
             at, line = self._past(at, line)
-        return found
+        return pairs
 
     def _past(self, at: int, line: int) -> tuple[int, int]:
         """Step past the value at ``at`` to the next, or the closing bracket."""
@@ -81,9 +81,9 @@ class JsonTree:
         return self._step(at + 1, line) if self._text[at] == "," else (at, line)
 
     def _step(self, at: int, line: int, since: int | None = None) -> tuple[int, int]:
-        found = _SPACE.match(self._text, at)
-        assert found is not None
-        return found.end(), line + self._text.count("\n", at if since is None else since, found.end())
+        match = _SPACE.match(self._text, at)
+        assert match is not None
+        return match.end(), line + self._text.count("\n", at if since is None else since, match.end())
 
     def _decoded(self, at: int) -> tuple[Any, int]:
         return _DECODER.raw_decode(self._text, at)
@@ -95,11 +95,11 @@ def json_tree(text: str, path: Path) -> JsonTree | None:
     Raises:
         DataError: malformed JSON, with its line.
     """
-    found = _SPACE.match(text)
-    assert found is not None
+    match = _SPACE.match(text)
+    assert match is not None
     try:
         # Decoded once as a whole: afterwards every part of it is known to be well formed.
-        _, end = _DECODER.raw_decode(text, found.end())
+        _, end = _DECODER.raw_decode(text, match.end())
     except json.JSONDecodeError as error:
         message = f"malformed JSON at column {error.colno} ({error.msg}); correct it"
         raise DataError(message, path=path, line=error.lineno) from None
@@ -109,7 +109,7 @@ def json_tree(text: str, path: Path) -> JsonTree | None:
         raise DataError(f"malformed JSON: {error}", path=path) from None
     if text[end:].strip():
         return None
-    return JsonTree(text, path, found.end(), 1 + text.count("\n", 0, found.end()))
+    return JsonTree(text, path, match.end(), 1 + text.count("\n", 0, match.end()))
 
 
 class YamlTree:
@@ -168,5 +168,5 @@ def yaml_tree(text: str, path: Path) -> YamlTree | None:
 
 def child(tree: Tree, *keys: str) -> Tree | None:
     """Return the first value under any of ``keys``, in their order."""
-    found: Mapping[str, Tree] = dict(reversed(tree.pairs() or []))
-    return next((found[key] for key in keys if key in found), None)
+    values: Mapping[str, Tree] = dict(reversed(tree.pairs() or []))
+    return next((values[key] for key in keys if key in values), None)

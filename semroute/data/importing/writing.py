@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from semroute.data.categories import MOST_BYTES, MOST_NODES, READERS, read_categories, read_category_file
+from semroute.data.categories import MAX_NODES, MOST_BYTES, READERS, read_categories, read_category_file
 from semroute.data.examples import DATA, Category, CategorySet, Finding, LabelledQuery, Notes, shortened
 from semroute.data.importing.records import ImportedRecord, ImportNotes, ImportOptions
 from semroute.data.importing.sources import file_records, first_columns, folder_records
@@ -21,7 +21,7 @@ from semroute.errors import DataError, MissingExtraError
 from semroute.storage import sync
 from semroute.text.names import name_key, normalize_name
 
-LONGEST_STEM = 100
+MAX_STEM_BYTES = 100
 """Longest stem, bytes of UTF-8: file systems take 255 with the extension, and less where they encrypt names."""
 LISTED = 5
 # Characters that Windows does not allow in a name, or that lead into other folders.
@@ -104,7 +104,7 @@ def write_categories(categories: Sequence[Category], out: Path, *, force: bool =
 def file_stem(name: str) -> str:
     """Derive a file name that is valid on any system from a category's.
 
-    It is nearly the category's own, and one that is read as a category's file.
+    It stays as close to the category's name as that allows, with an extension of a category file.
     """
     stem = _FORBIDDEN.sub("_", normalize_name(name)).strip(" ")
     stem = "_" + stem[1:] if stem.startswith(".") else stem
@@ -115,8 +115,8 @@ def file_stem(name: str) -> str:
     if stem.lower().startswith("readme") or _RESERVED.fullmatch(stem):
         stem = f"_{stem}"
     raw = stem.encode("utf-8")
-    if len(raw) > LONGEST_STEM:
-        stem = unicodedata.normalize("NFC", raw[:LONGEST_STEM].decode("utf-8", "ignore")).rstrip(" .")
+    if len(raw) > MAX_STEM_BYTES:
+        stem = unicodedata.normalize("NFC", raw[:MAX_STEM_BYTES].decode("utf-8", "ignore")).rstrip(" .")
     return stem or "_"
 
 
@@ -129,7 +129,7 @@ def _content(category: Category, target: Path) -> str:
         values["description"] = category.description
     values["examples"] = list(category.examples)
     text: str = yaml.dump(values, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=1 << 30)
-    if len(text) > MOST_BYTES or len(category.examples) >= MOST_NODES:
+    if len(text) > MOST_BYTES or len(category.examples) >= MAX_NODES:
         message = f'"{category.name}" has {len(category.examples):,} examples, too many for a YAML file; import fewer'
         raise DataError(message, path=target)
     return text
@@ -144,8 +144,8 @@ def _own_name(path: Path) -> str:
 
 
 def _listed(names: Iterable[str]) -> str:
-    found = list(names)
-    return ", ".join(found[:LISTED]) + (f" and {len(found) - LISTED:,} more" if len(found) > LISTED else "")
+    all_names = list(names)
+    return ", ".join(all_names[:LISTED]) + (f" and {len(all_names) - LISTED:,} more" if len(all_names) > LISTED else "")
 
 
 # Gather labelled texts into categories and labelled queries.
@@ -195,33 +195,33 @@ def gather(path: Path, options: ImportOptions | None = None) -> Gathered:
     options, notes = options or ImportOptions(), ImportNotes()
     examples: dict[str, dict[str, None]] = {}
     rows = duplicates = 0
-    for where, record in _records(path, options, notes):
-        text = _text(record, where, notes)
+    for source_path, record in _records(path, options, notes):
+        text = _text(record, source_path, notes)
         if text is None:
             continue
         rows += 1
         assert record.label is not None
-        held = examples.setdefault(record.label, {})
-        duplicates += text in held
-        held[text] = None
-    skipped = tuple(Finding(message, where, line) for where, line, message in notes.skipped_messages())
+        texts = examples.setdefault(record.label, {})
+        duplicates += text in texts
+        texts[text] = None
+    skipped = tuple(Finding(message, source_path, line) for source_path, line, message in notes.skipped_messages())
     if not examples:
-        why = f": {skipped[0].message}" if skipped else ""
-        raise DataError(f"holds no labelled texts{why}", path=path)
+        reason = f": {skipped[0].message}" if skipped else ""
+        raise DataError(f"holds no labelled texts{reason}", path=path)
     categories = tuple(
         Category(name, notes.descriptions.get(name, ""), (), tuple(examples[name]), None, path)
         for name in sorted(examples)
     )
-    owners: dict[str, int] = {}
-    for held in examples.values():
-        for text in held:
-            owners[text] = owners.get(text, 0) + 1
+    category_counts: dict[str, int] = {}
+    for texts in examples.values():
+        for text in texts:
+            category_counts[text] = category_counts.get(text, 0) + 1
     return Gathered(
         categories=categories,
         rows=rows,
         duplicates=duplicates,
-        shared=sum(count > 1 for count in owners.values()),
-        guesses=tuple(Finding(message, where) for where, message in notes.guesses),
+        shared=sum(count > 1 for count in category_counts.values()),
+        guesses=tuple(Finding(message, source_path) for source_path, message in notes.guesses),
         skipped=skipped,
         warnings=tuple(_warnings(path, categories, rows)),
         is_labelled=not notes.unlabelled,
@@ -237,11 +237,11 @@ def read_source(source: Path) -> CategorySet:
     """
     if not source.is_file():
         return read_categories(source)
-    found = gather(source)
-    if not found.is_labelled:
+    gathered = gather(source)
+    if not gathered.is_labelled:
         fix = "name the folder of category files, or a file with a label for each text"
         raise DataError(f"is a file without labels, one category alone; {fix}", path=source)
-    return CategorySet(found.categories, (*found.guesses, *found.skipped, *found.warnings))
+    return CategorySet(gathered.categories, (*gathered.guesses, *gathered.skipped, *gathered.warnings))
 
 
 def read_queries(
@@ -262,22 +262,22 @@ def read_queries(
     """
     if options is None and path.suffix.lower() in (".csv", ".jsonl", ".parquet") and not _has_other_columns(path):
         return read_labelled(path, warn)
-    notes, found = ImportNotes(), []
+    notes, rows = ImportNotes(), []
     for record in file_records(path, replace(options or ImportOptions(), outside=True), notes):
         text = _text(record, path, notes)
         if text is not None:
             label = record.label or ""
             outside = not label or is_out_of_scope(label)
-            found.append(
+            rows.append(
                 LabelledQuery(text, None if outside else label, (label or None) if outside else None, record.line)
             )
-    for where, message in notes.guesses:
-        warn(Finding(message, where))
-    for where, line, message in notes.skipped_messages():
-        warn(Finding(message, where, line))
-    if not found:
+    for source_path, message in notes.guesses:
+        warn(Finding(message, source_path))
+    for source_path, line, message in notes.skipped_messages():
+        warn(Finding(message, source_path, line))
+    if not rows:
         raise DataError("holds no labelled queries", path=path)
-    return found
+    return rows
 
 
 def _has_other_columns(path: Path) -> bool:
@@ -297,21 +297,21 @@ def _records(path: Path, options: ImportOptions, notes: ImportNotes) -> Iterator
             yield path, record
 
 
-def _text(record: ImportedRecord, where: Path, notes: ImportNotes) -> str | None:
-    return usable(record.text, "the text", record.line or 0, lambda message, line: _skip(notes, where, message, record))
+def _text(record: ImportedRecord, path: Path, notes: ImportNotes) -> str | None:
+    return usable(record.text, "the text", record.line or 0, lambda message, line: _skip(notes, path, message, record))
 
 
-def _skip(notes: ImportNotes, where: Path, message: str, record: ImportedRecord) -> None:
-    notes.skip(where, message.partition(";")[0], record.line)
+def _skip(notes: ImportNotes, path: Path, message: str, record: ImportedRecord) -> None:
+    notes.skip(path, message.partition(";")[0], record.line)
 
 
 def _warnings(path: Path, categories: tuple[Category, ...], rows: int) -> Iterator[Finding]:
-    seen: dict[str, str] = {}
+    first_spelling: dict[str, str] = {}
     for category in categories:
-        other = seen.setdefault(name_key(category.name), category.name)
-        if other != category.name:
-            named = f"{shortened(other)} and {shortened(category.name)}"
-            yield Finding(f"the labels {named} differ in case alone; they are kept apart", path)
+        first_name = first_spelling.setdefault(name_key(category.name), category.name)
+        if first_name != category.name:
+            both_names = f"{shortened(first_name)} and {shortened(category.name)}"
+            yield Finding(f"the labels {both_names} differ in case alone; they are kept apart", path)
     if len(categories) == 1:
         yield Finding(
             f"there is one category alone, {shortened(categories[0].name)}; is that the column of labels?", path

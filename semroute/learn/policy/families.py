@@ -230,8 +230,8 @@ class CascadeFamily:
         Its models limit the tiers.
         """
         section = self._way(parameter).cascade(self.models, self.folder)
-        both = {"models": [self.models[self.first], self.models[self.second]]}
-        return {"strategies": ["rules"], "rules": [], "fallback": both, "cascade": section}
+        tiers = {"models": [self.models[self.first], self.models[self.second]]}
+        return {"strategies": ["rules"], "rules": [], "fallback": tiers, "cascade": section}
 
     def checks(self, parameter: float) -> frozenset[int]:
         """Return the first tier's model."""
@@ -335,8 +335,8 @@ class ByClassifierAndCascade:
         value, threshold = parameter
         pair = [self.first, self.second]
         skips = choose(part.predicted[:, pair], part.expected[:, pair], value) == 1
-        tiers, alone = AnswerPlan(self.first, self.second, threshold).play(part), AnswerPlan(self.second).play(part)
-        return PolicyOutcomes(np.where(skips, alone.quality, tiers.quality), np.where(skips, alone.cost, tiers.cost))
+        tiers, direct = AnswerPlan(self.first, self.second, threshold).play(part), AnswerPlan(self.second).play(part)
+        return PolicyOutcomes(np.where(skips, direct.quality, tiers.quality), np.where(skips, direct.cost, tiers.cost))
 
     def config(self, parameter: tuple[float, float]) -> Config:
         """Start the cascade at the tier that the classifier selects."""
@@ -416,67 +416,69 @@ class ByCategory:
         fitted to the row, and would be optimistic on it.
         """
         part = tuning.group % PARTS
-        ways = self._ways(tuning)
-        cells = _cells(ways, tuning)
+        plans = self._plans(tuning)
+        cells = _cells(plans, tuning)
         for offset in OFFSETS:
             group = self._category(tuning, offset)
             quality, cost = self._means(cells, group, np.ones(len(tuning), np.bool_))
-            others = [self._means(cells, group, part != number) for number in range(PARTS)]
-            seen: set[tuple[int, ...]] = set()
+            means_without_fold = [self._means(cells, group, part != number) for number in range(PARTS)]
+            yielded: set[tuple[int, ...]] = set()
             for value in values(quality, cost, POINTS).tolist():
                 choice = tuple(choose(quality, cost, value).tolist())
-                if choice not in seen:
-                    seen.add(choice)
-                    tables = np.array([choose(*means, value) for means in others])
-                    played = [replay(of, tables[part, group]) for of in cells]
-                    yield CategoryTable(value, offset, tuple(ways[place] for place in choice)), PolicyOutcomes(*played)
+                if choice not in yielded:
+                    yielded.add(choice)
+                    tables = np.array([choose(*means, value) for means in means_without_fold])
+                    outcomes = [replay(cells_of, tables[part, group]) for cells_of in cells]
+                    yield CategoryTable(value, offset, tuple(plans[plan] for plan in choice)), PolicyOutcomes(*outcomes)
 
     def play(self, parameter: CategoryTable, part: PolicyData) -> PolicyOutcomes:
         """Replay; each query is answered by its category's plan."""
-        ways = list(dict.fromkeys(parameter.choice))
-        place = np.array([ways.index(way) for way in parameter.choice])[self._category(part, parameter.offset)]
-        quality, cost = (replay(of, place) for of in _cells(ways, part))
+        plans = list(dict.fromkeys(parameter.choice))
+        plan_of_row = np.array([plans.index(plan) for plan in parameter.choice])[self._category(part, parameter.offset)]
+        quality, cost = (replay(cells, plan_of_row) for cells in _cells(plans, part))
         return PolicyOutcomes(quality, cost)
 
     def config(self, parameter: CategoryTable) -> Config:
         """Return models, cascades and changed thresholds of the categories."""
-        *own, last = parameter.choice
+        *of_category, fallback = parameter.choice
         sections: dict[str, Any] = {}
-        moved = self._moved(parameter.offset)
-        for number, (name, way) in enumerate(zip(self.categories, own, strict=True)):
-            sections[name] = {"models": [self.models[way.first]], "cascade": way.cascade(self.models, self.folder)}
+        thresholds = self._shifted(parameter.offset)
+        for number, (name, plan) in enumerate(zip(self.categories, of_category, strict=True)):
+            sections[name] = {"models": [self.models[plan.first]], "cascade": plan.cascade(self.models, self.folder)}
             if parameter.offset:
-                sections[name]["threshold"] = float(moved[number])
+                sections[name]["threshold"] = float(thresholds[number])
         return {
             "strategies": ["semantic"],
             "categories": sections,
             # Unlike a category's own cascade, the general one is limited to the fallback's models.
-            "fallback": {"models": [self.models[number] for number in (last.first, last.second) if number is not None]},
-            "cascade": last.cascade(self.models, self.folder),
+            "fallback": {
+                "models": [self.models[number] for number in (fallback.first, fallback.second) if number is not None]
+            },
+            "cascade": fallback.cascade(self.models, self.folder),
         }
 
     def checks(self, parameter: CategoryTable) -> frozenset[int]:
         """Return the first tiers' models."""
-        return frozenset(way.first for way in parameter.choice if way.second is not None)
+        return frozenset(plan.first for plan in parameter.choice if plan.second is not None)
 
-    def _ways(self, tuning: PolicyData) -> list[AnswerPlan]:
-        ways = [AnswerPlan(number) for number in range(len(self.models))]
+    def _plans(self, tuning: PolicyData) -> list[AnswerPlan]:
+        plans = [AnswerPlan(number) for number in range(len(self.models))]
         if self.with_tiers:
-            ways += [AnswerPlan(*pair, threshold) for pair in tiers_of(tuning) for threshold in CATEGORY_THRESHOLDS]
-        return ways
+            plans += [AnswerPlan(*pair, threshold) for pair in tiers_of(tuning) for threshold in CATEGORY_THRESHOLDS]
+        return plans
 
     def _category(self, part: PolicyData, offset: float) -> NDArray[np.int64]:
         """Return the ``(n,)`` category number.
 
         The number of categories where none fits.
         """
-        thresholds = self._moved(offset)
+        thresholds = self._shifted(offset)
         scores = part.scores.scores(thresholds, self.bar)
         best = scores.argmax(axis=1)
         fits = scores[np.arange(len(part)), best] >= thresholds[best]
         return np.where(fits, best, len(self.categories))
 
-    def _moved(self, offset: float) -> NDArray[np.float64]:
+    def _shifted(self, offset: float) -> NDArray[np.float64]:
         """Return ``(c,)`` shifted thresholds, as they can be written."""
         return self.thresholds if offset == 0 else np.clip(self.thresholds + offset, -1.0, 1.0).round(6)
 
@@ -485,23 +487,23 @@ class ByCategory:
     ) -> tuple[Matrix, Matrix]:
         """Return ``(c + 1, w)`` mean quality and cost of each plan by category.
 
-        They are over some rows, and mixed with those of all.
+        The means are over some rows, shrunk towards the means over all.
         """
         count = len(self.categories) + 1
         sizes = np.bincount(group[rows], minlength=count)[:, None]
         mixed = []
-        for whole in cells:
-            means = group_means(whole[rows], group[rows], count)
-            overall = whole[rows].mean(axis=0, dtype=np.float64)
+        for table in cells:
+            means = group_means(table[rows], group[rows], count)
+            overall = table[rows].mean(axis=0, dtype=np.float64)
             mixed.append(((means * sizes + PRIOR * overall) / (sizes + PRIOR)).astype(np.float32))
         return mixed[0], mixed[1]
 
 
-def _cells(ways: Sequence[AnswerPlan], part: PolicyData) -> tuple[Matrix, Matrix]:
+def _cells(plans: Sequence[AnswerPlan], part: PolicyData) -> tuple[Matrix, Matrix]:
     """Return ``(n, w)`` quality and cost of each plan on each row."""
-    played = [way.play(part) for way in ways]
-    quality = np.column_stack([one.quality for one in played]).astype(np.float32)
-    return quality, np.column_stack([one.cost for one in played]).astype(np.float32)
+    outcomes = [plan.play(part) for plan in plans]
+    quality = np.column_stack([outcome.quality for outcome in outcomes]).astype(np.float32)
+    return quality, np.column_stack([outcome.cost for outcome in outcomes]).astype(np.float32)
 
 
 # One model for all queries.
@@ -526,8 +528,8 @@ class SingleModels:
 
     def config(self, parameter: int) -> Config:
         """Configure no rule, so that all goes to the fallback."""
-        only = {"models": [self.models[parameter]]}
-        return {"strategies": ["rules"], "rules": [], "fallback": only, "cascade": False}
+        single = {"models": [self.models[parameter]]}
+        return {"strategies": ["rules"], "rules": [], "fallback": single, "cascade": False}
 
     def checks(self, parameter: int) -> frozenset[int]:
         """Return no model."""

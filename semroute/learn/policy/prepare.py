@@ -13,7 +13,7 @@ from semroute.errors import InputError
 from semroute.evaluate.replay import asked_tokens, call_costs
 from semroute.index import BothScores
 from semroute.learn.answer_quality import judged_answers, train
-from semroute.learn.estimators import LEAST_QUERIES, Estimator, TrainingRows
+from semroute.learn.estimators import MIN_QUERIES, Estimator, TrainingRows
 from semroute.learn.policy.families import PolicyData
 from semroute.learn.query_quality import Setting, train_queries
 from semroute.outcomes.costs import Costs
@@ -92,28 +92,28 @@ def split(group: Indices, share: float, seed: int) -> tuple[Indices, Indices]:
     sizes = np.bincount(group)
     order = np.random.default_rng(seed).permutation(len(sizes))
     is_held = np.zeros(len(sizes), np.bool_)
-    room = share * len(group)
+    capacity = share * len(group)
     for group_number in order.tolist():
         # One group that is too large must not keep the smaller ones after it from being held out.
-        if sizes[group_number] <= room:
+        if sizes[group_number] <= capacity:
             is_held[group_number] = True
-            room -= sizes[group_number]
+            capacity -= sizes[group_number]
     count = int(is_held.sum())
-    if min(count, len(sizes) - count) < LEAST_QUERIES:
+    if min(count, len(sizes) - count) < MIN_QUERIES:
         raise InputError(
-            f"{len(sizes)} different queries with the quality of every model give {len(sizes) - count} to tune on and "
-            f"{count} to test on, and each part needs {LEAST_QUERIES}; give more outcomes"
+            f"{len(sizes)} different queries with the quality of every model leave {len(sizes) - count} to tune on and "
+            f"{count} to test on, and each part needs {MIN_QUERIES}; give more outcomes"
         )
     # In random order: the betting test reads one after the other.
-    place = np.random.default_rng(seed + 1).permutation(len(sizes))[group]
+    order_of_row = np.random.default_rng(seed + 1).permutation(len(sizes))[group]
     held = np.flatnonzero(is_held[group])
-    return np.flatnonzero(~is_held[group]), held[np.argsort(place[held], kind="stable")]
+    return np.flatnonzero(~is_held[group]), held[np.argsort(order_of_row[held], kind="stable")]
 
 
 def prepare(
-    material: PolicyInputs,
+    policy_inputs: PolicyInputs,
     tuning: Indices,
-    held: Indices,
+    held_out: Indices,
     *,
     heads: Mapping[str, Estimator] | None = None,
     seed: int = 0,
@@ -122,92 +122,97 @@ def prepare(
     """Train on the tuning rows, and predict both parts, out of fold.
 
     Args:
-        material: inputs of all rows.
+        policy_inputs: inputs of all rows.
         tuning: row numbers.
-        held: row numbers.
+        held_out: row numbers.
         heads: of the classifier of queries; None tries all.
         seed: of all random draws.
         progress: called with the step, the number done and the total.
     """
-    own = material.costs.table.take(tuning)
-    calls = call_costs(_costs(material, tuning))
-    rows = TrainingRows(own.queries, material.inputs.take(tuning), own.quality.astype(np.float64), own.models)
-    setting = Setting(material.encoder, calls, material.categories)
+    tuning_table = policy_inputs.costs.table.take(tuning)
+    calls = call_costs(_costs(policy_inputs, tuning))
+    rows = TrainingRows(
+        tuning_table.queries,
+        policy_inputs.inputs.take(tuning),
+        tuning_table.quality.astype(np.float64),
+        tuning_table.models,
+    )
+    setting = Setting(policy_inputs.encoder, calls, policy_inputs.categories)
     trained = train_queries(
         rows, setting, heads=heads, seed=seed, progress=lambda done, total: progress("training", done, total)
     )
-    checks, said = _checks(material, tuning, seed, progress)
+    checks, acceptance = _checks(policy_inputs, tuning, seed, progress)
     return PolicySplit(
-        tuning=_part(material, tuning, trained.left_out.astype(np.float32), trained.classifier, said),
-        held=seen_anew(material, held, trained.classifier, checks),
+        tuning=_part(policy_inputs, tuning, trained.left_out.astype(np.float32), trained.classifier, acceptance),
+        held=unseen_data(policy_inputs, held_out, trained.classifier, checks),
         classifier=trained.classifier,
         checks=checks,
     )
 
 
-def seen_anew(
-    material: PolicyInputs, rows: Indices, classifier: QueryClassifier, checks: Mapping[int, AnswerClassifier]
+def unseen_data(
+    policy_inputs: PolicyInputs, rows: Indices, classifier: QueryClassifier, checks: Mapping[int, AnswerClassifier]
 ) -> PolicyData:
     """Return rows that neither classifier was fitted on, with predictions."""
-    table = material.costs.table
-    predicted = classifier.predict_inputs(material.inputs.take(rows))
+    table = policy_inputs.costs.table
+    predicted = classifier.predict_inputs(policy_inputs.inputs.take(rows))
     acceptance = {}
     for number, check in checks.items():
         assert table.responses is not None  # the check was trained on some
         answers = [(table.queries[row], table.responses[row][number] or "") for row in rows.tolist()]
-        acceptance[number] = np.array([check.probability(*one) for one in answers])
-    return _part(material, rows, predicted, classifier, acceptance)
+        acceptance[number] = np.array([check.probability(*answer) for answer in answers])
+    return _part(policy_inputs, rows, predicted, classifier, acceptance)
 
 
-def _costs(material: PolicyInputs, rows: Indices) -> Costs:
+def _costs(policy_inputs: PolicyInputs, rows: Indices) -> Costs:
     from semroute.evaluate.offpolicy import on_rows
 
-    return on_rows(material.costs, material.costs.table.take(rows))
+    return on_rows(policy_inputs.costs, policy_inputs.costs.table.take(rows))
 
 
 def _part(
-    material: PolicyInputs,
+    policy_inputs: PolicyInputs,
     rows: Indices,
     predicted: Matrix,
     classifier: QueryClassifier,
     acceptance: Mapping[int, NDArray[np.float64]],
 ) -> PolicyData:
-    table = material.costs.table.take(rows)
+    table = policy_inputs.costs.table.take(rows)
     # Without tasks: the router does not know a query's task.
     expected = classifier.costs.expected(asked_tokens(table.queries))
-    group = material.group[rows]
-    return PolicyData(table.quality, table.cost, predicted, expected, material.scores[rows], acceptance, group)
+    group = policy_inputs.group[rows]
+    return PolicyData(table.quality, table.cost, predicted, expected, policy_inputs.scores[rows], acceptance, group)
 
 
 _Acceptance: TypeAlias = dict[int, NDArray[np.float64]]
 
 
 def _checks(
-    material: PolicyInputs, tuning: Indices, seed: int, progress: Progress
+    policy_inputs: PolicyInputs, tuning: Indices, seed: int, progress: Progress
 ) -> tuple[dict[int, AnswerClassifier], _Acceptance]:
     """Train classifiers of the answers of all models but the most expensive.
 
     Models without recorded or enough judged answers are skipped. Returns the classifiers and their out-of-fold
     probabilities.
     """
-    table = material.costs.table
+    table = policy_inputs.costs.table
     if table.responses is None:
         return {}, {}
-    dearest = int(table.cost.mean(axis=0, dtype=np.float64).argmax())
+    most_expensive = int(table.cost.mean(axis=0, dtype=np.float64).argmax())
     checks: dict[int, AnswerClassifier] = {}
-    said: _Acceptance = {}
-    told = [
+    acceptance: _Acceptance = {}
+    checked = [
         number
         for number in range(len(table.models))
-        if number != dearest and all(answers[number] is not None for answers in table.responses)
+        if number != most_expensive and all(answers[number] is not None for answers in table.responses)
     ]
-    for done, number in enumerate(told):
-        progress("checks", done, len(told))
+    for step, number in enumerate(checked):
+        progress("checks", step, len(checked))
         try:
             rows = judged_answers(table.take(tuning), [table.models[number]], ACCEPTABLE)
         except InputError:  # too few answers of a kind to train on
             continue
         trained = train(rows, _BLOCKS, seed=seed)
-        checks[number], said[number] = trained.classifier, trained.left_out
-    progress("checks", len(told), len(told))
-    return checks, said
+        checks[number], acceptance[number] = trained.classifier, trained.left_out
+    progress("checks", len(checked), len(checked))
+    return checks, acceptance

@@ -58,30 +58,30 @@ class Floor:
     fraction: float
     strongest: int
 
-    def shortfall(self, played: PolicyOutcomes, part: PolicyData) -> NDArray[np.float64]:
+    def shortfall(self, outcomes: PolicyOutcomes, part: PolicyData) -> NDArray[np.float64]:
         """Return the ``(n,)`` shortfall of each answer; negative above the floor."""
-        return self.fraction * part.quality[:, self.strongest].astype(np.float64) - played.quality
+        return self.fraction * part.quality[:, self.strongest].astype(np.float64) - outcomes.quality
 
 
 def points(families: Sequence[Family], tuning: PolicyData) -> list[Point]:
     """Replay every policy of the families on the tuning rows."""
     return [
-        Point(family, parameter, *played.point, played)
+        Point(family, parameter, *outcomes.point, outcomes)
         for family in families
-        for parameter, played in family.tried(tuning)
+        for parameter, outcomes in family.tried(tuning)
     ]
 
 
-def frontier(found: Sequence[Point]) -> list[Point]:
+def frontier(candidates: Sequence[Point]) -> list[Point]:
     """Return the Pareto frontier, the best (most expensive) point first.
 
     Of equal points the first is kept: families are ordered by simplicity.
     """
-    kept: list[Point] = []
-    for point in sorted(found, key=lambda point: (point.cost, -point.quality)):
-        if not kept or point.quality > kept[-1].quality:
-            kept.append(point)
-    return kept[::-1]
+    points_kept: list[Point] = []
+    for point in sorted(candidates, key=lambda point: (point.cost, -point.quality)):
+        if not points_kept or point.quality > points_kept[-1].quality:
+            points_kept.append(point)
+    return points_kept[::-1]
 
 
 Excess: TypeAlias = Callable[[PolicyOutcomes, PolicyData], NDArray[np.float64]]
@@ -95,28 +95,28 @@ class PromiseTest:
     Attributes:
         part: the rows.
         play: returns the outcomes of a point on them.
-        beside: the tuning rows, with the outcomes there: a promise that is broken on both together is not kept,
-            whatever the test. A frequent query lies wholly in one part, and the other has no information on it.
-        most: maximum USD assumed of a query, for budgets: a call may cost anything, and betting needs a bound.
+        tuning_part: the tuning rows with their outcomes. A promise that is broken on both parts together is not kept,
+            whatever the test, since a frequent query lies wholly in one part and the other has no information on it.
+        max_usd: maximum USD assumed of a query, for budgets: a call may cost anything, and betting needs a bound.
     """
 
     part: PolicyData
     play: Callable[[Point], PolicyOutcomes]
-    beside: PolicyData | None = None
-    most: float = math.inf
+    tuning_part: PolicyData | None = None
+    max_usd: float = math.inf
 
     def is_kept(self, point: Point, excess: Excess, low: float, high: float, promise: Promise) -> bool:
         """Return True if mean(excess) ≤ 0 is shown, and holds on all rows."""
-        own = excess(self.play(point), self.part)
-        if not promise.is_kept(own, low, high, self.part.group):
+        excess_held = excess(self.play(point), self.part)
+        if not promise.is_kept(excess_held, low, high, self.part.group):
             return False
-        if self.beside is None:
+        if self.tuning_part is None:
             return True
-        there = excess(point.tuned, self.beside)
-        return float(own.sum() + there.sum()) <= 0
+        excess_tuning = excess(point.tuned, self.tuning_part)
+        return float(excess_held.sum() + excess_tuning.sum()) <= 0
 
 
-def cheapest_above(found: Sequence[Point], test: PromiseTest, floor: Floor, promise: Promise) -> Point | None:
+def cheapest_above(candidates: Sequence[Point], test: PromiseTest, floor: Floor, promise: Promise) -> Point | None:
     """Return the cheapest point of the frontier that keeps the floor.
 
     From the best point on, one after the other is tested until the first that fails. Points that are at least as good
@@ -128,7 +128,7 @@ def cheapest_above(found: Sequence[Point], test: PromiseTest, floor: Floor, prom
     """
 
     def tests() -> Iterator[tuple[Point, bool]]:
-        for point in frontier(found):
+        for point in frontier(candidates):
             if is_alone(point, floor.strongest):
                 yield point, floor.fraction <= 1.0
                 continue
@@ -137,7 +137,7 @@ def cheapest_above(found: Sequence[Point], test: PromiseTest, floor: Floor, prom
     chosen = last_kept(tests())
     if chosen is not None or floor.fraction > 1.0:
         return chosen
-    return next((point for point in found if is_alone(point, floor.strongest)), None)
+    return next((point for point in candidates if is_alone(point, floor.strongest)), None)
 
 
 def is_alone(point: Point, model: int) -> bool:
@@ -145,26 +145,26 @@ def is_alone(point: Point, model: int) -> bool:
     return point.family.name == "one model" and point.parameter == model
 
 
-def best_below(found: Sequence[Point], test: PromiseTest, budget: float, promise: Promise) -> Point | None:
+def best_below(candidates: Sequence[Point], test: PromiseTest, budget: float, promise: Promise) -> Point | None:
     """Return the best point with a mean cost shown to be within ``budget``.
 
     The budget is in USD. Points are tested from the cheapest on, as in :func:`cheapest_above`.
     """
-    rising = frontier(found)[::-1]
+    ascending = frontier(candidates)[::-1]
 
-    def over(played: PolicyOutcomes, part: PolicyData) -> NDArray[np.float64]:
-        return played.cost - budget
+    def over(outcomes: PolicyOutcomes, part: PolicyData) -> NDArray[np.float64]:
+        return outcomes.cost - budget
 
     def tests() -> Iterator[tuple[Point, bool]]:
-        for point in rising:
-            yield point, test.is_kept(point, over, -budget, max(test.most - budget, 0.0), promise)
+        for point in ascending:
+            yield point, test.is_kept(point, over, -budget, max(test.max_usd - budget, 0.0), promise)
 
     return last_kept(tests())
 
 
-def worth_most(found: Sequence[Point], value: float) -> Point:
+def highest_utility(candidates: Sequence[Point], value: float) -> Point:
     """Return the point of the highest ``value * quality - cost`` in tuning."""
-    return max(found, key=lambda point: (value * point.quality - point.cost, -point.cost))
+    return max(candidates, key=lambda point: (value * point.quality - point.cost, -point.cost))
 
 
 # Tuning: families from the prepared rows, the point that reaches the goal, and the contribution of each family.
@@ -221,18 +221,20 @@ def families(
         folder: of the policy, for the classifiers.
     """
     pairs = list(tiers_of(prepared.tuning))
-    found: list[Family] = [SingleModels(models)]
+    found_families: list[Family] = [SingleModels(models)]
     if len(categories):
-        found.append(ByCategory(models, categories, thresholds, bar))
-    found.append(ByClassifier(models, f"{folder}/classifier"))
-    found += [CascadeFamily(models, *pair, folder) for pair in pairs]
+        found_families.append(ByCategory(models, categories, thresholds, bar))
+    found_families.append(ByClassifier(models, f"{folder}/classifier"))
+    found_families += [CascadeFamily(models, *pair, folder) for pair in pairs]
     if len(categories) and pairs:
-        found.append(ByCategory(models, categories, thresholds, bar, folder, with_tiers=True))
-    found += [ByClassifierAndCascade(models, *pair, folder) for pair in pairs]
-    return found
+        found_families.append(ByCategory(models, categories, thresholds, bar, folder, with_tiers=True))
+    found_families += [ByClassifierAndCascade(models, *pair, folder) for pair in pairs]
+    return found_families
 
 
-def tune(tried: Sequence[Family], prepared: PolicySplit, goal: Goal, strongest: int, promise: Promise) -> Tuned:
+def tune(
+    families_tried: Sequence[Family], prepared: PolicySplit, goal: Goal, strongest: int, promise: Promise
+) -> Tuned:
     """Choose the policy that reaches a goal.
 
     The tuning rows choose a family: the one that would win if they tested the promise. Only its sequence of points
@@ -240,31 +242,31 @@ def tune(tried: Sequence[Family], prepared: PolicySplit, goal: Goal, strongest: 
     mixed sequence, the first family to fail would stop the others.
 
     Args:
-        tried: the families, single models among them.
+        families_tried: the families, single models among them.
         prepared: both parts.
         goal: the goal.
         strongest: number of the model that quality is compared with.
         promise: confidence of a floor or a budget.
     """
-    found = points(tried, prepared.tuning)
-    alone = [point for point in found if isinstance(point.family, SingleModels)]
-    most = max(_dearest(prepared.tuning), _dearest(prepared.held))
-    by_tuning = PromiseTest(prepared.tuning, lambda point: point.tuned, most=most)
-    by_others = PromiseTest(prepared.held, lambda point: point.play(prepared.held), prepared.tuning, most)
-    ahead: dict[str, Point | None] = {}
+    candidates = points(families_tried, prepared.tuning)
+    single = [point for point in candidates if isinstance(point.family, SingleModels)]
+    max_usd = max(_highest_cost(prepared.tuning), _highest_cost(prepared.held))
+    by_tuning = PromiseTest(prepared.tuning, lambda point: point.tuned, max_usd=max_usd)
+    by_others = PromiseTest(prepared.held, lambda point: point.play(prepared.held), prepared.tuning, max_usd)
+    by_family_tuning: dict[str, Point | None] = {}
     by_family: dict[str, Point | None] = {}
-    for family in tried:
-        own = [point for point in found if point.family is family]
-        some = own if isinstance(family, SingleModels) else alone + own
-        ahead[family.name] = _chosen(some, by_tuning, goal, strongest, promise)
-        by_family[family.name] = _chosen(some, by_others, goal, strongest, promise)
-    reachable = [name for name, point in ahead.items() if point is not None]
+    for family in families_tried:
+        points_of_family = [point for point in candidates if point.family is family]
+        sequence = points_of_family if isinstance(family, SingleModels) else single + points_of_family
+        by_family_tuning[family.name] = _chosen(sequence, by_tuning, goal, strongest, promise)
+        by_family[family.name] = _chosen(sequence, by_others, goal, strongest, promise)
+    reachable = [name for name, point in by_family_tuning.items() if point is not None]
     # Where nothing seems to reach the goal, the best policy may still do so.
-    best = max(reachable or list(ahead), key=lambda name: _rank(ahead[name], goal))
-    return Tuned(by_family[best], tuple(found), by_family, strongest)
+    best = max(reachable or list(by_family_tuning), key=lambda name: _rank(by_family_tuning[name], goal))
+    return Tuned(by_family[best], tuple(candidates), by_family, strongest)
 
 
-def _dearest(part: PolicyData) -> float:
+def _highest_cost(part: PolicyData) -> float:
     """Return USD of the most expensive query.
 
     Its two most expensive models are both counted, as tiers of a cascade.
@@ -278,17 +280,19 @@ def _rank(point: Point | None, goal: Goal) -> tuple[float, float]:
         return -math.inf, -math.inf
     if goal.min_quality is not None:
         return -point.cost, point.quality
-    worth = point.quality if goal.value is None else goal.value * point.quality - point.cost
-    return worth, -point.cost
+    utility = point.quality if goal.value is None else goal.value * point.quality - point.cost
+    return utility, -point.cost
 
 
-def _chosen(found: Sequence[Point], test: PromiseTest, goal: Goal, strongest: int, promise: Promise) -> Point | None:
+def _chosen(
+    candidates: Sequence[Point], test: PromiseTest, goal: Goal, strongest: int, promise: Promise
+) -> Point | None:
     if goal.min_quality is not None:
-        return cheapest_above(found, test, Floor(goal.min_quality, strongest), promise)
+        return cheapest_above(candidates, test, Floor(goal.min_quality, strongest), promise)
     if goal.max_cost is not None:
-        return best_below(found, test, goal.max_cost, promise)
+        return best_below(candidates, test, goal.max_cost, promise)
     assert goal.value is not None
-    return worth_most(found, goal.value)
+    return highest_utility(candidates, goal.value)
 
 
 def strongest_model(part: PolicyData) -> int:
@@ -300,7 +304,7 @@ def strongest_model(part: PolicyData) -> int:
 # Figures of a tuned policy on the held-out rows, with those of the strongest model and of its families.
 
 _HALVINGS = 17
-_MOST_PROMISED = 64.0
+_MAX_PROMISED = 64.0
 """Maximum promised fraction, reached where the strongest model of the tuning rows is almost never right on the
 others."""
 
@@ -347,42 +351,42 @@ class Summary:
     parts: Mapping[str, Figures | None]
 
 
-def summarise(tuned: Tuned, tuning: PolicyData, held: PolicyData, promise: Promise, *, seed: int = 0) -> Summary:
+def summarise(tuned: Tuned, tuning: PolicyData, held_out: PolicyData, promise: Promise, *, seed: int = 0) -> Summary:
     """Summarise a tuning on the held-out rows."""
-    resampling = Resampling.draw(len(held), seed=seed, group=held.group)
-    single = PolicyOutcomes.of(held, np.full(len(held), tuned.strongest))
+    resampling = Resampling.draw(len(held_out), seed=seed, group=held_out.group)
+    single = PolicyOutcomes.of(held_out, np.full(len(held_out), tuned.strongest))
 
     def figures(point: Point | None) -> Figures | None:
-        return None if point is None else _figures(point.play(held), single, resampling)
+        return None if point is None else _figures(point.play(held_out), single, resampling)
 
     densest = max(frontier(tuned.points), key=lambda point: point.quality / max(point.cost, 1e-12))
     return Summary(
         tuning_rows=len(tuning),
-        held_rows=len(held),
+        held_rows=len(held_out),
         strongest=_figures(single, single, resampling),
         chosen=figures(tuned.chosen),
-        promised=None if tuned.chosen is None else _promised(tuned.chosen, tuned.strongest, tuning, held, promise),
+        promised=None if tuned.chosen is None else _promised(tuned.chosen, tuned.strongest, tuning, held_out, promise),
         densest=densest,
-        densest_figures=_figures(densest.play(held), single, resampling),
+        densest_figures=_figures(densest.play(held_out), single, resampling),
         parts={name: figures(point) for name, point in tuned.by_family.items()},
     )
 
 
-def _promised(point: Point, strongest: int, tuning: PolicyData, held: PolicyData, promise: Promise) -> float:
+def _promised(point: Point, strongest: int, tuning: PolicyData, held_out: PolicyData, promise: Promise) -> float:
     """Return the highest floor that passes the test, to 0.001 per cent.
 
     The test is that by which floors are chosen.
     """
     if is_alone(point, strongest):
         return 1.0
-    played = point.play(held)
-    test = PromiseTest(held, lambda _: played, tuning)
+    outcomes = point.play(held_out)
+    test = PromiseTest(held_out, lambda _: outcomes, tuning)
 
     def is_kept(fraction: float) -> bool:
         return test.is_kept(point, Floor(fraction, strongest).shortfall, -1.0, fraction, promise)
 
     low, high = 0.0, 1.0
-    while is_kept(high) and high < _MOST_PROMISED:
+    while is_kept(high) and high < _MAX_PROMISED:
         low, high = high, 2 * high
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -390,8 +394,10 @@ def _promised(point: Point, strongest: int, tuning: PolicyData, held: PolicyData
     return low
 
 
-def _figures(played: PolicyOutcomes, single: PolicyOutcomes, resampling: Resampling) -> Figures:
-    columns = np.column_stack([played.quality, played.cost, single.quality, single.cost])
-    quality, cost, best, most = resampling.means(columns).T
+def _figures(outcomes: PolicyOutcomes, single: PolicyOutcomes, resampling: Resampling) -> Figures:
+    columns = np.column_stack([outcomes.quality, outcomes.cost, single.quality, single.cost])
+    quality, cost, single_quality, single_cost = resampling.means(columns).T
     with np.errstate(divide="ignore", invalid="ignore"):
-        return Figures(interval(quality), interval(cost), interval(quality / best), interval(1.0 - cost / most))
+        return Figures(
+            interval(quality), interval(cost), interval(quality / single_quality), interval(1.0 - cost / single_cost)
+        )

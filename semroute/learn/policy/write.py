@@ -38,7 +38,7 @@ def generation(table: OutcomeTable, settings: Iterable[object]) -> str:
 
 
 def write_policy(
-    point: Point, prepared: PolicySplit, folder: Path, own: str, *, head: str, report: Mapping[str, Any]
+    point: Point, prepared: PolicySplit, folder: Path, generation_name: str, *, head: str, report: Mapping[str, Any]
 ) -> None:
     """Write a policy and its classifiers, replacing an earlier policy last.
 
@@ -46,7 +46,7 @@ def write_policy(
         point: the policy.
         prepared: holds the classifiers.
         folder: created where it is missing.
-        own: its :func:`generation`, which the families of policies were given.
+        generation_name: its :func:`generation`, which the families of policies were given.
         head: description of the policy for display; a line or several.
         report: the tuning report; JSON-ready.
 
@@ -56,14 +56,14 @@ def write_policy(
     text = "".join(f"# {line}\n" for line in head.splitlines())
     text += yaml.safe_dump(dict(point.family.config(point.parameter)), sort_keys=False, allow_unicode=True)
     try:
-        with exclusive_folder(folder, REPORT, _is_ours):
+        with exclusive_folder(folder, REPORT, _is_policy_file):
             if point.family.asks_classifier:
-                write_query_classifier(prepared.classifier, folder / own / "classifier", report={})
+                write_query_classifier(prepared.classifier, folder / generation_name / "classifier", report={})
             for number in point.family.checks(point.parameter):
-                write_classifier(prepared.checks[number], folder / own / f"checks-{number}", report={})
-            with atomic_write(folder / POLICY) as policy, atomic_write(folder / REPORT) as how:
+                write_classifier(prepared.checks[number], folder / generation_name / f"checks-{number}", report={})
+            with atomic_write(folder / POLICY) as policy, atomic_write(folder / REPORT) as report_part:
                 policy.write_text(text, encoding="utf-8")
-                how.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+                report_part.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"{folder}: the policy cannot be written ({error.strerror or error})") from error
 
@@ -74,16 +74,16 @@ def check_policy_folder(folder: Path) -> None:
     Raises:
         InputError: it holds something else, or cannot be written.
     """
-    check_folder(folder, REPORT, _is_ours)
+    check_folder(folder, REPORT, _is_policy_file)
 
 
-def _is_ours(name: str) -> bool:
+def _is_policy_file(name: str) -> bool:
     return name == POLICY or _GENERATION.fullmatch(name) is not None
 
 
-def earlier(folder: Path, own: str) -> list[Path]:
+def earlier(folder: Path, current: str) -> list[Path]:
     """Return the classifier folders of earlier policies.
 
     They stay, for a ``semroute.yaml`` may name them still.
     """
-    return sorted(path for path in folder.iterdir() if _GENERATION.fullmatch(path.name) and path.name != own)
+    return sorted(path for path in folder.iterdir() if _GENERATION.fullmatch(path.name) and path.name != current)

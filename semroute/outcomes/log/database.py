@@ -26,7 +26,7 @@ from semroute.types import LoggedOutcome, Outcome
 
 LAST = "last"
 """Name of the newest outcome."""
-_MOST_SHOWN = 5
+_MAX_SHOWN = 5
 
 
 def judge(engine: Engine, name: str, value: float, comment: str | None = None) -> str:
@@ -50,11 +50,11 @@ def judge(engine: Engine, name: str, value: float, comment: str | None = None) -
         raise InputError("the name of an outcome and a comment on it are text")
     if not 0.0 <= value <= 1.0:
         raise InputError(f"a judgement is good, bad, or a number from 0 to 1, and not {value:g}")
-    found = find(engine, name)
+    outcome_id = find(engine, name)
     with engine.begin() as connection:
-        told = None if comment is None else storable(comment)
-        connection.execute(feedback.insert().values(outcome_id=found, at=time.time(), value=value, comment=told))
-    return found
+        text = None if comment is None else storable(comment)
+        connection.execute(feedback.insert().values(outcome_id=outcome_id, at=time.time(), value=value, comment=text))
+    return outcome_id
 
 
 def find(engine: Engine, name: str) -> str:
@@ -67,16 +67,16 @@ def find(engine: Engine, name: str) -> str:
         query = select(outcomes.c.id).order_by(outcomes.c.at.desc(), outcomes.c.id.desc()).limit(1)
     else:
         start = name.strip().lower().replace("-", "")
-        query = select(outcomes.c.id).where(outcomes.c.id.startswith(start, autoescape=True)).limit(_MOST_SHOWN)
+        query = select(outcomes.c.id).where(outcomes.c.id.startswith(start, autoescape=True)).limit(_MAX_SHOWN)
         if not start:
-            raise InputError("which outcome? give its id, the beginning of it, or last")
+            raise InputError('no outcome is named; give its id, the beginning of it, or "last"')
     with engine.connect() as connection:
-        found = list(connection.execute(query).scalars())
-    if not found:
+        matches = list(connection.execute(query).scalars())
+    if not matches:
         raise InputError("the log is empty" if name == LAST else f'no outcome begins with "{name[:40]}"')
-    if len(found) > 1:
-        raise InputError(f"more than one outcome begins with that: {', '.join(found)}; give more of it")
-    return str(found[0])
+    if len(matches) > 1:
+        raise InputError(f"more than one outcome begins with that: {', '.join(matches)}; give more of it")
+    return str(matches[0])
 
 
 # Retention: outcomes that are too old are deleted, a few at a time.
@@ -88,16 +88,16 @@ EVERY_S = 3600.0
 DAY_S = 86_400.0
 
 
-def prune(engine: Engine, before: float, *, most: int | None = None) -> int:
+def prune(engine: Engine, before: float, *, limit: int | None = None) -> int:
     """Delete outcomes from before a time, with all their rows.
 
     ``before`` is in seconds since the epoch. Returns the number of deleted outcomes.
     """
     deleted = 0
-    while most is None or deleted < most:
-        old = select(outcomes.c.id).where(outcomes.c.at < before).order_by(outcomes.c.at).limit(PORTION)
+    while limit is None or deleted < limit:
+        expired = select(outcomes.c.id).where(outcomes.c.at < before).order_by(outcomes.c.at).limit(PORTION)
         with engine.begin() as connection:
-            ids = list(connection.execute(old).scalars())
+            ids = list(connection.execute(expired).scalars())
             # Rows of an outcome are deleted with it (ON DELETE CASCADE).
             connection.execute(delete(outcomes).where(outcomes.c.id.in_(ids)))
         deleted += len(ids)
@@ -126,7 +126,7 @@ class RetentionJob:
     def __call__(self) -> None:
         """Delete a portion if it is due."""
         now = self._clock()
-        if now >= self._due and prune(self._engine, now - self._keep_s, most=PORTION) < PORTION:
+        if now >= self._due and prune(self._engine, now - self._keep_s, limit=PORTION) < PORTION:
             self._due = now + EVERY_S
 
 
@@ -148,8 +148,8 @@ class OutcomeLog:
     def __init__(self, database: Database, keep_days: float | None) -> None:
         self._database, self._engine = database, database.engine
         self._keep_days = keep_days
-        tidy: Callable[[], None] = (lambda: None) if keep_days is None else RetentionJob(self._engine, keep_days)
-        self._writer = Writer(database, tidy=tidy)
+        retention: Callable[[], None] = (lambda: None) if keep_days is None else RetentionJob(self._engine, keep_days)
+        self._writer = Writer(database, retention=retention)
         atexit.register(self.close)
 
     @property
@@ -181,7 +181,7 @@ class OutcomeLog:
             StateError: the database cannot be read.
         """
         with self._opened():
-            yield from reader.read(self._engine, reader.chosen(since, until, category))
+            yield from reader.read(self._engine, reader.select_outcomes(since, until, category))
 
     def newest(self, count: int) -> list[LoggedOutcome]:
         """Read the last ``count`` outcomes, oldest first.
@@ -206,7 +206,7 @@ class OutcomeLog:
         return int(count), first, last
 
     def dropped(self) -> int:
-        """Return the number of dropped outcomes, as far as writers could note it.
+        """Return the number of dropped outcomes, as far as writers recorded it.
 
         Raises:
             StateError: the database cannot be read.

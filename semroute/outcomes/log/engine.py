@@ -28,7 +28,7 @@ BUSY_S = 10.0
 DROPPED = "dropped"
 """Name of the setting that counts the outcomes dropped by writers."""
 _LOCK = 7361903
-"""Advisory lock of PostgreSQL, under which one of several openers migrates; any number that nobody else uses."""
+"""Advisory lock of PostgreSQL, held while migrating; an arbitrary number that is unlikely to be in use."""
 
 _log = logging.getLogger("semroute")
 
@@ -62,7 +62,7 @@ class Database:
         """
         with self._opening:
             if self._is_open and self.is_replaced():
-                _log.warning("%s was deleted or replaced under way; a new log is begun there", where(self.engine))
+                _log.warning("%s was deleted or replaced while in use; starting a new log there", where(self.engine))
                 # Connections hold the old, unlinked file open.
                 self.engine.dispose()
                 self._is_open = False
@@ -113,9 +113,9 @@ def _file_of(engine: Engine) -> Path | None:
 
 
 def is_unavailable(error: BaseException | None) -> bool:
-    """Return True if an error is temporary unavailability of the database.
+    """Return True if the database is only temporarily unavailable.
 
-    That is one that may end without anybody's correction.
+    A temporary error may end without any correction by the user.
 
     Args:
         error: error of a database or the operating system.
@@ -215,21 +215,21 @@ def prepare(engine: Engine, file: Path | None = None) -> None:
         if file is not None:
             _begin_file(engine, file)
         with engine.connect() as connection:
-            found = revision(connection)
-        if found == HEAD:
+            found_revision = revision(connection)
+        if found_revision == HEAD:
             return
-        with patience(MIGRATE_S), _alone(file), engine.begin() as connection:
+        with patience(MIGRATE_S), _exclusive_file(file), engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-            found = revision(connection)
-            if found is not None and found > HEAD:
+            found_revision = revision(connection)
+            if found_revision is not None and found_revision > HEAD:
                 raise StateError(
-                    f"{where(engine)} was written by a newer semroute (form {found}, this one knows {HEAD}); "
-                    f"upgrade semroute, or name another log.url"
+                    f"{where(engine)} was written by a newer semroute (schema {found_revision}, this version has "
+                    f"{HEAD}); upgrade semroute, or set another log.url"
                 )
-            if found is None and _has_others(connection):
-                raise StateError(f"{where(engine)} holds tables of something else; name another log.url")
-            if found != HEAD:
+            if found_revision is None and _has_foreign_tables(connection):
+                raise StateError(f"{where(engine)} holds tables of another program; set another log.url")
+            if found_revision != HEAD:
                 _migrate(connection)
     except (SQLAlchemyError, OSError, filelock.Timeout) as error:
         raise StateError(f"{where(engine)} cannot be opened: {said(error)}") from error
@@ -243,10 +243,10 @@ def _begin_file(engine: Engine, file: Path) -> None:
     """
     if file.exists():
         return
-    with _alone(file):
+    with _exclusive_file(file):
         if not file.exists():
-            for ending in ("-wal", "-shm"):
-                Path(f"{file}{ending}").unlink(missing_ok=True)
+            for suffix in ("-wal", "-shm"):
+                Path(f"{file}{suffix}").unlink(missing_ok=True)
             with engine.connect():
                 pass
 
@@ -255,8 +255,8 @@ def revision(connection: Connection) -> str | None:
     """Return the last migration of the database; None without any."""
     if not inspect(connection).has_table("alembic_version"):
         return None
-    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    return None if found is None else str(found)
+    name = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if name is None else str(name)
 
 
 def setting(engine: Engine, name: str, default: str) -> str:
@@ -279,10 +279,10 @@ def count_dropped(engine: Engine, more: int) -> None:
 
 
 def dropped(engine: Engine) -> int:
-    """Return the number of dropped outcomes, as far as writers could note it."""
+    """Return the number of dropped outcomes, as far as writers recorded it."""
     with engine.connect() as connection:
-        found = connection.execute(select(settings.c.value).where(settings.c.name == DROPPED)).scalar()
-    return 0 if found is None else int(found)
+        value = connection.execute(select(settings.c.value).where(settings.c.name == DROPPED)).scalar()
+    return 0 if value is None else int(value)
 
 
 def where(engine: Engine) -> str:
@@ -293,13 +293,13 @@ def where(engine: Engine) -> str:
 def said(error: Exception) -> str:
     """Return a database error's message on one line.
 
-    It is without the statement and its values, which may be a query's text.
+    The statement and its values are left out, since they may hold a query's text.
     """
     words = str(getattr(error, "orig", None) or error)
     return words.strip().partition("\n")[0]
 
 
-def _alone(file: Path | None) -> AbstractContextManager[object]:
+def _exclusive_file(file: Path | None) -> AbstractContextManager[object]:
     """Lock a SQLite file against other processes that open it first.
 
     PostgreSQL has a lock of its own for that.
@@ -307,7 +307,7 @@ def _alone(file: Path | None) -> AbstractContextManager[object]:
     return nullcontext() if file is None else filelock.FileLock(f"{file}.lock", timeout=60)
 
 
-def _has_others(connection: Connection) -> bool:
+def _has_foreign_tables(connection: Connection) -> bool:
     return not set(inspect(connection).get_table_names()).isdisjoint(metadata.tables)
 
 

@@ -35,19 +35,19 @@ CONNECTING = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
 }
-"""Parameters of a connection; those of the address override them."""
+"""Parameters of a connection; parameters in the address override them."""
 
 _patience: ContextVar[float] = ContextVar("semroute_log_patience", default=READ_S)
 
 
 @contextmanager
 def patience(seconds: float) -> Iterator[None]:
-    """Limit the silence of servers, in seconds, in this thread's context."""
-    before = _patience.set(seconds)
+    """Set the longest silence of servers in this context, in seconds."""
+    token = _patience.set(seconds)
     try:
         yield
     finally:
-        _patience.reset(before)
+        _patience.reset(token)
 
 
 def bound_waiting(engine: Engine) -> None:
@@ -78,18 +78,18 @@ def _bounded_connection() -> type[psycopg.Connection[Any]]:
 
 
 def _bounded(
-    work: Generator[Any, Any, Any], most_s: float, broken: Callable[[float], Exception]
+    generator: Generator[Any, Any, Any], most_s: float, timed_out: Callable[[float], Exception]
 ) -> Generator[Any, Any, Any]:
     """Run a generator of the driver; raise if its socket stalls ``most_s``."""
     ready_at, ready = monotonic(), None
     while True:
         try:
-            wanted = work.send(ready)
+            events = generator.send(ready)
         except StopIteration as ended:
             return ended.value
-        ready = yield wanted
+        ready = yield events
         if ready:
             ready_at = monotonic()
         elif monotonic() - ready_at > most_s:
-            work.close()
-            raise broken(most_s)
+            generator.close()
+            raise timed_out(most_s)

@@ -23,14 +23,21 @@ PORTION = 2000
 
 def as_dict(outcome: LoggedOutcome) -> dict[str, Any]:
     """Convert an outcome to JSON-ready values; the time to ISO 8601."""
-    return {**asdict(outcome), "at": outcome.at.isoformat(timespec="milliseconds")}
+    return {**_fields(outcome), "at": outcome.at.isoformat(timespec="milliseconds")}
+
+
+def _fields(outcome: LoggedOutcome) -> dict[str, Any]:
+    """Return the fields by the keys that exports of every version have."""
+    values = asdict(outcome)
+    values["trials"] = values.pop("tiers")
+    return values
 
 
 def as_labelled(outcome: LoggedOutcome) -> dict[str, Any] | None:
     """Convert an outcome to a labelled row for training and evaluation.
 
-    None without a query, an answer or feedback. The feedback is the quality of the judged answer's model. Models whose
-    answers nobody judged are left out: the result of a check is our estimate and not a quality.
+    None without a query, an answer or feedback. The feedback is the quality of the judged answer. Models with unjudged
+    answers are left out: the result of a check is an estimate of quality, not a judgement.
 
     Its ``probability`` is the logging propensity of the model (:func:`model_probability`).
     """
@@ -38,7 +45,7 @@ def as_labelled(outcome: LoggedOutcome) -> dict[str, Any] | None:
         return None
     calls = [call for call in outcome.calls if call.model == outcome.model and call.tier == outcome.tier]
     costs = [call.cost_usd for call in calls if call.cost_usd is not None]
-    known = {
+    values = {
         "quality": outcome.feedback,
         "cost_usd": sum(costs) if costs else None,
         "input_tokens": outcome.input_tokens,
@@ -46,28 +53,27 @@ def as_labelled(outcome: LoggedOutcome) -> dict[str, Any] | None:
         "latency_ms": calls[-1].latency_ms if calls else None,
         "response": outcome.answer,
         "probability": model_probability(outcome),
-        "logprobs": next((trial.logprobs for trial in outcome.trials if trial.tier == outcome.tier), None),
+        "logprobs": next((tier.logprobs for tier in outcome.tiers if tier.tier == outcome.tier), None),
     }
-    told = {key: value for key, value in known.items() if value is not None}
+    cell = {key: value for key, value in values.items() if value is not None}
     task = {} if outcome.category is None else {"task": outcome.category}
-    return {"query": outcome.query, **task, "outcomes": {outcome.model: told}}
+    return {"query": outcome.query, **task, "outcomes": {outcome.model: cell}}
 
 
 def model_probability(outcome: LoggedOutcome) -> float | None:
     """Return the logging propensity of the answer's model; None if unknown.
 
-    1 without a trial: the same query and configuration give the same decision. With one it is what the router has
-    logged. No propensity is known for an answer that came after a failover or from a cascade, from a model group, or
-    from a model that the caller had pinned during a trial.
+    1 without a trial, since routing is deterministic; during a trial, the logged probability of the assignment. Unknown
+    after a failover, for cascades and model groups, and for models that the caller pinned during a trial.
     """
     if outcome.tier is not None or outcome.candidates[:1] != (outcome.model,):
         return None
-    said = next((opinion for opinion in outcome.opinions if opinion.get("strategy") == TRIAL), None)
-    if said is None:
+    experiment = next((result for result in outcome.opinions if result.get("strategy") == TRIAL), None)
+    if experiment is None:
         return 1.0
-    draw = said.get("draw")
-    noted = draw.get("probability") if isinstance(draw, dict) else None
-    return noted if isinstance(noted, float) and 0 < noted <= 1 else None
+    assignment = experiment.get("draw")
+    propensity = assignment.get("probability") if isinstance(assignment, dict) else None
+    return propensity if isinstance(propensity, float) and 0 < propensity <= 1 else None
 
 
 def write_jsonl(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
@@ -102,20 +108,19 @@ def write_parquet(outcomes: Iterable[LoggedOutcome], path: Path) -> int:
         "trials": text,
     }  # fmt: skip
     schema = arrow.schema(list(kinds.items()))
-    written = 0
+    count_written = 0
     with atomic_write(path) as part, parquet.ParquetWriter(part, schema) as writer:
         for portion in _portions(outcomes):
             rows = [_flat(outcome) for outcome in portion]
             writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
-            written += len(rows)
-    return written
+            count_written += len(rows)
+    return count_written
 
 
 def _flat(outcome: LoggedOutcome) -> dict[str, Any]:
-    row = asdict(outcome)
     return {
         key: json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else value
-        for key, value in row.items()
+        for key, value in _fields(outcome).items()
     }
 
 
@@ -138,7 +143,7 @@ PAGE = 500
 T = TypeVar("T")
 
 
-def chosen(since: datetime | None, until: datetime | None, category: str | None = None) -> Select[Any]:
+def select_outcomes(since: datetime | None, until: datetime | None, category: str | None = None) -> Select[Any]:
     """Select the outcomes from ``since`` to before ``until``, oldest first."""
     query = select(outcomes).order_by(outcomes.c.at, outcomes.c.id)
     if since is not None:
@@ -149,10 +154,10 @@ def chosen(since: datetime | None, until: datetime | None, category: str | None 
 
 
 def read(engine: Engine, query: Select[Any]) -> Iterator[LoggedOutcome]:
-    """Read the outcomes of a query by :func:`chosen`, page by page.
+    """Read the outcomes of a query by :func:`select_outcomes`, page by page.
 
-    Memory holds one page, whatever their number. Each page begins where the last one ended (keyset pagination), so that
-    writes and deletions meanwhile shift nothing.
+    Memory holds one page. Each page begins after the last row of the one before (keyset pagination), so that concurrent
+    writes and deletions do not shift the pages.
     """
     last: tuple[float, str] | None = None
     while True:
@@ -178,20 +183,20 @@ def newest(engine: Engine, count: int) -> list[LoggedOutcome]:
 def logged(connection: Connection, rows: Sequence[RowMapping]) -> Iterator[LoggedOutcome]:
     """Yield the outcomes of rows with their calls, checks, tiers and feedback."""
     ids = [row["id"] for row in rows]
-    of_calls = _children(connection, calls, ids)
-    of_checks = _children(connection, checks, ids)
-    of_trials = _children(connection, trials, ids)
+    of_calls = _rows_by_outcome(connection, calls, ids)
+    of_checks = _rows_by_outcome(connection, checks, ids)
+    of_tiers = _rows_by_outcome(connection, trials, ids)
     judged = _judged(connection, ids)
     for row in rows:
-        yield _outcome(row, of_calls[row["id"]], of_checks[row["id"]], of_trials[row["id"]], judged.get(row["id"]))
+        yield _outcome(row, of_calls[row["id"]], of_checks[row["id"]], of_tiers[row["id"]], judged.get(row["id"]))
 
 
-def _children(connection: Connection, table: Table, ids: Sequence[str]) -> Mapping[str, list[RowMapping]]:
-    found: dict[str, list[RowMapping]] = defaultdict(list)
+def _rows_by_outcome(connection: Connection, table: Table, ids: Sequence[str]) -> Mapping[str, list[RowMapping]]:
+    rows_of: dict[str, list[RowMapping]] = defaultdict(list)
     query = select(table).where(table.c.outcome_id.in_(ids)).order_by(table.c.outcome_id, table.c.n)
     for row in connection.execute(query).mappings():
-        found[row["outcome_id"]].append(row)
-    return found
+        rows_of[row["outcome_id"]].append(row)
+    return rows_of
 
 
 def _judged(connection: Connection, ids: Sequence[str]) -> dict[str, float]:
@@ -205,12 +210,12 @@ def _outcome(
     row: RowMapping,
     of_calls: Sequence[RowMapping],
     of_checks: Sequence[RowMapping],
-    of_trials: Sequence[RowMapping],
+    of_tiers: Sequence[RowMapping],
     judged: float | None,
 ) -> LoggedOutcome:
     details: dict[str, Any] = json.loads(row["details"])
-    plain = _plain(LoggedOutcome, row)
-    plain |= {
+    values = _plain(LoggedOutcome, row)
+    values |= {
         "at": datetime.fromtimestamp(row["at"], UTC),
         "candidates": tuple(json.loads(row["candidates"])),
         "metadata": json.loads(row["metadata"]),
@@ -224,12 +229,12 @@ def _outcome(
         "checks": tuple(
             LoggedCheck(**_plain(LoggedCheck, check) | {"check": check["check_name"]}) for check in of_checks
         ),
-        "trials": tuple(_trial(trial) for trial in of_trials),
+        "tiers": tuple(_tier(row) for row in of_tiers),
     }
-    return LoggedOutcome(**plain)
+    return LoggedOutcome(**values)
 
 
-def _trial(row: RowMapping) -> LoggedTier:
+def _tier(row: RowMapping) -> LoggedTier:
     logprobs = None if row["logprobs"] is None else tuple(json.loads(row["logprobs"]))
     return LoggedTier(**_plain(LoggedTier, row) | {"logprobs": logprobs})
 

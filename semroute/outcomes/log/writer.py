@@ -42,24 +42,24 @@ def rows_of(outcomes: Iterable[Outcome], keep: RedactionPolicy) -> Rows:
     """Convert outcomes to rows of the tables, redacted."""
     rows: Rows = ([], [], [], [])
     for outcome in outcomes:
-        trials = outcome.completion.tiers if outcome.completion is not None else ()
-        rows[0].append(_outcome(outcome, trials, keep))
-        rows[1].extend(_calls(outcome, trials, keep))
-        checks = ((trial.tier, check) for trial in trials for check in trial.checks)
+        tiers = outcome.completion.tiers if outcome.completion is not None else ()
+        rows[0].append(_outcome(outcome, tiers, keep))
+        rows[1].extend(_calls(outcome, tiers, keep))
+        checks = ((result.tier, check) for result in tiers for check in result.checks)
         rows[2].extend(
             (outcome.id, n, tier, check.check, check.accepted, check.score, check.threshold, keep.reason(check.reason))
             for n, (tier, check) in enumerate(checks)
         )
-        rows[3].extend(_trial(outcome.id, n, trial, keep) for n, trial in enumerate(trials))
+        rows[3].extend(_tier(outcome.id, n, result, keep) for n, result in enumerate(tiers))
     return rows
 
 
-def _outcome(outcome: Outcome, trials: tuple[TierResult, ...], keep: RedactionPolicy) -> Row:
+def _outcome(outcome: Outcome, tiers: tuple[TierResult, ...], keep: RedactionPolicy) -> Row:
     decision, completion = outcome.decision, outcome.completion
     query, query_hash = keep.query(decision.query)
     cost = total_cost((*decision.attempts, *outcome.attempts))
     usage = None if completion is None else completion.usage
-    called = sum(_was_called(trial) for trial in trials)
+    called = sum(_was_called(result) for result in tiers)
     return (
         outcome.id,
         outcome.at.timestamp(),
@@ -77,7 +77,7 @@ def _outcome(outcome: Outcome, trials: tuple[TierResult, ...], keep: RedactionPo
         None if completion is None else completion.model,
         None if completion is None else completion.deployment,
         None if completion is None else completion.tier,
-        any(trial.accepted for trial in trials) if trials else None,
+        any(result.accepted for result in tiers) if tiers else None,
         called > 1,
         outcome.latency_ms,
         decision.elapsed_ms,
@@ -100,13 +100,13 @@ def _details(decision: Decision, keep: RedactionPolicy) -> str:
 
     It holds every category's score and threshold, the steps, and the strategy results.
     """
-    opinions = [{**opinion.to_dict(), "reason": keep.reason(opinion.reason)} for opinion in decision.opinions]
+    results = [{**result.to_dict(), "reason": keep.reason(result.reason)} for result in decision.opinions]
     categories = [(entry.category, entry.score, entry.threshold) for entry in decision.categories]
-    return storable(_dumps({"categories": categories, "steps_ms": dict(decision.steps_ms), "opinions": opinions}))
+    return storable(_dumps({"categories": categories, "steps_ms": dict(decision.steps_ms), "opinions": results}))
 
 
-def _calls(outcome: Outcome, trials: tuple[TierResult, ...], keep: RedactionPolicy) -> Iterator[Row]:
-    for n, (attempt, role, tier) in enumerate(_roles(outcome, trials)):
+def _calls(outcome: Outcome, tiers: tuple[TierResult, ...], keep: RedactionPolicy) -> Iterator[Row]:
+    for n, (attempt, role, tier) in enumerate(_roles(outcome, tiers)):
         usage, cost = attempt.usage, attempt.cost
         yield (
             outcome.id,
@@ -134,41 +134,41 @@ def _calls(outcome: Outcome, trials: tuple[TierResult, ...], keep: RedactionPoli
         )
 
 
-def _roles(outcome: Outcome, trials: tuple[TierResult, ...]) -> Iterator[tuple[Attempt, CallRole, int | None]]:
+def _roles(outcome: Outcome, tiers: tuple[TierResult, ...]) -> Iterator[tuple[Attempt, CallRole, int | None]]:
     """Yield every call with its role and tier.
 
     A judge's calls come first, then tier by tier; those after a tier's answer are samples.
     """
     yield from ((attempt, "judge", None) for attempt in outcome.decision.attempts)
-    if not trials:
+    if not tiers:
         yield from ((attempt, "answer", None) for attempt in outcome.attempts)
         return
-    for trial in trials:
-        answered = trial.completion.attempts if trial.completion is not None else ()
-        until = trial.attempts.index(answered[-1]) + 1 if answered else len(trial.attempts)
-        for place, attempt in enumerate(trial.attempts):
-            yield attempt, "answer" if place < until else "sample", trial.tier
+    for result in tiers:
+        answered = result.completion.attempts if result.completion is not None else ()
+        until = result.attempts.index(answered[-1]) + 1 if answered else len(result.attempts)
+        for position, attempt in enumerate(result.attempts):
+            yield attempt, "answer" if position < until else "sample", result.tier
 
 
-def _trial(outcome_id: str, n: int, trial: TierResult, keep: RedactionPolicy) -> Row:
-    answer = trial.completion
+def _tier(outcome_id: str, n: int, result: TierResult, keep: RedactionPolicy) -> Row:
+    answer = result.completion
     return (
         outcome_id,
         n,
-        trial.tier,
-        trial.candidate,
+        result.tier,
+        result.candidate,
         None if answer is None else answer.model,
-        _was_called(trial),
-        trial.accepted,
-        keep.reason(trial.reason),
-        trial.latency_ms,
+        _was_called(result),
+        result.accepted,
+        keep.reason(result.reason),
+        result.latency_ms,
         None if answer is None else keep.answer(answer.text),
         None if answer is None else keep.logprobs([token.logprob for token in answer.logprobs or ()]),
     )
 
 
-def _was_called(trial: TierResult) -> bool:
-    return trial.completion is not None or bool(trial.attempts)
+def _was_called(result: TierResult) -> bool:
+    return result.completion is not None or bool(result.attempts)
 
 
 # Bulk insert of rows, as fast as each database accepts them.
@@ -202,12 +202,12 @@ class Inserter:
         self._engine = engine
         self._unheard: tuple[int, datetime] | None = None
 
-    def insert(self, rows: Rows, *, again: bool = False) -> None:
+    def insert(self, rows: Rows, *, is_retry: bool = False) -> None:
         """Write all rows or none.
 
         Args:
             rows: rows of the written tables.
-            again: True if some of them may be there already, since an earlier try ended without a reply.
+            is_retry: True if some of them may be there already, since an earlier try ended without a reply.
 
         Raises:
             Exception: any error of the driver; nothing was written then, unless the connection broke at the very end.
@@ -219,7 +219,7 @@ class Inserter:
             for table, values in zip(WRITTEN, rows, strict=True):
                 if not values:
                     continue
-                if is_postgres and not again:
+                if is_postgres and not is_retry:
                     _copy(connection, table, values)
                 else:
                     _execute(connection, table, values)
@@ -243,9 +243,9 @@ class Inserter:
 
 
 def _execute(connection: Connection, table: Table, values: Sequence[Row]) -> None:
-    mark = "%s" if connection.dialect.name == "postgresql" else "?"
-    marks = ", ".join([mark] * len(table.columns))
-    statement = f"INSERT INTO {table.name} ({_names(table)}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
+    placeholder = "%s" if connection.dialect.name == "postgresql" else "?"
+    placeholders = ", ".join([placeholder] * len(table.columns))
+    statement = f"INSERT INTO {table.name} ({_names(table)}) VALUES ({placeholders}) ON CONFLICT DO NOTHING"  # noqa: S608
     _cursor(connection).executemany(statement, values)
 
 
@@ -274,7 +274,7 @@ CAPACITY = 50_000
 """Most outcomes that wait while the database is unavailable; later ones are dropped, and counted."""
 CAPACITY_BYTES = 200_000_000
 """Largest estimated size of the outcomes that wait: long answers fill the memory before their number does."""
-LEAST_PAUSE_S, MOST_PAUSE_S = 0.5, 30.0
+MIN_PAUSE_S, MAX_PAUSE_S = 0.5, 30.0
 """Pause between tries while the database is unavailable, seconds; doubles from the first to the second."""
 CLOSE_S = 10.0
 """Longest wait of a normal stop for an unavailable database, in all, seconds."""
@@ -311,14 +311,14 @@ class Writer:
         self,
         database: Database | Engine,
         keep: RedactionPolicy | None = None,
-        tidy: Callable[[], None] = lambda: None,
+        retention: Callable[[], None] = lambda: None,
         *,
         capacity: int = CAPACITY,
         capacity_bytes: int = CAPACITY_BYTES,
     ) -> None:
         self._database = database if isinstance(database, Database) else Database(database, keep or RedactionPolicy())
         self._engine = self._database.engine
-        self._tidy = tidy
+        self._tidy = retention
         self._capacity, self._capacity_bytes = capacity, capacity_bytes
         # Only SQLite works within this process; a server that hangs must not hold up a fork.
         is_within = self._engine.dialect.name == "sqlite"
@@ -358,9 +358,9 @@ class Writer:
                 if self._thread is None:
                     self._start()
         if is_dropped:
-            why = "its log was closed" if self._is_closing else f"{len(self._waiting)} are waiting"
+            reason = "its log was closed" if self._is_closing else f"{len(self._waiting)} are waiting"
             self._report("%s does not take outcomes, and %s: the newest are dropped, %d so far", where(self._engine),
-                         why, self._dropped)  # fmt: skip
+                         reason, self._dropped)  # fmt: skip
         elif len(self._waiting) >= BATCH:
             self._wake.set()
 
@@ -396,11 +396,11 @@ class Writer:
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.join(max(0.0, deadline - time.monotonic()))
-        before, lost = self._dropped, self._give_up()
-        if lost:
-            log.error("%d outcomes are lost: %s did not take them in time", lost, where(self._engine))
-        if before and thread is not None:
-            log.warning("%d outcomes were dropped before; %s lacks them", before, where(self._engine))
+        dropped_before, given_up = self._dropped, self._give_up()
+        if given_up:
+            log.error("%d outcomes are lost: %s did not take them in time", given_up, where(self._engine))
+        if dropped_before and thread is not None:
+            log.warning("%d outcomes were dropped before and are missing in %s", dropped_before, where(self._engine))
 
     def _give_up(self) -> int:
         """Drop waiting outcomes and return their number.
@@ -408,25 +408,25 @@ class Writer:
         A thread that is still blocked by the database finds nothing more to do.
         """
         with self._lock:
-            lost = self._accepted - self._settled
+            count = self._accepted - self._settled
             self._waiting.clear()
             self._batch = []
             self._bytes = 0
             self._settled = self._accepted
-            self._dropped += lost
-        return lost
+            self._dropped += count
+        return count
 
     def _run(self) -> None:
         while not (self._is_closing and not self._batch and not self._waiting):
             self._wake.wait(FLUSH_S if not self._failed_tries else self._pause_s())
             self._wake.clear()
-            before = self._written
+            written_before = self._written
             while self._take() and self._write():
                 pass
             if self._failed_tries and self._is_closing:
                 return
-            if self._written > before and not self._is_closing:  # the database is there, and grows
-                self._tidy_up()
+            if self._written > written_before and not self._is_closing:  # the database is there, and grows
+                self._run_retention()
 
     def _take(self) -> bool:
         """Fill the batch; return False if there is nothing to write."""
@@ -447,7 +447,9 @@ class Writer:
             return self._failed(error)
         try:
             with self._in_database:
-                self._inserter.insert(rows_of([one for one, _ in batch], keep), again=bool(self._failed_tries))
+                self._inserter.insert(
+                    rows_of([outcome for outcome, _ in batch], keep), is_retry=bool(self._failed_tries)
+                )
         except Exception as error:  # see above
             if not self._is_of_an_outcome(error):
                 return self._failed(error)
@@ -471,7 +473,7 @@ class Writer:
         while self._batch:
             try:
                 with self._in_database:
-                    self._inserter.insert(rows_of([self._batch[0][0]], keep), again=True)
+                    self._inserter.insert(rows_of([self._batch[0][0]], keep), is_retry=True)
             except Exception as error:  # see above
                 if not self._is_of_an_outcome(error):
                     return self._failed(error)
@@ -484,13 +486,13 @@ class Writer:
     def _settle(self, count: int, *, is_written: bool) -> None:
         """Remove the first outcomes of the batch, as written or dropped."""
         with self._lock:
-            done, self._batch = self._batch[:count], self._batch[count:]
-            self._bytes -= sum(size for _, size in done)
-            self._settled += len(done)
+            settled, self._batch = self._batch[:count], self._batch[count:]
+            self._bytes -= sum(size for _, size in settled)
+            self._settled += len(settled)
             if is_written:
-                self._written += len(done)
+                self._written += len(settled)
             else:
-                self._dropped += len(done)
+                self._dropped += len(settled)
 
     def _failed(self, error: Exception) -> bool:
         """Keep the outcomes waiting after a failure of the database."""
@@ -530,7 +532,7 @@ class Writer:
             self._reported_at[message] = time.monotonic()
             log.warning(message, *values)
 
-    def _tidy_up(self) -> None:
+    def _run_retention(self) -> None:
         try:
             with self._in_database, patience(WRITE_S):
                 self._tidy()
@@ -538,15 +540,15 @@ class Writer:
             self._report("old outcomes cannot be deleted from %s (%s)", where(self._engine), said(error))
 
     def _pause_s(self) -> float:
-        return float(min(LEAST_PAUSE_S * 2 ** (self._failed_tries - 1), MOST_PAUSE_S))
+        return float(min(MIN_PAUSE_S * 2 ** (self._failed_tries - 1), MAX_PAUSE_S))
 
 
 def _size(outcome: Outcome) -> int:
     """Estimate the bytes that an outcome takes while it waits."""
     completion = outcome.completion
     texts = [len(outcome.decision.query), len(outcome.error or ""), _text_size(completion)]
-    trials = () if completion is None else completion.tiers
-    return 4_000 + sum(texts) + sum(_text_size(trial.completion) for trial in trials)
+    tiers = () if completion is None else completion.tiers
+    return 4_000 + sum(texts) + sum(_text_size(result.completion) for result in tiers)
 
 
 def _text_size(completion: Completion | None) -> int:

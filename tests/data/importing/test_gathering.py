@@ -171,9 +171,7 @@ def test_quotes_between_tabs_that_do_not_match_are_text(tmp_path: Path) -> None:
         ("first,second", "a,b", "cannot tell which column holds the texts and which the labels"),
     ],
 )
-def test_columns_that_leave_a_doubt_are_named_with_the_options(
-    tmp_path: Path, header: str, more: str, message: str
-) -> None:
+def test_ambiguous_columns_are_named_with_the_options(tmp_path: Path, header: str, more: str, message: str) -> None:
     said = refusal(write(tmp_path / "d.csv", f"{header}\n{more}\n"))
     assert said.startswith(f"d.csv: {message}")
     assert "--text " in said
@@ -181,7 +179,7 @@ def test_columns_that_leave_a_doubt_are_named_with_the_options(
     assert f'"{header.split(",", maxsplit=1)[0]}" (such as "a")' in said
 
 
-def test_every_guess_is_said(tmp_path: Path) -> None:
+def test_every_guess_is_reported(tmp_path: Path) -> None:
     path = write(tmp_path / "d.csv", "id;Utterance;Intent\n1;hi;greet\n2;hello;greet\n3;bye;leave\n")
     assert [guess.message for guess in gather(path).guesses] == [
         "fields are separated by a semicolon",
@@ -356,7 +354,7 @@ def test_another_encoding_is_named(tmp_path: Path) -> None:
 
 
 def test_a_packed_file_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semroute.data.importing.records.LEAST_UNPACKED", 100_000)
+    monkeypatch.setattr("semroute.data.importing.records.MIN_UNPACKED", 100_000)
     path = write(tmp_path / "d.csv.gz", gzip.compress(b"text,label\n" + b"aaaaaaaa,x\n" * 100_000))
     assert "unpacks to more than 100 times its size" in refusal(path)
 
@@ -392,12 +390,12 @@ def test_files_that_name_their_labels_are_joined_and_held_out_ones_left(tmp_path
     write(tmp_path / "d" / "train.csv", delimited(","))
     write(tmp_path / "d" / "test.csv", "text,label\nheld,out\n")
     assert imported(tmp_path / "d") == BOTH
-    assert "train.csv taken, and test.csv left" in gather(tmp_path / "d").guesses[0].message
+    assert "reads train.csv, and leaves test.csv" in gather(tmp_path / "d").guesses[0].message
     write(tmp_path / "e" / "nlu" / "a.yml", RASA)
     assert imported(tmp_path / "e") == BOTH
 
 
-def test_a_build_takes_one_labelled_file_and_hears_of_every_guess(tmp_path: Path) -> None:
+def test_a_build_from_a_labelled_file_reports_every_guess(tmp_path: Path) -> None:
     found = read_source(write(tmp_path / "d.csv", delimited(";") + ";billing\n"))
     assert {category.name: category.examples for category in found.categories} == BOTH
     messages = " ".join(finding.message for finding in found.findings)
@@ -427,7 +425,7 @@ def test_labelled_queries_are_read_from_every_format(tmp_path: Path, kind: str) 
     assert sorted((row.query, str(row.category)) for row in rows) == sorted(ROWS)
 
 
-def test_queries_out_of_scope_are_kept_and_guesses_are_said(tmp_path: Path) -> None:
+def test_out_of_scope_queries_are_kept_and_guesses_reported(tmp_path: Path) -> None:
     path = write(tmp_path / "d.csv", "text;label\na;x\nb;oos\nc;\n;x\nd;None\n")
     said: list[str] = []
     rows = read_queries(path, None, lambda finding: said.append(finding.message))
@@ -450,7 +448,7 @@ def test_queries_out_of_scope_are_kept_and_guesses_are_said(tmp_path: Path) -> N
     assert [row.category for row in found] == ["x", "y", None]
 
 
-def test_a_labelled_file_of_ones_own_is_read_strictly_and_one_without_labels_never(tmp_path: Path) -> None:
+def test_native_labelled_files_are_read_strictly(tmp_path: Path) -> None:
     strict = write(tmp_path / "s.csv", "query,category\na,x\nb,x,y\n")
     with pytest.raises(DataError, match=r"s\.csv:3: 3 fields where the header has 2"):
         read_queries(strict)

@@ -151,7 +151,7 @@ def test_parquet_brings_the_names_of_its_labels_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["dataset_info.json", "a card's header", "a card's table"])
-def test_a_description_beside_the_data_names_the_labels_and_this_is_said(tmp_path: Path, kind: str) -> None:
+def test_label_names_from_a_description_file_are_reported(tmp_path: Path, kind: str) -> None:
     name, content = FILES[kind]
     (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
     path = tmp_path / "train.csv"

@@ -57,7 +57,7 @@ _text = st.text(st.characters(exclude_categories=["Cs"])).map(str.strip).filter(
 
 @settings(max_examples=60)
 @given(st.dictionaries(_name.filter(lambda name: name_problem(name) is None), st.lists(_text, min_size=1, unique=True)))
-def test_any_names_and_texts_come_back_equal(found: dict[str, list[str]]) -> None:
+def test_any_names_and_texts_are_read_back_unchanged(found: dict[str, list[str]]) -> None:
     if not found:
         return
     with tempfile.TemporaryDirectory() as name:
@@ -68,7 +68,7 @@ def test_any_names_and_texts_come_back_equal(found: dict[str, list[str]]) -> Non
         assert {one.description for one in read_categories(out).categories} == {"about #1: x"}
 
 
-def test_a_file_that_is_there_is_kept_unless_it_is_forced(tmp_path: Path) -> None:
+def test_existing_files_are_kept_without_force(tmp_path: Path) -> None:
     (tmp_path / "Billing.yaml").write_text("examples: [mine]\n")
     with pytest.raises(DataError, match=r"holds Billing\.yaml already; --force replaces them"):
         write_categories([category("billing"), category("weather")], tmp_path)
@@ -98,7 +98,7 @@ def test_a_full_disk_leaves_what_was_there(
     assert [path.name for path in tmp_path.iterdir()] == ["a.yaml"]
 
 
-def test_a_file_where_the_folder_is_to_be_is_an_error(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("x")
     with pytest.raises(DataError, match="is a file; name a folder"):
         write_categories([category("a")], tmp_path / "out")

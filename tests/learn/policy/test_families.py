@@ -39,7 +39,7 @@ NAMES = [family.name for family in FAMILIES]
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=NAMES)
-def test_every_point_is_played_and_written_as_a_configuration_that_is_valid(family: Family) -> None:
+def test_every_point_is_replayed_and_written_as_a_valid_configuration(family: Family) -> None:
     rows = part(400)
     tried = list(family.tried(rows))
     assert tried
@@ -171,7 +171,7 @@ def test_cascades_where_they_help_are_found_by_the_search() -> None:
     assert cheapest(tiers) < 0.9 * cheapest(singles)
 
 
-def test_what_the_classifier_holds_to_be_hard_skips_the_first_tier() -> None:
+def test_queries_predicted_to_be_hard_skip_the_first_tier() -> None:
     rows = part(400)
     family = ByClassifierAndCascade(MODELS, 0, 1, "p")
     value, threshold = 0.1, 0.5
@@ -185,7 +185,7 @@ def test_what_the_classifier_holds_to_be_hard_skips_the_first_tier() -> None:
     np.testing.assert_array_equal(family.play((0.0, threshold), rows).cost, tiers.cost)
 
 
-def test_a_table_looks_no_better_on_its_own_rows_than_it_is() -> None:
+def test_category_tables_are_replayed_out_of_fold() -> None:
     random = np.random.default_rng(0)
     many = tuple(f"c{number}" for number in range(100))
     seen, new = [], []

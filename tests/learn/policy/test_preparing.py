@@ -35,7 +35,7 @@ def material(n: int = 240, *, answers: bool = False) -> PolicyInputs:
     )
 
 
-def test_the_parts_share_no_row_and_none_that_says_the_same() -> None:
+def test_the_parts_share_no_row_and_no_duplicate() -> None:
     queries = [f"query {number // 2}" for number in range(400)]
     tuning, held = split(np.arange(400) // 2, 0.5, 0)
     assert sorted([*tuning, *held]) == list(range(400))
@@ -63,12 +63,12 @@ def test_the_held_part_is_as_full_as_whole_groups_make_it(sizes: list[int], seed
     assert (np.diff(group[held]) != 0).sum() == len(set(group[held].tolist())) - 1, "group by group"
 
 
-def test_too_few_rows_for_two_parts_are_said() -> None:
+def test_too_few_rows_for_two_parts_are_an_error() -> None:
     with pytest.raises(InputError, match="each part needs 50"):
         split(np.arange(80), 0.5, 0)
 
 
-def test_both_parts_are_predicted_by_what_was_not_fitted_on_them() -> None:
+def test_both_parts_are_predicted_out_of_fold() -> None:
     whole = material()
     rows = split(whole.group, 0.5, 0)
     found = prepare(whole, *rows, heads={"linear": LinearEstimator()})
@@ -84,7 +84,7 @@ def test_both_parts_are_predicted_by_what_was_not_fitted_on_them() -> None:
     assert found.checks == {}
 
 
-def test_where_answers_are_told_those_of_the_cheaper_model_are_checked() -> None:
+def test_recorded_answers_of_the_cheaper_model_get_a_check() -> None:
     whole = material(answers=True)
     rows = split(whole.group, 0.5, 0)
     found = prepare(whole, *rows, heads={"linear": LinearEstimator()})

@@ -55,7 +55,7 @@ def test_a_floor_is_kept_by_the_cheapest_policy_that_keeps_it() -> None:
     assert summary.parts["one model"].saved.value == pytest.approx(0)
 
 
-def test_a_policy_that_knows_nothing_saves_nothing_where_the_floor_is_high() -> None:
+def test_an_uninformed_policy_saves_nothing_under_a_high_floor() -> None:
     found = tuned(Goal(min_quality=0.99), skill=0.0)
     assert found.by_family["classifier"] is not None
     assert found.by_family["classifier"].family.name == "one model"
@@ -67,7 +67,7 @@ def test_the_floor_of_the_strongest_model_itself_is_kept_by_it() -> None:
     assert found.chosen.parameter == 1
 
 
-def test_what_cannot_be_reached_is_not_chosen() -> None:
+def test_an_unreachable_goal_chooses_no_policy() -> None:
     assert tuned(Goal(min_quality=1.2)).chosen is None
     assert tuned(Goal(max_cost=0.0005)).chosen is None
 
@@ -113,7 +113,7 @@ def test_few_rows_promise_less() -> None:
     assert few.chosen.cost > many.chosen.cost
 
 
-def test_what_a_model_without_a_failure_in_few_rows_promises_is_no_certainty() -> None:
+def test_few_rows_without_a_failure_promise_no_certainty() -> None:
     rows = part(120)
     rows.quality[:, 0] = rows.quality[:, 1]  # the cheap model is as good in every row that was seen
     both = PolicySplit(rows, rows, classifier=None)  # type: ignore[arg-type]
@@ -127,7 +127,7 @@ def test_what_a_model_without_a_failure_in_few_rows_promises_is_no_certainty() -
     assert summarise(alone, rows, rows, SURE).promised == 1.0
 
 
-def test_a_budget_is_not_believed_for_few_rows_without_a_dear_call() -> None:
+def test_few_rows_without_an_expensive_call_do_not_prove_a_budget() -> None:
     random = np.random.default_rng(0)
     broken = 0
     for seed in range(40):
@@ -146,7 +146,7 @@ def _rows(own: PolicyData, rows: np.ndarray) -> dict[str, Any]:
     return {name: getattr(own, name)[rows] for name in named} | {"acceptance": {0: own.acceptance[0][rows]}}
 
 
-def test_a_query_that_comes_often_and_lies_in_the_tuning_rows_counts_against_the_promise() -> None:
+def test_a_frequent_query_in_the_tuning_rows_counts_against_the_promise() -> None:
     """The cheap model is wrong on one query, a fifth of the traffic, and right on all others."""
 
     def rows(often: int, others: int, seed: int) -> PolicyData:

@@ -17,7 +17,7 @@ def drawn(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return chance, (random.random((N, 1)) < chance).astype(np.float64)
 
 
-def test_predictions_that_are_too_timid_become_true() -> None:
+def test_calibration_corrects_shrunken_predictions() -> None:
     chance, quality = drawn()
     timid = 0.5 + (chance - 0.5) / 3
     slope, shift = calibration(timid, quality)
@@ -27,14 +27,14 @@ def test_predictions_that_are_too_timid_become_true() -> None:
     assert expected_calibration_error(timid[:, 0], quality[:, 0]) > 0.1
 
 
-def test_part_of_a_quality_counts_as_part() -> None:
+def test_fractional_quality_counts_in_proportion() -> None:
     chance, _ = drawn()
     slope, shift = calibration(chance, chance)
     assert slope[0] == pytest.approx(1.0, abs=0.02)
     assert shift[0] == pytest.approx(0.0, abs=0.02)
 
 
-def test_a_model_that_is_always_as_good_and_one_whose_order_would_turn_are_left_alone() -> None:
+def test_constant_and_reversed_models_are_not_calibrated() -> None:
     chance, quality = drawn()
     raw = np.hstack([chance, chance])
     slope, shift = calibration(raw, np.hstack([np.ones((N, 1)), 1.0 - quality]))
@@ -52,7 +52,7 @@ def test_rows_are_calibrated_by_what_was_fitted_on_others() -> None:
     np.testing.assert_allclose(found[fold == 0], (0.5 + (chance - 0.5) / 3)[fold == 0])
 
 
-def test_what_is_not_known_does_not_count() -> None:
+def test_unknown_cells_do_not_count() -> None:
     chance, quality = drawn()
     holes = np.where(np.arange(N)[:, None] % 2 == 0, np.nan, quality)
     assert calibration(chance, holes)[0][0] == pytest.approx(calibration(chance[1::2], quality[1::2])[0][0])

@@ -26,7 +26,7 @@ def chosen(heads: dict[str, np.ndarray], tuned: np.ndarray | None) -> HeadChoice
     return choose_heads(heads, part, QUALITY, PRIOR, GROUPING)
 
 
-def test_a_tuned_encoder_that_knows_nothing_leaves_the_choice_of_all_rows_as_it_was() -> None:
+def test_a_useless_tuned_encoder_does_not_change_the_stack() -> None:
     heads = {"one": said(0.3, 1), "other": said(0.3, 2)}
     without, beside = chosen(heads, None), chosen(heads, np.random.default_rng(3).random((N, 2)))
     assert beside.stack.weights == without.stack.weights
@@ -36,7 +36,7 @@ def test_a_tuned_encoder_that_knows_nothing_leaves_the_choice_of_all_rows_as_it_
     assert set(beside.stack.losses) == {"one", "other", "tuned", "stack"}
 
 
-def test_a_good_tuned_encoder_joins_and_is_judged_where_it_has_not_been_tuned() -> None:
+def test_a_good_tuned_encoder_joins_and_is_validated_on_rows_left_out_of_its_tuning() -> None:
     found = chosen({"one": said(0.3, 1), "other": said(0.3, 2)}, said(0.3, 4))
     assert set(found.stack.weights) == {"one", "other", "tuned"}
     np.testing.assert_array_equal(found.judged, UNSEEN)
@@ -44,13 +44,13 @@ def test_a_good_tuned_encoder_joins_and_is_judged_where_it_has_not_been_tuned() 
     assert found.stack.losses["stack"] < min(found.stack.losses[name] for name in ("one", "other", "tuned"))
 
 
-def test_a_tuned_encoder_can_be_all_there_is() -> None:
+def test_a_tuned_encoder_may_be_the_only_head() -> None:
     found = chosen({}, said(0.2, 4))
     assert found.stack.weights == {"tuned": pytest.approx(1.0)}
     np.testing.assert_array_equal(found.judged, UNSEEN)
 
 
-def test_rows_that_say_the_same_lie_in_one_part() -> None:
+def test_duplicates_lie_in_one_part() -> None:
     group = np.repeat(np.arange(100), 4)
     numbers = Grouping(group, folds=3, seed=1).of_some(np.arange(0, N, 2))
     assert set(numbers.tolist()) == {0, 1, 2}

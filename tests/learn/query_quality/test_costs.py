@@ -31,7 +31,7 @@ def told(prices: dict[str, Price] = PRICES, **numbers: list[float]) -> Costs:
         {"cost_usd": [1e-4, 3e-4, 1e-2, 2e-2], "input_tokens": [5.0, 50.0, 9.0, 9.0]},
     ],
 )
-def test_the_mean_of_what_is_expected_is_what_the_calls_did_cost(numbers: dict[str, list[float]]) -> None:
+def test_expected_costs_have_the_mean_of_the_actual_ones(numbers: dict[str, list[float]]) -> None:
     costs = told(**numbers)
     asked = asked_tokens(costs.table.queries)
     found = call_costs(costs)
@@ -41,7 +41,7 @@ def test_the_mean_of_what_is_expected_is_what_the_calls_did_cost(numbers: dict[s
     np.testing.assert_allclose(found.expected(asked).mean(), costs.table.cost.mean(), rtol=1e-5)
 
 
-def test_told_costs_without_tokens_count_before_the_list_of_prices_and_follow_it_when_it_changes() -> None:
+def test_recorded_costs_without_tokens_take_precedence_and_follow_price_changes() -> None:
     found = call_costs(told(cost_usd=[1e-2] * 4))
     assert found.expected([20])[0, 0] == pytest.approx(1e-2, rel=0.01)
     doubled = found.with_prices({"x": Price(input=2.0, output=4.0)})
@@ -63,7 +63,7 @@ def test_a_discount_on_input_makes_no_call_cost_less_than_nothing() -> None:
     assert (found.expected([1, 10, 100_000]) >= 0).all()
 
 
-def test_without_a_price_the_mean_cost_stands_until_one_is_given() -> None:
+def test_expected_cost_without_a_price_is_the_mean_until_one_is_given() -> None:
     found = call_costs(told({}, cost_usd=[0.1, 0.3, 1.0, 1.0], output_tokens=[10.0] * 4, input_tokens=[10.0] * 4))
     np.testing.assert_allclose(found.expected([5, 999], ["a", "b"])[:, 0], [0.2, 1.0])
     priced = found.with_prices({"x": Price(input=0.0, output=1.0)})

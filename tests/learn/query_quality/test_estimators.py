@@ -60,7 +60,7 @@ def test_a_model_that_is_always_right_is_predicted_so(name: str, estimator: Esti
     np.testing.assert_allclose(estimator.fit(inputs, quality).head_.predict(inputs)[:, 1], 1.0, atol=1e-5)
 
 
-def test_a_forest_says_what_scikit_learns_says() -> None:
+def test_a_forest_predicts_like_scikit_learn() -> None:
     inputs, quality = given(200)
     head = ForestEstimator(trees=20, leaf=3, directions=4, seed=3).fit(inputs, quality).head_
     columns = tree_columns(inputs, head.directions)
@@ -68,7 +68,7 @@ def test_a_forest_says_what_scikit_learns_says() -> None:
     np.testing.assert_allclose(head.predict(inputs), forest.predict(columns), atol=1e-5)
 
 
-def test_boosting_says_what_scikit_learns_says() -> None:
+def test_boosting_predicts_like_scikit_learn() -> None:
     inputs, quality = given(200)
     head = BoostingEstimator(trees=15, directions=4, seed=3).fit(inputs, quality).head_
     columns = tree_columns(inputs, head.directions)
@@ -83,7 +83,7 @@ def test_boosting_says_what_scikit_learns_says() -> None:
 
 def test_of_many_rows_neighbours_keep_a_sample() -> None:
     inputs, quality = given(100)
-    head = NeighbourEstimator(k=5, most=30, seed=1).fit(inputs, quality).head_
+    head = NeighbourEstimator(k=5, max_rows=30, seed=1).fit(inputs, quality).head_
     assert head.vectors.shape[0] == 30
     assert NeighbourEstimator(k=50).fit(inputs.take(np.arange(10)), quality[:10]).head_.k == 10
 

@@ -45,7 +45,7 @@ def trained(tuned: TunedPart) -> TrainedQueries:
     return train_queries(rows_of(made(400, noise=0.0)), SETTING, heads={}, tuned=tuned)
 
 
-def test_a_tuned_encoder_tells_queries_that_it_has_not_seen_apart(tuned: TunedPart) -> None:
+def test_a_tuned_encoder_separates_unseen_queries(tuned: TunedPart) -> None:
     new = made(200, seed=7, noise=0.0)
     said = tuned.head.predict(QueryInputs.of_texts(new.queries))[:, 0]
     good = new.quality[:, 0] == 1.0
@@ -54,7 +54,7 @@ def test_a_tuned_encoder_tells_queries_that_it_has_not_seen_apart(tuned: TunedPa
     assert found > 0.9
 
 
-def test_what_serves_says_what_was_trained(backbone: Path, tmp_path: Path) -> None:
+def test_the_serving_classifier_predicts_as_trained(backbone: Path, tmp_path: Path) -> None:
     import torch
 
     torch.manual_seed(3)
@@ -67,7 +67,7 @@ def test_what_serves_says_what_was_trained(backbone: Path, tmp_path: Path) -> No
     np.testing.assert_allclose(alone, head.predict(QueryInputs.of_texts(queries)), atol=5e-3)
 
 
-def test_it_begins_with_the_prior(backbone: Path, tmp_path: Path) -> None:
+def test_fine_tuning_begins_with_the_prior(backbone: Path, tmp_path: Path) -> None:
     model = QualityModel(str(backbone), np.array([0.3, 0.9]), 64, tmp_path)
     np.testing.assert_allclose(model.predict(["anything", ""]), [[0.3, 0.9]] * 2, atol=1e-6)
 
@@ -84,7 +84,7 @@ def test_the_backbone_in_memory_is_left_as_it_is(backbone: Path, tmp_path: Path)
     assert all(torch.equal(weight, before[name]) for name, weight in sentence.state_dict().items())
 
 
-def test_the_same_seed_tunes_alike_and_leaves_the_callers_random_state_alone(backbone: Path, tmp_path: Path) -> None:
+def test_tuning_is_deterministic_and_keeps_the_callers_random_state(backbone: Path, tmp_path: Path) -> None:
     import torch
 
     data = made(60)
@@ -113,7 +113,7 @@ def test_unknown_answers_neither_count_nor_poison(backbone: Path, tmp_path: Path
     assert float(_loss(logits, np.full((2, 2), np.nan))) == 0.0
 
 
-def test_every_row_is_seen_once_a_pass_beside_rows_of_its_length() -> None:
+def test_every_row_is_in_one_batch_per_epoch_with_rows_of_its_length() -> None:
     lengths = np.random.default_rng(0).integers(3, 120, 1000).tolist()
     batches = list(_batches(lengths, FineTuning(epochs=2)))
     seen = np.sort(np.concatenate(batches))
@@ -122,7 +122,7 @@ def test_every_row_is_seen_once_a_pass_beside_rows_of_its_length() -> None:
     assert spread < 20, "a random batch spreads over 110"
 
 
-def test_the_left_out_fifth_judges_and_the_rest_does_not(tuned: TunedPart, trained: TrainedQueries) -> None:
+def test_only_the_left_out_fifth_validates(tuned: TunedPart, trained: TrainedQueries) -> None:
     data = rows_of(made(400, noise=0.0))
     assert len(tuned.judged) == pytest.approx(80, abs=2)
     np.testing.assert_array_equal(trained.judged, tuned.judged)
@@ -134,7 +134,7 @@ def test_the_left_out_fifth_judges_and_the_rest_does_not(tuned: TunedPart, train
     assert report["trained"]["fine_tuned"] == "tiny"  # type: ignore[index]
 
 
-def test_beside_other_heads_it_takes_a_share_of_the_stack(tuned: TunedPart) -> None:
+def test_a_tuned_encoder_shares_the_stack_with_other_heads(tuned: TunedPart) -> None:
     from semroute.learn.estimators import ClusterEstimator
 
     data = rows_of(made(400, noise=0.0))
@@ -144,7 +144,7 @@ def test_beside_other_heads_it_takes_a_share_of_the_stack(tuned: TunedPart) -> N
     assert losses["stack"] < 1.1 * losses["tuned"] < losses["clusters"]
 
 
-def test_alone_it_needs_no_vectors(trained: TrainedQueries) -> None:
+def test_a_tuned_encoder_alone_needs_no_vectors(trained: TrainedQueries) -> None:
     queries = made(5).queries
     assert [head.kind for head in trained.classifier.heads] == ["tuned"]
     assert not trained.classifier.needs_vectors
@@ -152,7 +152,7 @@ def test_alone_it_needs_no_vectors(trained: TrainedQueries) -> None:
     np.testing.assert_array_equal(bare, trained.classifier.predict(queries, made(5).vectors))
 
 
-def test_it_comes_back_from_the_folder_as_it_was_written(trained: TrainedQueries, tmp_path: Path) -> None:
+def test_a_tuned_head_is_read_back_as_written(trained: TrainedQueries, tmp_path: Path) -> None:
     write_query_classifier(trained.classifier, tmp_path / "c", report={})
     again, data = read_query_classifier(tmp_path / "c"), made(20, seed=1)
     np.testing.assert_allclose(
@@ -164,7 +164,7 @@ def test_it_comes_back_from_the_folder_as_it_was_written(trained: TrainedQueries
     assert len(list((tmp_path / "c").glob("encoder-*"))) == 1, "written over itself, whole"
 
 
-def test_a_training_without_it_takes_its_files_away(trained: TrainedQueries, tmp_path: Path) -> None:
+def test_training_without_a_tuned_encoder_removes_its_files(trained: TrainedQueries, tmp_path: Path) -> None:
     from semroute.learn.estimators import LinearEstimator
 
     write_query_classifier(trained.classifier, tmp_path / "c", report={})
@@ -176,7 +176,7 @@ def test_a_training_without_it_takes_its_files_away(trained: TrainedQueries, tmp
     assert not any((tmp_path / "c").glob("encoder-*"))
 
 
-def test_damage_to_its_files_is_named(trained: TrainedQueries, tmp_path: Path) -> None:
+def test_damaged_files_are_named(trained: TrainedQueries, tmp_path: Path) -> None:
     write_query_classifier(trained.classifier, tmp_path / "c", report={})
     graph = next((tmp_path / "c").glob("encoder-*.onnx"))
     graph.write_bytes(graph.read_bytes()[:-1])
@@ -192,7 +192,7 @@ def test_damage_to_its_files_is_named(trained: TrainedQueries, tmp_path: Path) -
         read_query_classifier(tmp_path / "c")
 
 
-def test_a_backbone_that_is_none_is_named(tmp_path: Path) -> None:
+def test_an_invalid_backbone_is_named(tmp_path: Path) -> None:
     data = made(60)
     with pytest.raises(EncoderError, match="unknown model"):
         fine_tune(str(tmp_path), data.queries, data.quality, tmp_path / "out")

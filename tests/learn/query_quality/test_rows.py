@@ -28,27 +28,27 @@ def table(tmp_path: Path, n: int, late: int = 0, lost: int = 0) -> OutcomeTable:
 
 
 def test_rows_that_know_nothing_are_left_out(tmp_path: Path) -> None:
-    found = usable_rows(table(tmp_path, 80, lost=10), most=1000, seed=0)
+    found = usable_rows(table(tmp_path, 80, lost=10), max_rows=1000, seed=0)
     assert found.rows.tolist() == list(range(70))
     assert found.left_out == 10
 
 
-def test_of_too_many_a_sample_is_drawn_that_the_seed_tells(tmp_path: Path) -> None:
+def test_too_many_rows_are_sampled_by_the_seed(tmp_path: Path) -> None:
     whole = table(tmp_path, 200)
-    one, other = (usable_rows(whole, most=100, seed=seed).rows.tolist() for seed in (0, 1))
+    one, other = (usable_rows(whole, max_rows=100, seed=seed).rows.tolist() for seed in (0, 1))
     assert len(one) == len(set(one)) == 100
     assert one != other
-    assert one == usable_rows(whole, most=100, seed=0).rows.tolist()
+    assert one == usable_rows(whole, max_rows=100, seed=0).rows.tolist()
 
 
 def test_ten_rows_are_too_few(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="10 queries with the quality of an answer, and at least 50"):
-        usable_rows(table(tmp_path, 10), most=1000, seed=0)
+    with pytest.raises(InputError, match="10 queries have the quality of an answer, and at least 50"):
+        usable_rows(table(tmp_path, 10), max_rows=1000, seed=0)
 
 
-def test_a_model_with_too_few_answers_is_named_with_the_way_out(tmp_path: Path) -> None:
+def test_a_model_with_too_few_answers_is_named_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r'"b" is known for 20 queries.*--models a'):
-        usable_rows(table(tmp_path, 60, late=40), most=1000, seed=0)
+        usable_rows(table(tmp_path, 60, late=40), max_rows=1000, seed=0)
 
 
 def test_calls_are_expected_to_cost_what_they_did(tmp_path: Path) -> None:

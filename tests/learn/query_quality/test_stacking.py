@@ -16,7 +16,7 @@ def truth(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random((N, 2))
 
 
-def test_two_heads_that_err_apart_are_better_together() -> None:
+def test_two_heads_with_independent_errors_are_better_together() -> None:
     quality, random = truth(), np.random.default_rng(1)
     heads = {name: quality + random.normal(0, 0.3, (N, 2)) for name in ("one", "other")}
     stack = choose_stack(heads, quality, quality.mean(axis=0), FOLD)
@@ -26,7 +26,7 @@ def test_two_heads_that_err_apart_are_better_together() -> None:
     assert squared_error(stack.left_out, quality) == pytest.approx(stack.losses[STACK])
 
 
-def test_where_one_head_knows_all_it_is_chosen_alone() -> None:
+def test_a_perfect_head_is_chosen_alone() -> None:
     quality = truth()
     heads = {"knows": quality.copy(), "noise": np.random.default_rng(2).random((N, 2))}
     stack = choose_stack(heads, quality, quality.mean(axis=0), FOLD)
@@ -36,7 +36,7 @@ def test_where_one_head_knows_all_it_is_chosen_alone() -> None:
     assert (alone.chosen, alone.weights) == ("noise", {"noise": 1.0})
 
 
-def test_a_stack_of_heads_that_know_nothing_is_the_prior() -> None:
+def test_a_stack_of_useless_heads_predicts_the_prior() -> None:
     random = np.random.default_rng(3)
     quality, prior = truth(), truth().mean(axis=0)
     heads = {name: random.normal(0.5, 2.0, (N, 2)) for name in "ab"}
@@ -44,7 +44,7 @@ def test_a_stack_of_heads_that_know_nothing_is_the_prior() -> None:
     assert stack.losses[STACK] < 0.12, "the heads alone are off by more than 4"
 
 
-def test_a_head_that_adds_next_to_nothing_is_dropped() -> None:
+def test_a_head_of_negligible_weight_is_dropped() -> None:
     quality, random = truth(), np.random.default_rng(5)
     heads = {name: quality + random.normal(0, 0.3, (N, 2)) for name in ("one", "other")}
     heads["noise"] = random.random((N, 2))
@@ -80,7 +80,7 @@ def test_a_head_that_joins_leaves_the_others_weights_among_themselves() -> None:
     assert squared_error(joined.left_out, quality) < squared_error(stack.left_out, quality)
 
 
-def test_a_head_that_joins_and_knows_nothing_or_all_leaves_one_side_alone() -> None:
+def test_a_useless_or_perfect_head_joins_with_all_or_no_weight() -> None:
     quality, random = truth(), np.random.default_rng(7)
     prior = quality.mean(axis=0)
     heads = {name: quality + random.normal(0, 0.1, (N, 2)) for name in ("one", "other")}

@@ -31,7 +31,7 @@ def trained() -> TrainedQueries:
     return train_queries(rows(), SETTING)
 
 
-def test_what_is_said_of_left_out_rows_is_as_good_as_what_is_said_of_new_ones(trained: TrainedQueries) -> None:
+def test_out_of_fold_predictions_are_as_good_as_those_on_new_rows(trained: TrainedQueries) -> None:
     new = rows(600, seed=9)
     said = trained.classifier.predict(new.queries, new.inputs.vectors)
     ahead = squared_error(trained.left_out, rows().quality)
@@ -63,7 +63,7 @@ def test_a_new_model_joins_from_a_few_outcomes() -> None:
     assert squared_error(said[60:, :1], data.quality[60:, :1]) < 0.15
 
 
-def test_a_model_that_only_one_part_knows_does_not_stop_the_training() -> None:
+def test_a_model_known_in_one_part_only_does_not_stop_the_training() -> None:
     data = rows(120)
     known = data.quality.copy()
     known[1:, 1] = np.nan
@@ -72,7 +72,7 @@ def test_a_model_that_only_one_part_knows_does_not_stop_the_training() -> None:
     assert np.isfinite(found.classifier.predict(data.queries, data.inputs.vectors)).all()
 
 
-def test_one_query_said_over_and_over_cannot_be_split() -> None:
+def test_repetitions_of_one_query_cannot_be_split() -> None:
     data = rows(60)
     same = TrainingRows.of(
         ["the same"] * 60, np.repeat(data.inputs.vectors[:1], 60, axis=0), data.quality, MODELS, no_categories()
@@ -89,7 +89,7 @@ def test_progress_runs_to_its_end() -> None:
     assert seen[-1] == (4, 4)
 
 
-def test_the_report_tells_the_figures_of_every_model_and_what_it_was_made_of(trained: TrainedQueries) -> None:
+def test_the_report_holds_figures_of_every_model_and_the_stack(trained: TrainedQueries) -> None:
     data = rows()
     figures = model_figures(trained, data)
     assert figures["small"].auroc is not None
@@ -121,7 +121,7 @@ def test_the_matching_value_is_the_lowest_that_is_as_good_as_the_best_model_alon
     assert 10 < found.value < 90, "above 10 USD the last two go to the large model, above 90 all do"
 
 
-def test_where_no_value_is_as_good_the_best_is_taken_and_rows_that_lack_a_model_do_not_count() -> None:
+def test_the_matching_value_falls_back_to_the_best_and_ignores_incomplete_rows() -> None:
     quality = np.array([[1.0, 0.0], [1.0, 0.0], [np.nan, 1.0]])
     cost, wrong = np.tile([1.0, 10.0], (3, 1)), np.array([[0.1, 0.9], [0.8, 0.7], [0.5, 0.5]])
     found = matching_value(wrong, quality, cost, cost)

@@ -28,13 +28,15 @@ def log(tmp_path: Path) -> Iterator[OutcomeLog]:
         yield opened
 
 
-def test_jsonl_has_everything(log: OutcomeLog, tmp_path: Path) -> None:
+def test_jsonl_has_every_value_under_its_kept_key(log: OutcomeLog, tmp_path: Path) -> None:
     assert write_jsonl(map(as_dict, log.outcomes()), tmp_path / "x.jsonl") == 3
     rows = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
     assert [row["query"] for row in rows] == ["query 0", "query 1", "query 2"]
     assert rows[0]["at"] == "2023-11-14T22:13:20.000+00:00"
     assert rows[2]["feedback"] == 0.5
     assert [call["role"] for call in rows[0]["calls"]] == ["judge", "answer", "sample", "answer", "answer"]
+    assert [tier["candidate"] for tier in rows[0]["trials"]] == ["small", "frontier"]
+    assert "tiers" not in rows[0]
 
 
 def test_parquet_has_a_row_for_each_and_what_is_nested_as_json(log: OutcomeLog, tmp_path: Path) -> None:
@@ -43,6 +45,7 @@ def test_parquet_has_a_row_for_each_and_what_is_nested_as_json(log: OutcomeLog, 
     assert [row["cost_usd"] for row in rows] == pytest.approx([0.331] * 3)
     assert rows[0]["at"] == next(log.outcomes()).at
     assert json.loads(rows[0]["calls"])[1]["score"] == {"cost": 1.0, "total": 0.9}
+    assert [tier["candidate"] for tier in json.loads(rows[0]["trials"])] == ["small", "frontier"]
 
 
 def test_an_empty_log_makes_a_file_without_rows(tmp_path: Path) -> None:
@@ -50,7 +53,7 @@ def test_an_empty_log_makes_a_file_without_rows(tmp_path: Path) -> None:
     assert parquet.read_table(tmp_path / "x.parquet").num_rows == 0
 
 
-def test_judged_answers_are_rows_that_policies_are_judged_on(log: OutcomeLog, tmp_path: Path) -> None:
+def test_judged_answers_become_rows_for_evaluation(log: OutcomeLog, tmp_path: Path) -> None:
     path = tmp_path / "outcomes.jsonl"
     assert write_jsonl(filter(None, map(as_labelled, log.outcomes())), path) == 1
     row = json.loads(path.read_text())
@@ -62,7 +65,7 @@ def test_judged_answers_are_rows_that_policies_are_judged_on(log: OutcomeLog, tm
     assert list(read_outcomes(path).models) == ["large"]
 
 
-def test_log_probabilities_of_the_answer_come_along_to_train_checks_on(tmp_path: Path) -> None:
+def test_exported_rows_hold_the_answers_log_probabilities(tmp_path: Path) -> None:
     made = outcome()
     assert made.completion is not None
     first, last = made.completion.tiers
@@ -76,7 +79,7 @@ def test_log_probabilities_of_the_answer_come_along_to_train_checks_on(tmp_path:
             log.flush()
             log.judge("last", 1.0)
             (found,) = log.outcomes()
-        assert found.trials[1].logprobs == logprobs
+        assert found.tiers[1].logprobs == logprobs
         row = as_labelled(found)
         assert row is not None
         assert row["outcomes"]["large"].get("logprobs") == logprobs
@@ -96,6 +99,6 @@ def test_a_file_appears_whole_or_not_at_all(log: OutcomeLog, tmp_path: Path) -> 
     assert [entry.name for entry in tmp_path.iterdir() if "x.jsonl" in entry.name] == ["x.jsonl"]
 
 
-def test_an_exported_row_is_one_line_for_whatever_ends_lines(tmp_path: Path) -> None:
+def test_an_exported_row_contains_no_line_separator(tmp_path: Path) -> None:
     assert write_jsonl([{"query": "a\x85b\u2028c"}, {"query": "d"}], tmp_path / "x.jsonl") == 2
     assert len((tmp_path / "x.jsonl").read_text(encoding="utf-8").splitlines()) == 2

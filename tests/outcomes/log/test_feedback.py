@@ -34,7 +34,7 @@ def test_the_newest_may_be_called_last_and_a_beginning_of_an_id_is_enough(log: O
     assert log.judge(first.id[:20].upper(), 1.0) == first.id
 
 
-def test_what_is_meant_must_be_there_and_be_one(log: OutcomeLog) -> None:
+def test_an_id_prefix_must_match_exactly_one_outcome(log: OutcomeLog) -> None:
     with pytest.raises(InputError, match="the log is empty"):
         log.judge("last", 1.0)
     log.record(outcome())
@@ -44,7 +44,7 @@ def test_what_is_meant_must_be_there_and_be_one(log: OutcomeLog) -> None:
         log.judge(log.newest(1)[0].id[:5], 1.0)
     with pytest.raises(InputError, match='no outcome begins with "zzz"'):
         log.judge("zzz", 1.0)
-    with pytest.raises(InputError, match="which outcome"):
+    with pytest.raises(InputError, match="no outcome is named"):
         log.judge(" ", 1.0)
     with pytest.raises(InputError, match='begins with "%"'):
         log.judge("%", 1.0)
@@ -59,7 +59,7 @@ def test_a_judgement_lies_between_0_and_1(log: OutcomeLog, value: float) -> None
 
 
 @pytest.mark.parametrize("given", [("last", "x"), ("last", None), ("last", True), (7, 1.0), ("last", 1.0, b"words")])
-def test_a_judgement_of_another_kind_is_our_error(log: OutcomeLog, given: Any) -> None:
+def test_feedback_of_a_wrong_type_is_an_input_error(log: OutcomeLog, given: Any) -> None:
     with pytest.raises(InputError):
         log.judge(*given)
 

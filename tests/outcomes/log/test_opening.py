@@ -16,7 +16,7 @@ from semroute.outcomes.log import open_log
 from semroute.outcomes.log.schema import HEAD, metadata
 
 
-def test_a_folder_that_is_not_there_is_made(tmp_path: Path) -> None:
+def test_a_missing_folder_is_created(tmp_path: Path) -> None:
     with open_log(Log(url=f"sqlite:///{tmp_path}/a/b/log.db"), {}):
         assert (tmp_path / "a" / "b" / "log.db").exists()
 
@@ -35,7 +35,7 @@ def test_the_migrations_make_the_tables_of_the_schema(url: str) -> None:
     engine.dispose()
 
 
-def test_what_was_written_is_there_after_opening_again(url: str) -> None:
+def test_written_outcomes_survive_reopening(url: str) -> None:
     for _ in range(2):
         with open_log(Log(url=url), {}) as log:
             log.record(outcome())
@@ -43,7 +43,7 @@ def test_what_was_written_is_there_after_opening_again(url: str) -> None:
         assert log.count()[0] == 2
 
 
-def test_a_log_of_the_first_form_is_brought_to_todays_and_keeps_what_it_holds(url: str) -> None:
+def test_a_log_of_the_first_schema_is_migrated_without_loss(url: str) -> None:
     engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     with open_log(Log(url=url, answers="full"), {}) as log:
         log.record(outcome())
@@ -55,9 +55,9 @@ def test_a_log_of_the_first_form_is_brought_to_todays_and_keeps_what_it_holds(ur
         log.record(outcome())
         log.flush()
         old, new = log.outcomes()
-    assert [trial.answer for trial in old.trials] == ["perhaps", "eight minutes"]
-    assert old.trials[0].logprobs is None
-    assert new.trials[0].candidate == "small"
+    assert [tier.answer for tier in old.tiers] == ["perhaps", "eight minutes"]
+    assert old.tiers[0].logprobs is None
+    assert new.tiers[0].candidate == "small"
 
 
 def test_a_database_of_a_newer_semroute_is_left_alone(url: str) -> None:
@@ -67,7 +67,7 @@ def test_a_database_of_a_newer_semroute_is_left_alone(url: str) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
-    with pytest.raises(StateError, match=f"newer semroute .form 9999, this one knows {HEAD}"):
+    with pytest.raises(StateError, match=f"newer semroute .schema 9999, this version has {HEAD}"):
         open_log(Log(url=url), {})
 
 
@@ -75,7 +75,7 @@ def test_tables_of_something_else_are_left_alone(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "log.db")
     connection.execute("CREATE TABLE outcomes (x)")
     connection.close()
-    with pytest.raises(StateError, match="something else"):
+    with pytest.raises(StateError, match="tables of another program"):
         open_log(Log(url=f"sqlite:///{tmp_path}/log.db"), {})
 
 
@@ -107,13 +107,13 @@ def test_several_processes_may_open_it_for_the_first_time_at_once(url: str) -> N
         assert log.count()[0] == 0
 
 
-def test_a_log_that_must_be_there_is_not_made(tmp_path: Path) -> None:
+def test_a_required_log_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="there is no log yet"):
         open_log(Log(url=f"sqlite:///{tmp_path}/log.db"), {}, must_exist=True)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_database_that_another_process_just_opens_is_waited_for(tmp_path: Path) -> None:
+def test_opening_waits_for_another_process_that_opens_the_database(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     other.execute("CREATE TABLE x (y)")  # a new database, not yet with a write-ahead log

@@ -26,7 +26,7 @@ def test_by_default_the_query_is_kept_and_the_answer_is_not(tmp_path: Path) -> N
     assert b"an answer of mine" not in raw
 
 
-def test_a_hash_is_the_same_for_the_same_query_and_tells_nothing_of_it(tmp_path: Path) -> None:
+def test_a_query_hash_is_deterministic_and_reveals_nothing(tmp_path: Path) -> None:
     first = kept(tmp_path, text="hashed")
     assert first[1] is None
     assert first[2] is not None
@@ -43,12 +43,12 @@ def test_a_hash_is_the_same_for_the_same_query_and_tells_nothing_of_it(tmp_path:
 
 
 @pytest.mark.parametrize("text", ["hashed", "none"])
-def test_without_the_text_neither_is_what_may_repeat_it(tmp_path: Path, text: str) -> None:
+def test_redaction_of_the_query_also_redacts_texts_that_may_repeat_it(tmp_path: Path, text: str) -> None:
     raw, query, _ = kept(tmp_path, text=text)
     assert query is None
     assert QUERY.encode() not in raw
     assert b"HTTP 500" not in raw
 
 
-def test_answers_are_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_answers_are_logged_if_configured(tmp_path: Path) -> None:
     assert b"an answer of mine" in kept(tmp_path, answers="full")[0]

@@ -56,7 +56,7 @@ def test_every_call_is_kept_with_what_it_was_for_and_how_likely_its_choice_was(l
         (0, "consistency", False, 0.2),
         (1, "format", True, None),
     ]
-    assert [(trial.candidate, trial.model, trial.called, trial.accepted) for trial in found.trials] == [
+    assert [(tier.candidate, tier.model, tier.called, tier.accepted) for tier in found.tiers] == [
         ("small", "small", True, False),
         ("frontier", "large", True, True),
     ]
@@ -71,7 +71,7 @@ def test_a_decision_without_an_answer_is_kept(log: OutcomeLog) -> None:
     assert [call.role for call in found.calls] == ["judge"]
 
 
-def test_a_time_and_a_category_choose_and_pages_lose_nothing(log: OutcomeLog) -> None:
+def test_reading_filters_by_time_and_category_over_all_pages(log: OutcomeLog) -> None:
     start = 1_700_000_000.0
     for number in range(1203):  # more than two pages, several of one moment
         log.record(outcome(f"query {number}", at=start + number // 7))
@@ -87,7 +87,7 @@ def test_a_time_and_a_category_choose_and_pages_lose_nothing(log: OutcomeLog) ->
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=[]), max_size=60))
-def test_any_text_is_kept_as_far_as_a_database_can(log: OutcomeLog, text: str) -> None:
+def test_any_text_is_stored_as_far_as_databases_allow(log: OutcomeLog, text: str) -> None:
     log.record(outcome(text))
     assert log.flush()
     assert log.counts.dropped == 0
@@ -95,7 +95,7 @@ def test_any_text_is_kept_as_far_as_a_database_can(log: OutcomeLog, text: str) -
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=[])))
-def test_what_is_storable_stays_as_it_is_but_for_nul_and_half_characters(text: str) -> None:
+def test_storable_text_loses_only_nul_and_lone_surrogates(text: str) -> None:
     kept = storable(text)
     kept.encode()
     assert "\0" not in kept

@@ -11,7 +11,7 @@ from semroute.outcomes.log.schema import calls, checks, feedback, trials
 NOW = 1_700_000_000.0
 
 
-def test_what_is_old_goes_with_all_that_is_its_own(log: OutcomeLog) -> None:
+def test_expired_outcomes_are_deleted_with_all_their_rows(log: OutcomeLog) -> None:
     for days in range(10):
         log.record(outcome(f"{days} days old", at=NOW - days * DAY_S))
     log.flush()
@@ -23,7 +23,7 @@ def test_what_is_old_goes_with_all_that_is_its_own(log: OutcomeLog) -> None:
             assert connection.execute(select(func.count()).select_from(table)).scalar() == expected
 
 
-def test_a_tidier_deletes_a_portion_at_a_time_and_then_rests(log: OutcomeLog) -> None:
+def test_the_retention_job_deletes_in_portions_and_then_pauses(log: OutcomeLog) -> None:
     for _ in range(PORTION + 10):
         log.record(outcome(at=NOW - 2 * DAY_S))
     log.flush()
@@ -43,7 +43,7 @@ def test_a_tidier_deletes_a_portion_at_a_time_and_then_rests(log: OutcomeLog) ->
     assert log.count()[0] == 0
 
 
-def test_a_log_that_is_written_forgets_by_itself(url: str) -> None:
+def test_a_written_log_deletes_expired_outcomes(url: str) -> None:
     with open_log(Log(url=url, keep_days="forever"), {}) as log:
         log.record(outcome("old", at=NOW))
     with open_log(Log(url=url, keep_days=30), {}) as log:

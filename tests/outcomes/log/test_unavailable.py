@@ -31,7 +31,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("engine", "writer"):
         monkeypatch.setattr(f"semroute.outcomes.log.{module}.WRITE_S", 0.5)
     monkeypatch.setattr("semroute.outcomes.log.postgres.READ_S", 0.5)
-    monkeypatch.setattr("semroute.outcomes.log.writer.MOST_PAUSE_S", 0.5)
+    monkeypatch.setattr("semroute.outcomes.log.writer.MAX_PAUSE_S", 0.5)
     monkeypatch.setitem(CONNECTING, "connect_timeout", 2)
 
 
@@ -60,7 +60,7 @@ def said(caplog: pytest.LogCaptureFixture, words: str) -> bool:
     return any(words in record.message for record in caplog.records)
 
 
-def test_a_server_that_hangs_is_reported_and_gets_everything_when_it_goes_on(
+def test_a_hanging_server_is_reported_and_receives_everything_later(
     network: BlackHole, postgres: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = open_log(Log(url=network.url), {})
@@ -77,9 +77,7 @@ def test_a_server_that_hangs_is_reported_and_gets_everything_when_it_goes_on(
     assert queries(postgres) == ["before", "during"]
 
 
-def test_a_connection_that_is_lost_in_mid_transaction_does_not_hold_up_the_next_one(
-    network: BlackHole, postgres: str
-) -> None:
+def test_a_connection_lost_in_a_transaction_does_not_block_the_next(network: BlackHole, postgres: str) -> None:
     log = open_log(Log(url=network.url, keep_days="forever"), {})
     log.record(outcome("before"))
     assert log.flush()
@@ -113,7 +111,7 @@ def test_drops_are_reported_while_the_server_still_hangs(network: BlackHole, cap
     engine.dispose()
 
 
-def test_long_answers_fill_the_memory_before_their_number_does(tmp_path: Path) -> None:
+def test_the_queue_is_bounded_by_bytes_for_long_answers(tmp_path: Path) -> None:
     engine = open_engine(Log(url=f"sqlite:///{tmp_path}/none/log.db"), {})
     (tmp_path / "none").write_text("no folder can be made here")
     writer = Writer(engine, RedactionPolicy(), capacity_bytes=1_000_000)
@@ -124,7 +122,7 @@ def test_long_answers_fill_the_memory_before_their_number_does(tmp_path: Path) -
     assert writer.counts.dropped == 100
 
 
-def test_a_stop_keeps_its_promise_though_the_server_hangs(
+def test_closing_keeps_its_time_limit_if_the_server_hangs(
     network: BlackHole, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("semroute.outcomes.log.writer.WRITE_S", 600)
@@ -159,7 +157,7 @@ def test_a_fork_does_not_wait_for_a_server_that_hangs(network: BlackHole, monkey
     log.close()
 
 
-def test_reading_a_server_that_hangs_is_an_error_of_ours(network: BlackHole, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_from_a_hanging_server_is_a_state_error(network: BlackHole, monkeypatch: pytest.MonkeyPatch) -> None:
     import semroute.outcomes.log.postgres as module
 
     with open_log(Log(url=network.url), {}) as log, module.patience(0.5):
@@ -168,7 +166,7 @@ def test_reading_a_server_that_hangs_is_an_error_of_ours(network: BlackHole, mon
             log.count()
 
 
-def test_a_server_that_accepts_and_says_nothing_does_not_hold_up_the_start(
+def test_a_silent_server_does_not_delay_the_start(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(CONNECTING, "connect_timeout", 2)
@@ -203,7 +201,7 @@ def test_a_database_that_is_down_at_the_start_is_made_when_it_comes_up(
 
 
 @pytest.mark.parametrize("how", ["no folder can be made", "holds something else"])
-def test_only_what_may_heal_is_waited_for_at_the_start(how: str, tmp_path: Path) -> None:
+def test_opening_tolerates_only_temporary_errors(how: str, tmp_path: Path) -> None:
     section = Log(url=f"sqlite:///{tmp_path}/here/log.db")
     if how == "no folder can be made":
         (tmp_path / "here").write_text("")
@@ -219,12 +217,12 @@ def test_only_what_may_heal_is_waited_for_at_the_start(how: str, tmp_path: Path)
     other = sqlite3.connect(tmp_path / "here" / "log.db")
     other.execute("CREATE TABLE outcomes (x)")
     other.close()
-    with pytest.raises(StateError, match="something else"):
+    with pytest.raises(StateError, match="tables of another program"):
         open_log(section, {}, may_be_down=True)
 
 
 @pytest.mark.usefixtures("_impatient")
-def test_tables_that_are_dropped_under_way_are_made_again(url: str, log: OutcomeLog) -> None:
+def test_tables_dropped_while_in_use_are_created_again(url: str, log: OutcomeLog) -> None:
     log.record(outcome("before"))
     assert log.flush()
     engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
@@ -240,7 +238,7 @@ def test_tables_that_are_dropped_under_way_are_made_again(url: str, log: Outcome
 
 
 @pytest.mark.usefixtures("_impatient")
-def test_a_server_that_only_reads_for_a_while_gets_everything_later(
+def test_a_temporarily_read_only_server_receives_everything_later(
     postgres: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = open_log(Log(url=postgres), {})
@@ -283,7 +281,7 @@ def test_outcomes_behind_one_that_no_database_takes_wait_for_a_database_that_fai
 
 
 @pytest.mark.parametrize("how", ["file", "all", "folder", "replaced"])
-def test_a_file_that_is_deleted_or_replaced_under_way_is_begun_anew(
+def test_a_deleted_or_replaced_file_is_created_again(
     how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "logs"
@@ -308,14 +306,14 @@ def test_a_file_that_is_deleted_or_replaced_under_way_is_begun_anew(
     for number in range(3):
         log.record(outcome(f"after {number}"))
     assert log.flush()
-    assert said(caplog, "was deleted or replaced under way")
+    assert said(caplog, "was deleted or replaced while in use")
     expected = [f"after {number}" for number in range(3)]
     assert queries(url) == sorted(expected + (["another's"] if how == "replaced" else []))
     assert log.count()[0] == len(queries(url))
     log.close()
 
 
-def test_what_a_deleted_file_took_at_the_last_moment_is_written_again(tmp_path: Path) -> None:
+def test_outcomes_lost_with_a_deleted_file_are_written_again(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/log.db"
     log = open_log(Log(url=url), {})
 
@@ -344,7 +342,7 @@ def test_a_log_that_moves_with_its_reader_is_not_taken_for_deleted(
     assert queries(f"sqlite:///{tmp_path}/log.db") == ["here", "there"]
 
 
-def test_a_locked_file_holds_up_no_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_locked_file_does_not_delay_closing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = open_log(Log(url=f"sqlite:///{tmp_path}/log.db"), {})
     other = sqlite3.connect(tmp_path / "log.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -54,7 +54,7 @@ def test_many_threads_lose_nothing(log: OutcomeLog) -> None:
     assert (log.counts.written, log.counts.dropped, log.count()[0]) == (2000, 0, 2000)
 
 
-def test_a_stop_writes_what_waits(url: str) -> None:
+def test_closing_writes_waiting_outcomes(url: str) -> None:
     log = open_log(Log(url=url), {})
     for _ in range(BATCH + 1):
         log.record(outcome())
@@ -62,7 +62,7 @@ def test_a_stop_writes_what_waits(url: str) -> None:
     assert count(url) == BATCH + 1
 
 
-def test_the_end_of_a_program_writes_what_waits(url: str) -> None:
+def test_program_exit_writes_waiting_outcomes(url: str) -> None:
     code = textwrap.dedent(
         """
         import sys
@@ -136,7 +136,7 @@ def test_two_processes_write_at_once(url: str) -> None:
     assert count(url) == 6000
 
 
-def test_what_is_too_much_is_dropped_and_counted(engine: Engine) -> None:
+def test_outcomes_beyond_the_capacity_are_dropped_and_counted(engine: Engine) -> None:
     holding = threading.Event()
 
     @event.listens_for(engine, "begin")
@@ -158,7 +158,7 @@ def test_what_is_too_much_is_dropped_and_counted(engine: Engine) -> None:
     writer.close()
 
 
-def test_a_full_disk_slows_nobody_is_reported_and_what_fits_is_written_later(
+def test_a_full_disk_blocks_no_caller_and_is_reported_and_recovered_from(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     pages = {"most": 60}
@@ -251,7 +251,7 @@ def _closing(end: socket.socket) -> Iterator[None]:
         end.close()
 
 
-def test_a_database_that_goes_away_slows_nobody_and_gets_everything_later(
+def test_an_outage_of_the_database_blocks_no_caller_and_loses_nothing(
     postgres: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate = Gate(int(postgres.split(":")[2].split("/", maxsplit=1)[0]))
@@ -276,7 +276,7 @@ def test_a_database_that_goes_away_slows_nobody_and_gets_everything_later(
     assert count(postgres) == 501
 
 
-def test_a_stop_does_not_wait_long_for_a_database_that_is_away_and_says_what_is_lost(
+def test_closing_waits_briefly_for_an_absent_database_and_reports_losses(
     postgres: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate = Gate(int(postgres.split(":")[2].split("/", maxsplit=1)[0]))
@@ -291,7 +291,7 @@ def test_a_stop_does_not_wait_long_for_a_database_that_is_away_and_says_what_is_
     assert any("7 outcomes are lost" in record.message for record in caplog.records)
 
 
-def test_an_outcome_that_no_database_takes_does_not_hold_up_the_others(engine: Engine) -> None:
+def test_an_unwritable_outcome_does_not_block_the_others(engine: Engine) -> None:
     import dataclasses
 
     writer = Writer(engine, RedactionPolicy())

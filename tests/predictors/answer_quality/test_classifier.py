@@ -11,7 +11,7 @@ from predictors.answer_quality.answer_heads import made
 from semroute.learn.answer_quality import train
 from semroute.predictors.answer_quality import (
     BUCKETS,
-    LEAST,
+    MIN_LOGPROB,
     SHAPE,
     TOKENS,
     AnswerClassifier,
@@ -30,7 +30,7 @@ def trained() -> AnswerClassifier:
     return train(made(200, logprobs=True), ("shape", "words", "tokens"), folds=3).classifier
 
 
-def test_the_features_of_an_answer_are_what_can_be_seen() -> None:
+def test_the_surface_features_of_an_answer() -> None:
     found = shape("What is 3 times 60?", "It is 3 x 60 = 190. I am not sure, however.\n")
     assert (found["wrong sums"], found["right sums"], found["a wrong sum"]) == (1.0, 0.0, 1.0)
     assert (found["hedges"], found["denials"], found["ends a line"], found["ends a sentence"]) == (2.0, 1.0, 1.0, 1.0)
@@ -52,7 +52,7 @@ def test_log_probabilities_become_a_fixed_number_of_features(logprobs: list[floa
     found = token_features(logprobs)
     assert len(found) == len(TOKENS)
     if logprobs:
-        assert all(value >= LEAST for value in found)
+        assert all(value >= MIN_LOGPROB for value in found)
         assert found[0] <= found[4]
     else:
         assert found[-1] == 1.0
@@ -74,7 +74,7 @@ def test_words_are_hashed_the_same_everywhere() -> None:
     assert hashed("THE CAT, the hat")[0].tolist() == buckets.tolist()
 
 
-def test_a_score_is_what_the_formula_says() -> None:
+def test_the_score_follows_its_formula() -> None:
     names = feature_names(("shape",))
     width, place = len(names), names.index("a wrong sum")
     weights = np.zeros(width)
@@ -86,7 +86,7 @@ def test_a_score_is_what_the_formula_says() -> None:
     assert wrong == pytest.approx(1 / (1 + math.exp(-(0.3 - 2 * (1 - 0.25) / 0.5))))
 
 
-def test_odd_features_are_cut_and_unknown_ones_count_as_the_mean() -> None:
+def test_extreme_features_are_clipped_and_unknown_ones_are_the_mean() -> None:
     width = len(TOKENS)
     by = AnswerClassifier(("tokens",), np.zeros(width), np.ones(width), np.ones(width), no_words(), no_words(), 0.0)
     assert scaled(dense(("tokens",), "", "", []), by)[:-1].tolist() == [0.0] * (width - 1)
@@ -100,7 +100,7 @@ def test_a_probability_is_one_whatever_the_texts(
     assert 0.0 < trained.probability(query, answer, logprobs) < 1.0
 
 
-def test_it_tells_good_answers_from_bad_ones(trained: AnswerClassifier) -> None:
+def test_the_classifier_separates_good_from_bad_answers(trained: AnswerClassifier) -> None:
     assert trained.wants_logprobs
     sure, unsure = [-0.05] * 20, [-1.0] * 20
     good = trained.probability("Query: what is 12 and 30 together?", "That is 12 + 30 = 42.", sure)

@@ -30,7 +30,7 @@ def folder(classifier: AnswerClassifier, tmp_path: Path) -> Path:
     return tmp_path / "c"
 
 
-def test_what_is_read_is_what_was_written(classifier: AnswerClassifier, folder: Path) -> None:
+def test_values_are_read_back_as_written(classifier: AnswerClassifier, folder: Path) -> None:
     found = read_classifier(folder)
     for field in fields(found):
         assert np.array_equal(getattr(found, field.name), getattr(classifier, field.name))
@@ -38,9 +38,7 @@ def test_what_is_read_is_what_was_written(classifier: AnswerClassifier, folder: 
     assert json.loads((folder / MANIFEST).read_text())["trained"] == {"answers": 100}
 
 
-def test_a_new_one_replaces_the_old_and_leaves_nothing_of_what_was_there_before_that(
-    classifier: AnswerClassifier, folder: Path
-) -> None:
+def test_a_new_artifact_replaces_the_old_and_removes_older_files(classifier: AnswerClassifier, folder: Path) -> None:
     for threshold in (0.6, 0.7, 0.8):
         write_classifier(
             replace(classifier, weights=classifier.weights * threshold, threshold=threshold), folder, report={}
@@ -101,14 +99,14 @@ def kept(classifier: AnswerClassifier, tmp_path_factory: pytest.TempPathFactory)
 
 
 @given(data=st.data())
-def test_whatever_stands_in_the_manifest_is_refused_or_serves(kept: Path, data: st.DataObject) -> None:
+def test_any_manifest_content_is_refused_or_serves(kept: Path, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(paths(json.loads((kept / MANIFEST).read_text()))))
     found = read_damaged(kept, path, data.draw(ANY_JSON), read_classifier)
     if found is not None:
         assert 0 <= found.probability("1 and 1?", "1 + 1 = 2") <= 1
 
 
-def test_a_missing_one_says_how_to_make_it(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_classifier_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="semroute train-checks"):
         read_classifier(tmp_path / "none")
     (tmp_path / MANIFEST).write_text("{")

@@ -21,11 +21,11 @@ def test_a_call_costs_its_input_and_the_output_that_is_expected_in_the_task() ->
     np.testing.assert_allclose(found[:, 0], [10e-6 + 600e-6, 10e-6 + 200e-6, 10e-6 + 200e-6])
 
 
-def test_a_model_without_price_costs_what_its_calls_did_cost() -> None:
+def test_a_model_without_price_keeps_its_recorded_costs() -> None:
     np.testing.assert_allclose(COSTS.expected([10, 999], ["code", ""])[:, 1], [0.02, 0.01])
 
 
-def test_other_prices_count_at_once_and_the_rest_stays() -> None:
+def test_new_prices_replace_the_old_and_the_rest_stays() -> None:
     changed = COSTS.with_prices({"told": Price(input=4, output=8), "nobody": Price(input=1, output=1)})
     found = changed.expected([10])
     np.testing.assert_allclose(found[0], [210e-6, 10 * 0.5 * 4e-6 + 50 * 8e-6])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from semroute.predictors.query_features import (
     BLOCKS,
     FEATURES,
-    MOST_CHARACTERS,
+    MAX_CHARACTERS,
     OPTIONS,
     UNKNOWN,
     feature_matrix,
@@ -35,7 +35,7 @@ def test_every_block_that_is_promised_is_there() -> None:
     )  # fmt: skip
 
 
-def test_the_features_of_a_choice_are_what_can_be_seen() -> None:
+def test_the_features_of_a_multiple_choice() -> None:
     found = features(CHOICE)
     assert found["options: how many"] == 3
     assert found["options: with digits"] == pytest.approx(2 / 3)
@@ -58,19 +58,19 @@ def test_without_options_their_features_are_unknown() -> None:
     assert found["options: how many"] == 0
 
 
-def test_code_language_and_domain_are_told() -> None:
+def test_code_language_and_domain_are_features() -> None:
     assert features("def f(x):\n    return x")["code: looks like it"] == 1
     assert features("the patient has a disease")["domain: medicine"] == pytest.approx(math.log1p(2))
     assert features("Привет, как дела?")["language: beyond ASCII"] > 0.5
     assert features("what is the name of it")["language: common English words"] == pytest.approx(4 / 6)
 
 
-def test_of_a_long_text_both_ends_are_read_and_its_length_is_known() -> None:
+def test_long_texts_are_read_at_both_ends_and_keep_their_length() -> None:
     text = "start √ " + "word " * 10_000 + "end ∑"
     found = features(text)
     assert found["length: characters"] == pytest.approx(math.log1p(len(text)))
     assert found["mathematics: symbols"] == pytest.approx(math.log1p(2))
-    assert found["length: words"] < math.log1p(MOST_CHARACTERS)
+    assert found["length: words"] < math.log1p(MAX_CHARACTERS)
 
 
 def test_a_matrix_has_a_row_for_each_query_and_none_for_none() -> None:
@@ -78,7 +78,7 @@ def test_a_matrix_has_a_row_for_each_query_and_none_for_none() -> None:
     assert feature_matrix([]).shape == (0, len(FEATURES))
 
 
-def test_no_text_makes_it_slow() -> None:
+def test_hostile_texts_take_linear_time() -> None:
     for text in ("a. \n" * 4000, "A" * 9000, "1," * 5000, "( " * 5000, "Ab " * 3000, "\n" * 9000, "$" * 9000):
         start = time.process_time()
         features(text)

@@ -33,7 +33,7 @@ def classifier() -> QueryClassifier:
     ).classifier
 
 
-def test_a_classifier_comes_back_as_it_was_written(classifier: QueryClassifier, tmp_path: Path) -> None:
+def test_a_classifier_is_read_back_as_written(classifier: QueryClassifier, tmp_path: Path) -> None:
     write_query_classifier(replace(classifier, value=0.25), tmp_path / "c", report={"said": "something"})
     again, data = read_query_classifier(tmp_path / "c"), made(20, seed=1)
     np.testing.assert_array_equal(
@@ -44,7 +44,7 @@ def test_a_classifier_comes_back_as_it_was_written(classifier: QueryClassifier, 
     assert json.loads((tmp_path / "c" / MANIFEST).read_text())["said"] == "something"
 
 
-def test_what_it_was_trained_on_is_told_again_but_for_case_and_spaces(
+def test_training_queries_are_recognised_ignoring_case_and_whitespace(
     classifier: QueryClassifier, tmp_path: Path
 ) -> None:
     write_query_classifier(classifier, tmp_path, report={})
@@ -134,7 +134,7 @@ def folder(classifier: QueryClassifier, tmp_path_factory: pytest.TempPathFactory
 
 
 @given(data=st.data())
-def test_whatever_stands_in_the_manifest_is_refused_or_serves(folder: Path, data: st.DataObject) -> None:
+def test_any_manifest_content_is_refused_or_serves(folder: Path, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(paths(json.loads((folder / MANIFEST).read_text()))))
     found = read_damaged(folder, path, data.draw(ANY_JSON), read_query_classifier)
     if found is not None:
@@ -144,7 +144,7 @@ def test_whatever_stands_in_the_manifest_is_refused_or_serves(folder: Path, data
 
 
 @given(raw=st.binary(max_size=30) | st.integers(0, 200_000).map(lambda depth: b"[" * depth))
-def test_whatever_is_no_manifest_is_refused(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
+def test_an_invalid_manifest_is_refused(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
     folder = tmp_path_factory.mktemp("none")
     (folder / MANIFEST).write_bytes(raw)
     with pytest.raises(ArtifactError, match=r"not the manifest|cannot be read"):
@@ -157,7 +157,7 @@ def test_a_folder_with_other_files_is_left_alone(classifier: QueryClassifier, tm
         write_query_classifier(classifier, tmp_path, report={})
 
 
-def test_predictions_are_probabilities_and_tell_what_was_learned(classifier: QueryClassifier) -> None:
+def test_predictions_are_probabilities_that_follow_the_training_data(classifier: QueryClassifier) -> None:
     data = made(200, seed=5, noise=0.0)
     found = classifier.predict(data.queries, data.vectors)
     assert found.dtype == np.float32
@@ -207,11 +207,11 @@ def test_arrays_of_which_one_was_changed_are_refused_or_serve(classifier: QueryC
 @pytest.mark.parametrize(
     ("left", "right", "roots", "said"),
     [
-        ([0, 1, 2], [2, 1, 2], [0], "there twice"),  # its own child: no leaf is ever reached
-        ([1, 2, 2], [1, 2, 2], [0], "there twice"),  # each level doubles
-        ([9, 1, 2], [2, 1, 2], [0], "not at all"),
-        ([-1, 1, 2], [2, 1, 2], [0], "not at all"),
-        ([1, 1, 2], [2, 1, 2], [0, 0], "there twice"),
+        ([0, 1, 2], [2, 1, 2], [0], "two parents"),  # its own child: no leaf is ever reached
+        ([1, 2, 2], [1, 2, 2], [0], "two parents"),  # each level doubles
+        ([9, 1, 2], [2, 1, 2], [0], "two parents, or none"),
+        ([-1, 1, 2], [2, 1, 2], [0], "two parents, or none"),
+        ([1, 1, 2], [2, 1, 2], [0, 0], "two parents"),
         ([1, 1, 2], [2, 1, 2], [], "hold no trees"),
     ],
 )
@@ -227,9 +227,7 @@ def test_nodes_that_are_no_trees_are_refused_and_not_followed(
         TreesHead.from_arrays(arrays)
 
 
-def test_a_tree_that_asks_about_a_column_that_there_is_not_is_refused(
-    classifier: QueryClassifier, tmp_path: Path
-) -> None:
+def test_a_tree_that_compares_a_missing_column_is_refused(classifier: QueryClassifier, tmp_path: Path) -> None:
     arrays = {
         "directions": np.zeros((DIMENSIONS, 1)), "feature": np.array([10_000, -1, -1]), "threshold": np.zeros(3),
         "left": np.array([1, 1, 2]), "right": np.array([2, 1, 2]), "values": np.zeros((3, len(MODELS))),
@@ -237,5 +235,5 @@ def test_a_tree_that_asks_about_a_column_that_there_is_not_is_refused(
     }  # fmt: skip
     changed = replace(classifier, heads=(TreesHead.from_arrays(arrays),), weights=np.ones(1))
     write_query_classifier(changed, tmp_path, report={})
-    with pytest.raises(ArtifactError, match="asks about a column that there is not"):
+    with pytest.raises(ArtifactError, match="compares a column that does not exist"):
         read_query_classifier(tmp_path)

@@ -26,7 +26,7 @@ def test_inputs_are_vectors_features_and_similarity_to_categories() -> None:
     assert len(found.take(np.array([2, 0]))) == 2
 
 
-def test_a_line_is_what_the_formula_says_and_features_are_cut() -> None:
+def test_the_linear_head_follows_its_formula_and_clips_features() -> None:
     weights = np.zeros((DIMENSIONS + 2, 1))
     weights[0, 0], weights[DIMENSIONS, 0] = 0.01, 0.1
     head = LinearHead(np.array([1.0, 0.0]), np.array([2.0, 1.0]), weights, np.array([0.5]))
@@ -64,7 +64,7 @@ def _stump() -> TreesHead:
     )
 
 
-def test_trees_add_what_their_leaves_say() -> None:
+def test_trees_sum_their_leaf_values() -> None:
     features = np.array([[0.0, 1.0], [0.0, 1.5]], np.float32)
     found = _stump().predict(inputs(AXES[:2], features))
     np.testing.assert_allclose(found, [[0.1 + 0.05 + 0.5], [0.3 + 0.05 + 0.5]], rtol=1e-6)
