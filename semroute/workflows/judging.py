@@ -19,7 +19,7 @@ from semroute.dispatch import Constraints, Dispatcher
 from semroute.errors import DispatchError, InputError
 from semroute.evaluate.metrics import finite
 from semroute.learn.labelling import (
-    MOST_TOKENS,
+    MAX_TOKENS,
     Agreement,
     Answer,
     Grade,
@@ -142,7 +142,7 @@ class JudgeRun:
     def _remedy(self) -> str:
         if self.example is not None and self.example.is_cut:
             return (
-                f"it was cut off at {MOST_TOKENS} tokens: let a model judge that answers without thinking aloud, or "
+                f"it was cut off at {MAX_TOKENS} tokens: let a model judge that answers without thinking aloud, or "
                 "turn its thinking off"
             )
         wanted = '{"grade": 7}' if self.as_json else "the number alone, such as 7"

@@ -159,7 +159,7 @@ def read_train_inputs(source: TrainSource, workspace: Workspace, progress: Progr
     table = read_outcomes(source.outcomes, count=workspace.count)
     if source.models is not None:
         table = table.with_models(source.models)
-    usable = usable_rows(table, most=source.most, seed=source.seed)
+    usable = usable_rows(table, max_rows=source.most, seed=source.seed)
     costs = with_costs(table.take(usable.rows), prices, workspace.count)
     progress("reading", 1, 1)
     table = costs.table
