@@ -239,6 +239,9 @@ _COMMANDS = {
     "route": ("semroute.cli.route:route", "Say which category and model a query goes to, and why."),
     "rules": ("semroute.cli.route:rules", "Show which rule of semroute.yaml a query meets."),
     "ask": ("semroute.cli.ask:ask", "Route a query, call the model and print its answer."),
+    "serve": ("semroute.cli.serve:serve", "Serve OpenAI's and Anthropic's formats: the gateway."),
+    "keys": ("semroute.cli.keys:keys", "Create, list and revoke the gateway's keys."),
+    "connect": ("semroute.cli.connect:connect", "Point a coding agent at the gateway."),
     "feedback": ("semroute.cli.log:feedback", "Say how good an answer was."),
     "estimate": ("semroute.cli.estimate:estimate", "Say what a month of requests costs now, and routed."),
     "log": ("semroute.cli.log:log", "Look at the log of outcomes, export it, keep it small."),
@@ -266,6 +269,7 @@ _COMMANDS = {
 _SECTIONS = {
     "Start": ("init", "config", "import", "build-index"),
     "Route": ("route", "rules", "ask", "feedback", "providers"),
+    "Gateway": ("serve", "connect", "keys"),
     "Index": ("evaluate", "tune", "add", "remove", "inspect"),
     "Log and money": ("estimate", "log", "report", "advise", "trial"),
     "Policies from outcomes": (

@@ -379,12 +379,18 @@ class Router:
         model: str | None = None,
         constraints: Constraints | None = None,
         log: bool = True,
+        on_decision: Callable[[Decision], None] | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
-        """Stream the answer's deltas as they arrive, then the completion."""
+        """Stream the answer's deltas as they arrive, then the completion.
+
+        Arguments and errors are those of :meth:`complete`. ``on_decision`` is called with the decision before the first
+        delta, for a server that shows it in a header.
+        """
         from semroute.eventloop import streamed
 
         request, limits = valid_request(query), valid_constraints(constraints, model)
-        async with aclosing(streamed(partial(self._answer, request, limits, log=log))) as events:
+        answer = partial(self._answer, request, limits, log=log, on_decision=on_decision)
+        async with aclosing(streamed(answer)) as events:
             async for event in events:
                 yield event
 
@@ -408,7 +414,13 @@ class Router:
         return _sync.iterate(self.astream(query, model=model, constraints=constraints, log=log))
 
     async def _answer(
-        self, request: Request, limits: Constraints, on_delta: OnDelta | None = None, *, log: bool
+        self,
+        request: Request,
+        limits: Constraints,
+        on_delta: OnDelta | None = None,
+        *,
+        log: bool,
+        on_decision: Callable[[Decision], None] | None = None,
     ) -> Completion:
         await self._open_dispatcher()
         started, attempts = time.perf_counter(), list[Attempt]()
@@ -417,6 +429,8 @@ class Router:
         # One deadline for the decision and the answer.
         decision = await self._decided_within(request, replace(limits, deadline_s=limit_s), limit_s, log)
         limits = replace(limits, deadline_s=max(limit_s - (time.perf_counter() - started), 0.0))
+        if on_decision is not None:
+            on_decision(decision)
 
         async def call(on_delta: OnDelta | None) -> Completion:
             answering = self._answers(decision)

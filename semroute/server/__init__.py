@@ -1,0 +1,1 @@
+"""Gateway: an HTTP server that speaks the vendors' formats and routes what it is asked."""

@@ -1,0 +1,464 @@
+"""Anthropic's Messages, served.
+
+Source: https://docs.anthropic.com/en/api/messages, .../messages-streaming (the order of events), .../errors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from secrets import token_hex
+from typing import Any
+
+from semroute.catalog import estimate_tokens
+from semroute.errors import InputError
+from semroute.server.formats import HINTS, AnswerStream, ServedCall, ServedError, json_bytes
+from semroute.types import Completion, Delta, Request, Tool, ToolCallDelta, Usage
+
+STOP_REASONS: Mapping[str, str] = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "content_filter": "refusal",
+    "refusal": "refusal",
+    "other": "end_turn",
+}
+
+_TYPES: Mapping[str, str] = {
+    "invalid_request": "invalid_request_error",
+    "context_length": "invalid_request_error",
+    "content_filter": "invalid_request_error",
+    "not_found": "not_found_error",
+    "authentication": "authentication_error",
+    "permission": "permission_error",
+    "rate_limit": "rate_limit_error",
+    "too_large": "request_too_large",
+    "overloaded": "overloaded_error",
+    "timeout": "timeout_error",
+    "upstream": "api_error",
+    "internal": "api_error",
+}
+OVERLOADED = 529
+"""Status that Anthropic's clients know for an overloaded server."""
+
+_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+_SAME = ("temperature", "top_p", "top_k", "service_tier")
+_READ = frozenset(
+    {
+        "model", "max_tokens", "messages", "system", "stop_sequences", "stream", "tools", "tool_choice", "thinking",
+        "metadata", "output_config", *_SAME,
+    }
+)  # fmt: skip
+
+
+class Messages:
+    """Anthropic's Messages as a server's format."""
+
+    def read(self, body: Mapping[str, Any]) -> ServedCall:
+        """Return the call in a body.
+
+        Raises:
+            InputError: the body cannot be used; the message names the path.
+        """
+        model, streaming = body.get("model"), body.get("stream")
+        if not isinstance(model, str) or not model:
+            raise _wrong("model", 'is missing; it is "auto", or a name that GET /v1/models lists')
+        if not isinstance(streaming, bool | None):
+            raise _wrong("stream", "is neither true nor false")
+        return ServedCall(model, request_of(body), bool(streaming))
+
+    def answer(self, call: ServedCall, completion: Completion) -> Mapping[str, object]:
+        """Return the body of a whole answer; ``model`` is the one that answered."""
+        return {
+            "id": f"msg_{completion.outcome_id or token_hex(12)}",
+            "type": "message",
+            "role": "assistant",
+            "model": completion.model,
+            "content": _blocks(completion),
+            "stop_reason": _stop_reason(completion),
+            "stop_sequence": None,
+            "usage": usage_of(completion.usage),
+        }
+
+    def stream(self, call: ServedCall) -> AnswerStream:
+        """Return the encoder of a streamed answer."""
+        return _EventStream(call)
+
+    def error(self, status: int, kind: str, message: str, wait_s: float | None = None) -> ServedError:
+        """Return an error in Anthropic's shape."""
+        body = {"type": "error", "error": {"type": _TYPES[kind], "message": message}}
+        return ServedError(OVERLOADED if kind == "overloaded" else status, body, wait_s)
+
+
+# From a body to a request.
+
+
+def request_of(body: Mapping[str, Any], *, needs_limit: bool = True) -> Request:
+    """Return the request in a body of Messages.
+
+    Fields that only Anthropic has stand in ``extra``: a deployment of another format is not called for them.
+
+    Args:
+        body: the parsed JSON.
+        needs_limit: whether ``max_tokens`` is required; counting tokens has none.
+
+    Raises:
+        InputError: the body cannot be used; the message names the path.
+    """
+    most = body.get("max_tokens")
+    is_limit = isinstance(most, int) and not isinstance(most, bool) and most >= 1
+    if not is_limit and (most is not None or needs_limit):
+        raise _wrong("max_tokens", "is missing" if most is None else f"is {most!r:.40}, not a whole number above 0")
+    messages = [*_system(body.get("system")), *_messages(body.get("messages"))]
+    fields: dict[str, Any] = {name: body[name] for name in _SAME if body.get(name) is not None}
+    extra = {name: value for name, value in body.items() if name not in _READ and value is not None}
+    fields |= _tool_fields(body)
+    fields |= _reasoning(body, extra)
+    metadata = body.get("metadata")
+    if isinstance(metadata, Mapping) and isinstance(metadata.get("user_id"), str):
+        fields["user"] = metadata["user_id"]
+    stops = body.get("stop_sequences") or ()
+    if not isinstance(stops, Sequence) or isinstance(stops, str):
+        raise _wrong("stop_sequences", "is not a list of texts")
+    return Request(tuple(messages), max_tokens=most, stop=tuple(stops), extra=extra, droppable=HINTS, **fields)
+
+
+def _system(system: object) -> Iterator[Mapping[str, object]]:
+    if isinstance(system, str) and system:
+        yield {"role": "system", "content": system}
+    elif isinstance(system, Sequence) and not isinstance(system, str) and system:
+        parts = [_text_part(block, f"system[{index}]") for index, block in enumerate(system)]
+        yield {"role": "system", "content": parts}
+    elif system:
+        raise _wrong("system", "is neither text nor a list of text blocks")
+
+
+def _messages(messages: object) -> Iterator[Mapping[str, object]]:
+    if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
+        raise _wrong("messages", "is not a list of messages")
+    for number, message in enumerate(messages):
+        path = f"messages[{number}]"
+        role = message.get("role") if isinstance(message, Mapping) else None
+        content = message.get("content") if isinstance(message, Mapping) else None
+        if role not in ("user", "assistant", "system"):
+            raise _wrong(f"{path}.role", 'is neither "user" nor "assistant"')
+        if isinstance(content, str):
+            yield {"role": role, "content": content}
+        elif not isinstance(content, Sequence):
+            raise _wrong(f"{path}.content", "is neither text nor a list of blocks")
+        elif role == "assistant":
+            yield _assistant(content, f"{path}.content")
+        else:
+            yield from _user(role, content, f"{path}.content")
+
+
+def _user(role: str, content: Sequence[Any], path: str) -> Iterator[Mapping[str, object]]:
+    """Yield the tool results of a user's message, then what else it has."""
+    parts = []
+    for index, block in enumerate(content):
+        where = f"{path}[{index}]"
+        if _kind(block, where) == "tool_result":
+            yield _result(block, where)
+        else:
+            parts.append(_part(block, where))
+    if parts:
+        yield {"role": role, "content": parts}
+
+
+def _result(block: Mapping[str, Any], path: str) -> Mapping[str, object]:
+    id, content = block.get("tool_use_id"), block.get("content")
+    if not isinstance(id, str) or not id:
+        raise _wrong(f"{path}.tool_use_id", "is missing")
+    if isinstance(content, Sequence) and not isinstance(content, str):
+        content = [_part(part, f"{path}.content[{index}]") for index, part in enumerate(content)]
+    elif not isinstance(content, str | None):
+        raise _wrong(f"{path}.content", "is neither text nor a list of blocks")
+    message: dict[str, object] = {"role": "tool", "tool_call_id": id, "content": content or ""}
+    if block.get("is_error"):
+        message["is_error"] = True
+    return message | _marker(block)
+
+
+def _assistant(content: Sequence[Any], path: str) -> Mapping[str, object]:
+    message: dict[str, object] = {"role": "assistant"}
+    parts, calls, thoughts = [], [], []
+    for index, block in enumerate(content):
+        where = f"{path}[{index}]"
+        match _kind(block, where):
+            case "tool_use":
+                calls.append(_call(block, where))
+            case "thinking" | "redacted_thinking":
+                thoughts.append(dict(block))
+            case _:
+                parts.append(_part(block, where))
+    message["content"] = parts or None
+    if calls:
+        message["tool_calls"] = calls
+    if thoughts:
+        message["thinking_blocks"] = thoughts
+    return message
+
+
+def _call(block: Mapping[str, Any], path: str) -> Mapping[str, object]:
+    id, name, given = block.get("id"), block.get("name"), block.get("input")
+    for key, value in (("id", id), ("name", name)):
+        if not isinstance(value, str) or not value:
+            raise _wrong(f"{path}.{key}", "is missing")
+    if not isinstance(given, Mapping | None):
+        raise _wrong(f"{path}.input", "is not a mapping")
+    arguments = json.dumps(given or {}, ensure_ascii=False)
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _part(block: Mapping[str, Any], path: str) -> Mapping[str, object]:
+    match _kind(block, path):
+        case "text":
+            return _text_part(block, path)
+        case "image":
+            return {"type": "image_url", "image_url": {"url": _address(block.get("source"), path)}} | _marker(block)
+        case kind:
+            raise _wrong(path, f"has the type {kind!r}, which only a deployment of Anthropic's own format could take")
+
+
+def _text_part(block: Any, path: str) -> Mapping[str, object]:
+    text = block.get("text") if isinstance(block, Mapping) else None
+    if not isinstance(text, str):
+        raise _wrong(f"{path}.text", "is missing")
+    return {"type": "text", "text": text} | _marker(block)
+
+
+def _address(source: object, path: str) -> str:
+    if isinstance(source, Mapping):
+        kind, url = source.get("type"), source.get("url")
+        media, data = source.get("media_type"), source.get("data")
+        if kind == "url" and isinstance(url, str):
+            return url
+        if kind == "base64" and isinstance(media, str) and isinstance(data, str):
+            return f"data:{media};base64,{data}"
+    raise _wrong(f"{path}.source", "is neither base64 with its media_type and data, nor a url")
+
+
+def _marker(block: Mapping[str, Any]) -> dict[str, object]:
+    marker = block.get("cache_control")
+    return {} if marker is None else {"cache_control": marker}
+
+
+def _kind(block: Any, path: str) -> str:
+    kind = block.get("type") if isinstance(block, Mapping) else None
+    if not isinstance(kind, str):
+        raise _wrong(path, "is not a block with a type")
+    return kind
+
+
+def _tool_fields(body: Mapping[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    tools = body.get("tools")
+    if tools is not None:
+        if not isinstance(tools, Sequence) or isinstance(tools, str):
+            raise _wrong("tools", "is not a list of tools")
+        fields["tools"] = tuple(_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools))
+    choice = body.get("tool_choice")
+    if choice is None:
+        return fields
+    kind = choice.get("type") if isinstance(choice, Mapping) else None
+    if kind == "tool" and isinstance(choice.get("name"), str):
+        fields["tool_choice"] = choice["name"]
+    elif kind in _CHOICES:
+        fields["tool_choice"] = _CHOICES[kind]
+    else:
+        raise _wrong("tool_choice", 'has no type "auto", "any", "none", or "tool" with a name')
+    if choice.get("disable_parallel_tool_use") is True:
+        fields["parallel_tool_calls"] = False
+    return fields
+
+
+def _tool(tool: Any, path: str) -> Tool:
+    name = tool.get("name") if isinstance(tool, Mapping) else None
+    if not isinstance(name, str) or not name:
+        raise _wrong(f"{path}.name", "is missing")
+    if tool.get("type") not in (None, "custom"):
+        return Tool(name, definition=dict(tool))  # one of Anthropic's own, which runs there
+    description, schema, marker = tool.get("description"), tool.get("input_schema"), tool.get("cache_control")
+    if not isinstance(schema, Mapping):
+        raise _wrong(f"{path}.input_schema", "is not a JSON schema")
+    if not isinstance(description, str | None):
+        raise _wrong(f"{path}.description", "is not text")
+    return Tool(name, description or "", schema, marker)
+
+
+def _reasoning(body: Mapping[str, Any], extra: dict[str, object]) -> dict[str, Any]:
+    """Return the fields of thinking, effort and structured output; what has no field goes into ``extra``."""
+    fields: dict[str, Any] = {}
+    thinking = body.get("thinking")
+    match thinking.get("type") if isinstance(thinking, Mapping) else None:
+        case "enabled" if isinstance(thinking.get("budget_tokens"), int):
+            fields["thinking_budget"] = thinking["budget_tokens"]
+        case "adaptive":
+            fields["thinking_budget"] = -1
+        case "disabled":
+            fields["thinking_budget"] = 0
+        case _ if thinking is not None:
+            raise _wrong("thinking", 'has no type "enabled" with budget_tokens, "adaptive" or "disabled"')
+    output = body.get("output_config")
+    if output is None:
+        return fields
+    if not isinstance(output, Mapping):
+        raise _wrong("output_config", "is not a mapping")
+    rest = dict(output)
+    if isinstance(effort := rest.pop("effort", None), str):
+        fields["reasoning_effort"] = effort
+    schema = rest.pop("format", None)
+    if isinstance(schema, Mapping) and isinstance(schema.get("schema"), Mapping):
+        fields["json_schema"] = schema["schema"]
+    elif schema is not None:
+        raise _wrong("output_config.format", 'is not {"type": "json_schema", "schema": {…}}')
+    if rest:
+        extra["output_config"] = rest
+    return fields
+
+
+def _wrong(path: str, what: str) -> InputError:
+    return InputError(f"{path}: {what}")
+
+
+# From a completion to an answer.
+
+
+def _stop_reason(completion: Completion) -> str:
+    if completion.tool_calls and completion.finish_reason in (None, "stop", "tool_calls"):
+        return "tool_use"
+    return STOP_REASONS.get(completion.finish_reason or "stop", "end_turn")
+
+
+def _blocks(completion: Completion) -> list[dict[str, object]]:
+    blocks = [block.to_dict() for block in completion.reasoning_blocks]
+    text = completion.text or completion.refusal
+    if text:
+        blocks.append({"type": "text", "text": text})
+    for call in completion.tool_calls:
+        blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": _input(call.arguments)})
+    return blocks
+
+
+def _input(arguments: str) -> dict[str, object]:
+    """Return a call's arguments as the object that this format has; text that is none stands under ``arguments``."""
+    try:
+        value = json.loads(arguments or "{}")
+    except (ValueError, RecursionError):
+        value = None
+    return value if isinstance(value, dict) else {"arguments": arguments}
+
+
+def usage_of(usage: Usage | None) -> dict[str, object]:
+    """Return token counts in Anthropic's shape, whose input tokens are those that no cache had."""
+    if usage is None:
+        return {"input_tokens": 0, "output_tokens": 0}
+    cached = usage.cached_tokens + usage.cache_write_tokens
+    return {
+        "input_tokens": max(usage.input_tokens - cached, 0),
+        "output_tokens": usage.output_tokens,
+        "cache_read_input_tokens": usage.cached_tokens,
+        "cache_creation_input_tokens": usage.cache_write_tokens,
+    }
+
+
+class _EventStream:
+    """Encoder of a streamed answer as Anthropic's events: one content block is open at a time.
+
+    Fragments of parallel calls may come interleaved (OpenAI's format allows it). Those of the first call are sent as
+    they come; those of the others, and text after a call, wait for the end, since a block that is closed stays closed.
+    """
+
+    def __init__(self, call: ServedCall) -> None:
+        self._call = call
+        self._index = -1
+        self._open: str | None = None  # "text", "thinking", or "tool" with the number of the call
+        self._waiting: dict[int, list[ToolCallDelta]] = {}
+        self._late: list[str] = []  # text after the first tool call
+
+    def start(self) -> Iterator[bytes]:
+        # Some clients take a count of 0 for a failure.
+        counted = max(1, estimate_tokens(self._call.request))
+        message = {
+            "id": f"msg_{token_hex(12)}",
+            "type": "message",
+            "role": "assistant",
+            "model": self._call.model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {"input_tokens": counted, "output_tokens": 1},
+        }
+        yield _event("message_start", {"message": message})
+        yield self.ping()
+
+    def delta(self, delta: Delta) -> Iterator[bytes]:
+        is_calling = (self._open or "").startswith("tool")
+        if delta.reasoning and not is_calling:
+            yield from self._enter("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+            yield self._piece({"type": "thinking_delta", "thinking": delta.reasoning})
+        if delta.text and is_calling:
+            self._late.append(delta.text)
+        elif delta.text:
+            yield from self._say(delta.text)
+        for fragment in delta.tool_calls:
+            yield from self._fragment(fragment)
+
+    def end(self, completion: Completion) -> Iterator[bytes]:
+        for fragments in self._taken():
+            for fragment in fragments:
+                yield from self._write(fragment)
+        late = "".join(self._late) or ("" if completion.text else completion.refusal)
+        if late:
+            yield from self._say(late)
+        yield from self._leave()
+        stop = {"stop_reason": _stop_reason(completion), "stop_sequence": None}
+        yield _event("message_delta", {"delta": stop, "usage": usage_of(completion.usage)})
+        yield _event("message_stop", {})
+
+    def fail(self, error: ServedError) -> Iterator[bytes]:
+        yield b"event: error\ndata: " + json_bytes(error.body) + b"\n\n"
+
+    def ping(self) -> bytes:
+        return _event("ping", {})
+
+    def _say(self, text: str) -> Iterator[bytes]:
+        yield from self._enter("text", {"type": "text", "text": ""})
+        yield self._piece({"type": "text_delta", "text": text})
+
+    def _fragment(self, fragment: ToolCallDelta) -> Iterator[bytes]:
+        is_open = self._open == f"tool {fragment.index}"
+        if is_open or (fragment.id is not None and not (self._open or "").startswith("tool")):
+            yield from self._write(fragment)
+        else:
+            self._waiting.setdefault(fragment.index, []).append(fragment)
+
+    def _taken(self) -> Iterator[list[ToolCallDelta]]:
+        while self._waiting:
+            yield self._waiting.pop(min(self._waiting))
+
+    def _write(self, fragment: ToolCallDelta) -> Iterator[bytes]:
+        block = {"type": "tool_use", "id": fragment.id, "name": fragment.name, "input": {}}
+        yield from self._enter(f"tool {fragment.index}", block)
+        if fragment.arguments:
+            yield self._piece({"type": "input_json_delta", "partial_json": fragment.arguments})
+
+    def _enter(self, kind: str, block: Mapping[str, object]) -> Iterator[bytes]:
+        if self._open == kind:
+            return
+        yield from self._leave()
+        self._index += 1
+        self._open = kind
+        yield _event("content_block_start", {"index": self._index, "content_block": block})
+
+    def _leave(self) -> Iterator[bytes]:
+        if self._open is not None:
+            yield _event("content_block_stop", {"index": self._index})
+        self._open = None
+
+    def _piece(self, delta: Mapping[str, object]) -> bytes:
+        return _event("content_block_delta", {"index": self._index, "delta": delta})
+
+
+def _event(kind: str, body: Mapping[str, object]) -> bytes:
+    return b"event: " + kind.encode() + b"\ndata: " + json_bytes({"type": kind, **body}) + b"\n\n"

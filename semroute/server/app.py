@@ -1,0 +1,332 @@
+"""Application of the gateway: its routes, from a client's body through the router to the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from semroute.catalog import estimate_tokens
+from semroute.errors import InputError, SemrouteError
+from semroute.router import Router
+from semroute.server.anthropic_messages import Messages, request_of
+from semroute.server.callers import CallerLimitError, Callers, ForbiddenError, UnknownCallerError
+from semroute.server.formats import ServedError, ServerFormat, json_bytes, served_error
+from semroute.server.guards import LOOPBACK, MAX_BODY_BYTES, Guards
+from semroute.server.keys import DEFAULT_FILE, KeyRing
+from semroute.server.models import anthropic_list, constraints_of, openai_list
+from semroute.server.openai_chat import ChatCompletions
+from semroute.server.openai_responses import Responses
+from semroute.server.streams import PING_S, AnswerEvents, encoded
+from semroute.types import Completion, Decision, Request
+
+T = TypeVar("T")
+
+LARGE_BODY_BYTES = 256 * 1024
+"""Size from which a body is parsed in a thread, so that other requests do not wait for it."""
+OPENAI, ANTHROPIC, RESPONSES = ChatCompletions(), Messages(), Responses()
+
+
+class _LeftError(Exception):
+    """The client closed its connection before there was anything to send."""
+
+
+def create_app(
+    router: Router,
+    *,
+    keys: Path = DEFAULT_FILE,
+    hosts: Collection[str] = LOOPBACK,
+    origins: Collection[str] = (),
+    ping_s: float = PING_S,
+) -> Guards:
+    """Return the gateway as an ASGI application; it closes the router when the server ends.
+
+    Args:
+        router: decides and calls.
+        keys: file of the virtual keys; while there is none, everybody may call.
+        hosts: names that the Host header may have; empty allows all.
+        origins: origins of pages that may call.
+        ping_s: silence after which a stream gets a sign of life, seconds.
+    """
+    gateway = Gateway(router, KeyRing(keys), ping_s)
+    serving = {"openai": OPENAI, "anthropic": ANTHROPIC}
+    routes = [
+        Route("/v1/chat/completions", partial(gateway.complete, OPENAI), methods=["POST"]),
+        Route("/v1/responses", partial(gateway.complete, RESPONSES), methods=["POST"]),
+        Route("/v1/messages", partial(gateway.complete, ANTHROPIC), methods=["POST"]),
+        Route("/v1/messages/count_tokens", gateway.count_tokens, methods=["POST"]),
+        Route("/v1/models", gateway.models, methods=["GET"]),
+        Route("/v1/route", gateway.route, methods=["POST"]),
+        Route("/v1/feedback", gateway.feedback, methods=["POST"]),
+        Route("/healthz", _alive, methods=["GET"]),
+        Route("/readyz", gateway.ready, methods=["GET"]),
+        Route("/", _alive, methods=["GET"]),
+    ]
+    handlers: Mapping[Any, Any] = {HTTPException: partial(_unserved, serving), Exception: partial(_failed, serving)}
+    app = Starlette(routes=routes, lifespan=gateway.lifespan, exception_handlers=handlers)
+    return Guards(app, hosts, origins)
+
+
+class Gateway:
+    """Handlers of the gateway's routes over one router.
+
+    Args:
+        router: decides and calls.
+        keys: virtual keys.
+        ping_s: see :func:`create_app`.
+    """
+
+    def __init__(self, router: Router, keys: KeyRing, ping_s: float = PING_S) -> None:
+        self._router = router
+        self._callers = Callers(router, keys)
+        self._ping_s = ping_s
+        self._is_ready = False
+
+    @asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        """Open what the first query needs, and close the router at the end."""
+        await asyncio.to_thread(lambda: self._router.dispatcher)
+        self._is_ready = True
+        try:
+            yield
+        finally:
+            self._is_ready = False
+            await asyncio.to_thread(self._router.close)
+
+    async def complete(self, format: ServerFormat, http: HttpRequest) -> Response:
+        """Answer a chat request, whole or streamed."""
+        try:
+            key = self._callers.caller(http.headers)
+            call = format.read(await _body(http))
+            limits = constraints_of(call.model, self._router.config)
+            if not call.streaming:
+                completion = await _while_connected(http, self._callers.complete(call, limits, key))
+                return _json(200, format.answer(call, completion), answer_headers(completion))
+            decided: list[Decision] = []
+            events = AnswerEvents(self._callers.stream(call, limits, key, decided.append))
+            try:
+                # The status is still open: an error before the first piece is an error of HTTP.
+                first = await _while_connected(http, events.next(self._ping_s))
+            except BaseException:
+                await events.stop()
+                raise
+            encoder = format.stream(call)
+            chunks = encoded(events, first, encoder, format, self._ping_s)
+            return _EventStream(chunks, events, decision_headers(*decided))
+        except SemrouteError as error:
+            return _refused(format, error)
+        except _LeftError:
+            return Response(status_code=499)
+
+    async def count_tokens(self, http: HttpRequest) -> Response:
+        """Estimate the tokens of a request of Anthropic's; no model is called."""
+        try:
+            self._callers.caller(http.headers)
+            request = request_of(await _body(http), needs_limit=False)
+        except SemrouteError as error:
+            return _refused(ANTHROPIC, error)
+        return _json(200, {"input_tokens": max(1, estimate_tokens(request))})
+
+    async def models(self, http: HttpRequest) -> Response:
+        """List the model names, in the shape of the vendor whose headers the request has."""
+        is_anthropics = "anthropic-version" in http.headers
+        try:
+            self._callers.caller(http.headers)
+        except SemrouteError as error:
+            return _refused(ANTHROPIC if is_anthropics else OPENAI, error)
+        return _json(200, (anthropic_list if is_anthropics else openai_list)(self._router.config))
+
+    async def route(self, http: HttpRequest) -> Response:
+        """Decide without calling a model: the decision as JSON."""
+        try:
+            self._callers.caller(http.headers)
+            body = await _body(http)
+            query = body.get("query")
+            request = Request.from_openai(body) if query is None else query
+            decision = await self._router.aroute(request)
+        except SemrouteError as error:
+            return _refused(OPENAI, error)
+        return _json(200, decision.to_dict())
+
+    async def feedback(self, http: HttpRequest) -> Response:
+        """Store a user's feedback on an answer."""
+        try:
+            self._callers.caller(http.headers)
+            body = await _body(http)
+            quality, comment = body.get("quality"), body.get("comment")
+            if isinstance(quality, bool) or not isinstance(quality, int | float):
+                raise InputError("quality: is not a number from 0 to 1")
+            if not isinstance(comment, str | None):
+                raise InputError("comment: is not text")
+            outcome = await self._router.afeedback(_outcome_id(body), quality, comment)
+        except SemrouteError as error:
+            return _refused(OPENAI, error)
+        return _json(200, {"outcome_id": outcome})
+
+    async def ready(self, _: HttpRequest) -> Response:
+        """Answer 200 while requests are taken, else 503."""
+        return _json(200 if self._is_ready else 503, {"ready": self._is_ready})
+
+
+def _outcome_id(body: Mapping[str, Any]) -> str:
+    """Return an outcome's id; the id of an answer, which has it in it, will do."""
+    given = body.get("outcome_id")
+    if not isinstance(given, str) or not given:
+        raise InputError("outcome_id: is missing; it is the x-semroute-outcome-id of the answer")
+    return given.removeprefix("chatcmpl-").removeprefix("msg_").removeprefix("resp_")
+
+
+async def _body(http: HttpRequest) -> Mapping[str, Any]:
+    """Return the JSON object in a body, which is bounded while it is read.
+
+    Raises:
+        InputError: it is none, or too large.
+    """
+    parts, size = [], 0
+    async for part in http.stream():
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise InputError(f"the body is larger than {MAX_BODY_BYTES // 2**20} MB")
+        parts.append(part)
+    text = b"".join(parts)
+    try:
+        body = await asyncio.to_thread(json.loads, text) if size > LARGE_BODY_BYTES else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        detail = f"{error}" if isinstance(error, json.JSONDecodeError) else "it is nested too deeply, or not UTF-8"
+        raise InputError(f"the body is not JSON: {detail}") from None
+    if not isinstance(body, dict):
+        raise InputError(f"the body is {type(body).__name__}, not a JSON object")
+    return body
+
+
+async def _while_connected(http: HttpRequest, work: Coroutine[Any, Any, T]) -> T:
+    """Wait for ``work``, and cancel it when the client leaves.
+
+    Raises:
+        _LeftError: the client has left; what the call cost is booked.
+    """
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_disconnected(http.receive))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise _LeftError
+    finally:
+        task.cancel()
+        watch.cancel()
+        await asyncio.wait({task, watch})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class _EventStream:
+    """Response of server-sent events that ends its answer when the client leaves."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], events: AnswerEvents, headers: Mapping[str, str]) -> None:
+        self._chunks, self._events, self._headers = chunks, events, headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sending = asyncio.ensure_future(self._send(send))
+        watch = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await asyncio.wait({sending, watch}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        except OSError:
+            pass  # the client has left
+        finally:
+            sending.cancel()
+            watch.cancel()
+            await asyncio.wait({sending, watch})
+            await self._events.stop()
+
+    async def _send(self, send: Send) -> None:
+        headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),  # nginx would gather what is meant to flow
+            *((name.encode(), value.encode()) for name, value in self._headers.items()),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        async for chunk in self._chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def answer_headers(completion: Completion) -> dict[str, str]:
+    """Return the headers of a whole answer: its decision, model, cost and outcome."""
+    cost = completion.total_cost
+    headers = {} if completion.decision is None else decision_headers(completion.decision)
+    headers |= _headers({"model": completion.model, "deployment": completion.deployment})
+    if cost is not None:
+        headers |= _headers({"cost-usd": f"{cost.usd:.8f}"})
+    return headers if completion.outcome_id is None else headers | _headers({"outcome-id": completion.outcome_id})
+
+
+def decision_headers(*decisions: Decision) -> dict[str, str]:
+    """Return the headers of a decision, if there is one yet: before an answer its first candidate is its model."""
+    found: dict[str, str] = {}
+    for decision in decisions:
+        elapsed_ms = f"{decision.elapsed_ms:.2f}"
+        found |= {"model": decision.model, "category": decision.category or "", "strategy": decision.strategy}
+        found["decision-ms"] = elapsed_ms
+    return _headers(found)
+
+
+def _headers(values: Mapping[str, str]) -> dict[str, str]:
+    """Return the values that a header can have: printable ASCII."""
+    return {f"x-semroute-{name}": text for name, text in values.items() if text.isascii() and text.isprintable()}
+
+
+def _json(status: int, body: object, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(json_bytes(body), status, headers, media_type="application/json")
+
+
+def _refused(format: ServerFormat, error: SemrouteError) -> Response:
+    """Return the answer to a request that failed or was refused."""
+    match error:
+        case UnknownCallerError():
+            return _error(format.error(401, "authentication", str(error)))
+        case ForbiddenError():
+            return _error(format.error(403, "permission", str(error)))
+        case CallerLimitError():
+            return _error(format.error(429, "rate_limit", str(error), error.wait_s))
+    return _error(served_error(format, error))
+
+
+def _error(error: ServedError) -> Response:
+    headers = {} if error.wait_s is None else {"retry-after": str(max(1, round(error.wait_s)))}
+    return _json(error.status, error.body, headers)
+
+
+async def _alive(_: HttpRequest) -> Response:
+    return _json(200, {"status": "ok"})
+
+
+def _format_of(formats: Mapping[str, ServerFormat], http: HttpRequest) -> ServerFormat:
+    return formats["anthropic" if http.url.path.startswith("/v1/messages") else "openai"]
+
+
+async def _unserved(formats: Mapping[str, ServerFormat], http: HttpRequest, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    message = f"{http.method} {http.url.path} is not served here; GET /v1/models lists the models"
+    return _error(_format_of(formats, http).error(status, "not_found", message))
+
+
+async def _failed(formats: Mapping[str, ServerFormat], http: HttpRequest, error: Exception) -> Response:
+    return _error(served_error(_format_of(formats, http), error))

@@ -1,0 +1,139 @@
+"""Callers of the gateway: authentication by virtual keys, and their limits and budgets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+
+from semroute.catalog import estimate_tokens
+from semroute.dispatch.constraints import Constraints
+from semroute.errors import DispatchError, SemrouteError
+from semroute.router import Router
+from semroute.server.formats import ServedCall
+from semroute.server.keys import KeyRing, VirtualKey
+from semroute.types import Completion, Decision, Delta, total_cost
+from semroute.types.gates import CallResult, Rejection
+
+LEAST_USD = 1e-9
+"""Reservation of a call, whose cost is not known yet: a budget that is used up rejects it."""
+
+
+class UnknownCallerError(SemrouteError):
+    """Request without a key, or with one that is unknown or revoked."""
+
+
+class ForbiddenError(SemrouteError):
+    """Request for a model that its key may not use."""
+
+
+class CallerLimitError(SemrouteError):
+    """Request beyond its key's limits or budget.
+
+    Attributes:
+        wait_s: seconds until a retry may be useful; None when no waiting helps.
+    """
+
+    def __init__(self, message: str, wait_s: float | None) -> None:
+        self.wait_s = wait_s
+        super().__init__(message)
+
+
+class Callers:
+    """Callers of one router.
+
+    Args:
+        router: makes the calls; its admission control counts those of each key, in Redis where the configuration
+            keeps its state there, in one round trip.
+        keys: the virtual keys; without any, everybody may call.
+    """
+
+    def __init__(self, router: Router, keys: KeyRing) -> None:
+        self._router = router
+        self._keys = keys
+
+    def caller(self, headers: Mapping[str, str]) -> VirtualKey | None:
+        """Return the key of a request; None where no keys are used.
+
+        Raises:
+            UnknownCallerError: keys are used, and this request has none of them.
+        """
+        if self._keys.is_empty:
+            return None
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        given = headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else None)
+        key = self._keys.find(given)
+        if key is None:
+            raise UnknownCallerError("the key is missing, unknown or revoked: send one of semroute keys create")
+        return key
+
+    async def complete(self, call: ServedCall, limits: Constraints, key: VirtualKey | None) -> Completion:
+        """Answer a call within its key's limits.
+
+        Raises:
+            ForbiddenError, CallerLimitError: the key does not allow it.
+            SemrouteError: as :meth:`Router.acomplete`.
+        """
+        async with self._admitted(call, key) as (admitted, bill):
+            completion = await self._router.acomplete(admitted.request, constraints=limits)
+            bill.take(completion)
+            return completion
+
+    async def stream(
+        self,
+        call: ServedCall,
+        limits: Constraints,
+        key: VirtualKey | None,
+        on_decision: Callable[[Decision], None] | None = None,
+    ) -> AsyncGenerator[Delta | Completion]:
+        """Stream the answer to a call within its key's limits; errors as of :meth:`complete`."""
+        async with (
+            self._admitted(call, key) as (admitted, bill),
+            aclosing(self._router.astream(admitted.request, constraints=limits, on_decision=on_decision)) as events,
+        ):
+            async for event in events:
+                if isinstance(event, Completion):
+                    bill.take(event)
+                yield event
+
+    @asynccontextmanager
+    async def _admitted(self, call: ServedCall, key: VirtualKey | None) -> AsyncIterator[tuple[ServedCall, _Bill]]:
+        bill = _Bill()
+        if key is None:
+            yield call, bill
+            return
+        if not key.allows(call.model):
+            raise ForbiddenError(f"the key {key.name!r} may not use {call.model!r}; it may use {', '.join(key.models)}")
+        request = replace(call.request, metadata={**key.metadata, "key": key.name})
+        gates = self._router.dispatcher.gates
+        tokens = estimate_tokens(request) + (request.max_tokens or 0)
+        permit = await gates.acquire(key.endpoint, tokens, LEAST_USD)
+        if isinstance(permit, Rejection):
+            raise CallerLimitError(f"the key {key.name!r}: {permit.reason}", permit.wait_s)
+        try:
+            yield replace(call, request=request), bill
+        except DispatchError as error:
+            bill.fail(error)
+            raise
+        finally:
+            # The caller's own failures close nothing: an endpoint's breaker is for providers.
+            await gates.release(permit, CallResult.NEUTRAL, tokens=bill.tokens, usd=bill.usd)
+
+
+class _Bill:
+    """Tokens and USD of a call, as far as they are known; None keeps what was reserved."""
+
+    def __init__(self) -> None:
+        self.tokens: int | None = None
+        self.usd: float | None = None
+
+    def take(self, completion: Completion) -> None:
+        """Take the counts of a complete answer."""
+        cost, usage = completion.total_cost, completion.usage
+        self.usd = None if cost is None else cost.usd
+        self.tokens = None if usage is None else usage.input_tokens + usage.output_tokens
+
+    def fail(self, error: DispatchError) -> None:
+        """Take the cost of the attempts before an error."""
+        cost = total_cost(error.attempts)
+        self.usd = 0.0 if cost is None else cost.usd

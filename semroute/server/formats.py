@@ -1,0 +1,149 @@
+"""Wire formats that the gateway serves: from a client's body to a request, and from a completion to the answer."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from semroute.errors import (
+    AllClosedError,
+    CapabilityError,
+    ContentFilterError,
+    ContextLengthError,
+    DeadlineError,
+    DispatchError,
+    InputError,
+    NoDeploymentError,
+    OverloadedError,
+    ProviderTimeoutError,
+    RateLimitError,
+    RequestError,
+)
+from semroute.types import Completion, Delta, Request
+
+HINTS = frozenset(
+    {
+        "cache_control", "metadata", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
+        "safety_identifier", "store", "user",
+    }
+)  # fmt: skip
+"""Parameters that change what a call costs or what the vendor records, and not the answer: a deployment of another
+format is called without them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedCall:
+    """Call of a client, as its format has it.
+
+    Attributes:
+        model: name that the client asked for, to be resolved by :mod:`semroute.server.models`.
+        request: what is asked.
+        streaming: whether the answer is to be streamed.
+        include_usage: whether a stream of OpenAI's ends with the token counts.
+        created: when it arrived, seconds since the epoch.
+    """
+
+    model: str
+    request: Request
+    streaming: bool = False
+    include_usage: bool = False
+    created: int = field(default_factory=lambda: int(time.time()))
+
+
+@dataclass(frozen=True, slots=True)
+class ServedError:
+    """Error as a client sees it.
+
+    Attributes:
+        status: HTTP status.
+        body: JSON of the format.
+        wait_s: seconds for ``Retry-After``; None without a hint.
+    """
+
+    status: int
+    body: Mapping[str, object]
+    wait_s: float | None = None
+
+
+class AnswerStream(Protocol):
+    """Encoder of one streamed answer to server-sent events."""
+
+    def start(self) -> Iterator[bytes]:
+        """Yield the events before the answer."""
+        ...
+
+    def delta(self, delta: Delta) -> Iterator[bytes]:
+        """Yield the events of a piece of the answer."""
+        ...
+
+    def end(self, completion: Completion) -> Iterator[bytes]:
+        """Yield the events that close the answer."""
+        ...
+
+    def fail(self, error: ServedError) -> Iterator[bytes]:
+        """Yield the events of an error after the start."""
+        ...
+
+    def ping(self) -> bytes:
+        """Return the event of a silent interval, which clients skip."""
+        ...
+
+
+class ServerFormat(Protocol):
+    """One vendor's format, seen from the server's side."""
+
+    def read(self, body: Mapping[str, Any]) -> ServedCall:
+        """Return the call in a body.
+
+        Raises:
+            InputError: the body cannot be used; the message names the path.
+        """
+        ...
+
+    def answer(self, call: ServedCall, completion: Completion) -> Mapping[str, object]:
+        """Return the body of a whole answer."""
+        ...
+
+    def stream(self, call: ServedCall) -> AnswerStream:
+        """Return the encoder of a streamed answer."""
+        ...
+
+    def error(self, status: int, kind: str, message: str, wait_s: float | None = None) -> ServedError:
+        """Return an error in the format's own shape; ``kind`` is one of :data:`KINDS`."""
+        ...
+
+
+KINDS: tuple[tuple[type[Exception], int, str], ...] = (
+    (ContextLengthError, 400, "context_length"),
+    (ContentFilterError, 400, "content_filter"),
+    (CapabilityError, 400, "invalid_request"),
+    (RequestError, 400, "invalid_request"),
+    (InputError, 400, "invalid_request"),
+    (RateLimitError, 429, "rate_limit"),
+    (AllClosedError, 503, "overloaded"),
+    (OverloadedError, 503, "overloaded"),
+    (DeadlineError, 504, "timeout"),
+    (ProviderTimeoutError, 504, "timeout"),
+    (NoDeploymentError, 404, "not_found"),
+    (DispatchError, 502, "upstream"),
+)
+"""Status and kind of an error, by its class: the first that fits."""
+
+
+def served_error(format: ServerFormat, error: Exception) -> ServedError:
+    """Return an error of the router in a format's shape.
+
+    A credential that the provider refused is the operator's matter: the client reads that the upstream failed.
+    """
+    for kind, status, name in KINDS:
+        if isinstance(error, kind):
+            return format.error(status, name, str(error), getattr(error, "wait_s", None))
+    return format.error(500, "internal", "an error within the gateway; its log has the details")
+
+
+def json_bytes(value: object) -> bytes:
+    """Return JSON in UTF-8, as compact as the vendors write it."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()

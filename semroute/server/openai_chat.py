@@ -1,0 +1,205 @@
+"""OpenAI's Chat Completions, served.
+
+Source: https://platform.openai.com/docs/api-reference/chat/create, .../chat-streaming, and
+https://platform.openai.com/docs/guides/error-codes for the shapes of errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from secrets import token_hex
+from typing import Any
+
+from semroute.errors import InputError
+from semroute.server.formats import HINTS, AnswerStream, ServedCall, ServedError, json_bytes
+from semroute.types import Alternative, Completion, Delta, Request, TokenLogprob, ToolCallDelta, Usage
+
+FINISHES: Mapping[str, str] = {"refusal": "content_filter", "other": "stop"}
+"""Reasons to stop that OpenAI names otherwise."""
+
+_TYPES: Mapping[str, tuple[str, str | None]] = {
+    "invalid_request": ("invalid_request_error", None),
+    "context_length": ("invalid_request_error", "context_length_exceeded"),
+    "content_filter": ("invalid_request_error", "content_filter"),
+    "not_found": ("invalid_request_error", "model_not_found"),
+    "authentication": ("invalid_request_error", "invalid_api_key"),
+    "permission": ("invalid_request_error", "permission_denied"),
+    "rate_limit": ("rate_limit_exceeded", "rate_limit_exceeded"),
+    "too_large": ("invalid_request_error", "request_too_large"),
+    "overloaded": ("server_error", "overloaded"),
+    "timeout": ("server_error", "timeout"),
+    "upstream": ("server_error", "upstream_error"),
+    "internal": ("server_error", None),
+}
+
+
+class ChatCompletions:
+    """OpenAI's Chat Completions as a server's format."""
+
+    def read(self, body: Mapping[str, Any]) -> ServedCall:
+        """Return the call in a body.
+
+        Raises:
+            InputError: the body cannot be used; the message names the path.
+        """
+        model, streaming = body.get("model"), body.get("stream")
+        if not isinstance(model, str) or not model:
+            raise InputError('model: is missing; it is "auto", or a name that GET /v1/models lists')
+        if not isinstance(streaming, bool | None):
+            raise InputError("stream: is neither true nor false")
+        request = Request.from_openai(body, droppable=HINTS)
+        if streaming and request.n not in (None, 1):
+            raise InputError("n: a stream gives one answer; leave out n, or stream")
+        return ServedCall(model, request, bool(streaming), _includes_usage(body.get("stream_options")))
+
+    def answer(self, call: ServedCall, completion: Completion) -> Mapping[str, object]:
+        """Return the body of a whole answer; ``model`` is the one that answered."""
+        answers = (completion, *completion.alternatives)
+        return {
+            "id": answer_id(completion),
+            "object": "chat.completion",
+            "created": call.created,
+            "model": completion.model,
+            "choices": [_choice(index, one) for index, one in enumerate(answers)],
+            "usage": usage_of(completion.usage),
+        }
+
+    def stream(self, call: ServedCall) -> AnswerStream:
+        """Return the encoder of a streamed answer."""
+        return _ChunkStream(call)
+
+    def error(self, status: int, kind: str, message: str, wait_s: float | None = None) -> ServedError:
+        """Return an error in OpenAI's shape."""
+        return ServedError(status, error_body(kind, message), wait_s)
+
+
+def error_body(kind: str, message: str) -> dict[str, object]:
+    """Return the body of an error; ``kind`` is one of :data:`semroute.server.formats.KINDS`."""
+    type_, code = _TYPES[kind]
+    return {"error": {"message": message, "type": type_, "param": None, "code": code}}
+
+
+def _includes_usage(options: object) -> bool:
+    if options is None:
+        return False
+    if not isinstance(options, Mapping):
+        raise InputError("stream_options: is not a mapping")
+    return options.get("include_usage") is True
+
+
+def answer_id(completion: Completion) -> str:
+    """Return the id of an answer: its outcome's, if it was logged, so that feedback can name it."""
+    return f"chatcmpl-{completion.outcome_id or token_hex(16)}"
+
+
+def _choice(index: int, answer: Completion | Alternative) -> dict[str, object]:
+    message = {"refusal": None, **answer.message}
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": _logprobs(answer.logprobs),
+        "finish_reason": _finish(answer.finish_reason),
+    }
+
+
+def _finish(reason: str | None) -> str:
+    return FINISHES.get(reason or "other", reason or "stop")
+
+
+def _logprobs(logprobs: Sequence[TokenLogprob] | None) -> dict[str, object] | None:
+    if not logprobs:
+        return None
+    content = [
+        {"token": one.token, "logprob": one.logprob, "bytes": list(one.token.encode()), "top_logprobs": []}
+        for one in logprobs
+    ]
+    return {"content": content, "refusal": None}
+
+
+def usage_of(usage: Usage | None) -> dict[str, object] | None:
+    """Return token counts in OpenAI's shape."""
+    if usage is None:
+        return None
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+class _ChunkStream:
+    """Encoder of a streamed answer as chunks.
+
+    Which model answers is known only at the end where a cascade may still escalate, so chunks name the model that was
+    asked for until the completion is there.
+    """
+
+    def __init__(self, call: ServedCall) -> None:
+        self._call = call
+        self._id = f"chatcmpl-{token_hex(16)}"
+        self._has_begun = False
+
+    def start(self) -> Iterator[bytes]:
+        yield self._chunk({"role": "assistant", "content": ""})
+
+    def delta(self, delta: Delta) -> Iterator[bytes]:
+        piece: dict[str, object] = {}
+        if delta.text:
+            piece["content"] = delta.text
+        if delta.reasoning:
+            piece["reasoning_content"] = delta.reasoning
+        if delta.tool_calls:
+            piece["tool_calls"] = [_fragment(call) for call in delta.tool_calls]
+        if piece:
+            yield self._chunk(piece, logprobs=_logprobs(delta.logprobs))
+
+    def end(self, completion: Completion) -> Iterator[bytes]:
+        last = {} if completion.refusal is None else {"refusal": completion.refusal}
+        yield self._chunk(last, finish=_finish(completion.finish_reason), model=completion.model)
+        if self._call.include_usage:
+            counted = self._body(completion.model)
+            yield _event({**counted, "choices": [], "usage": usage_of(completion.usage)})
+        yield b"data: [DONE]\n\n"
+
+    def fail(self, error: ServedError) -> Iterator[bytes]:
+        yield _event(error.body)
+
+    def ping(self) -> bytes:
+        return b": ping\n\n"
+
+    def _body(self, model: str | None = None) -> dict[str, object]:
+        return {
+            "id": self._id,
+            "object": "chat.completion.chunk",
+            "created": self._call.created,
+            "model": model or self._call.model,
+        }
+
+    def _chunk(
+        self,
+        delta: Mapping[str, object],
+        *,
+        finish: str | None = None,
+        model: str | None = None,
+        logprobs: Mapping[str, object] | None = None,
+    ) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        uncounted = {"usage": None} if self._call.include_usage else {}
+        return _event({**self._body(model), "choices": [choice], **uncounted})
+
+
+def _fragment(call: ToolCallDelta) -> dict[str, object]:
+    named = {} if call.name is None else {"name": call.name}
+    key = "input" if call.type == "custom" else "arguments"
+    fragment: dict[str, object] = {"index": call.index, "function": {**named, key: call.arguments}}
+    if call.id is not None:
+        fragment |= {"id": call.id, "type": call.type or "function"}
+    if call.signature is not None:
+        fragment["extra_content"] = {"google": {"thought_signature": call.signature}}
+    return fragment
+
+
+def _event(body: object) -> bytes:
+    return b"data: " + json_bytes(body) + b"\n\n"

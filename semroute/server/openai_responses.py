@@ -1,0 +1,458 @@
+"""OpenAI's Responses, served without state: each request brings its whole conversation.
+
+Source: https://platform.openai.com/docs/api-reference/responses/create, .../responses-streaming
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from secrets import token_hex
+from typing import Any
+
+from semroute.errors import InputError
+from semroute.server.formats import HINTS, AnswerStream, ServedCall, ServedError, json_bytes
+from semroute.server.openai_chat import error_body
+from semroute.types import Completion, Delta, Request, Tool, ToolCall, ToolCallDelta, Usage
+
+_REFUSED = {
+    "previous_response_id": "this gateway keeps no responses: send the whole conversation as input",
+    "conversation": "this gateway keeps no conversations: send the whole conversation as input",
+    "background": "this gateway keeps no responses: leave it out",
+    "prompt": "this gateway keeps no prompts: send instructions and input",
+}
+_READ = frozenset(
+    {
+        "model", "input", "instructions", "tools", "tool_choice", "max_output_tokens", "stream", "text", "reasoning",
+        *_REFUSED,
+    }
+)  # fmt: skip
+_SAME = frozenset({"temperature", "top_p", "parallel_tool_calls", "service_tier", "user"})
+_UNSENT = frozenset({"include", "stream_options", "client_metadata", "max_tool_calls"})
+"""Fields about what the response shows, or which of OpenAI's own tools may run: no other format has them."""
+
+
+class Responses:
+    """OpenAI's Responses as a server's format."""
+
+    def read(self, body: Mapping[str, Any]) -> ServedCall:
+        """Return the call in a body.
+
+        Raises:
+            InputError: the body cannot be used; the message names the path.
+        """
+        model, streaming = body.get("model"), body.get("stream")
+        if not isinstance(model, str) or not model:
+            raise _wrong("model", 'is missing; it is "auto", or a name that GET /v1/models lists')
+        if not isinstance(streaming, bool | None):
+            raise _wrong("stream", "is neither true nor false")
+        return ServedCall(model, request_of(body), bool(streaming))
+
+    def answer(self, call: ServedCall, completion: Completion) -> Mapping[str, object]:
+        """Return the body of a whole answer; ``model`` is the one that answered."""
+        return _response(call, f"resp_{completion.outcome_id or token_hex(16)}", completion, _output(completion))
+
+    def stream(self, call: ServedCall) -> AnswerStream:
+        """Return the encoder of a streamed answer."""
+        return _EventStream(call)
+
+    def error(self, status: int, kind: str, message: str, wait_s: float | None = None) -> ServedError:
+        """Return an error in OpenAI's shape."""
+        return ServedError(status, error_body(kind, message), wait_s)
+
+
+# From a body to a request.
+
+
+def request_of(body: Mapping[str, Any]) -> Request:
+    """Return the request in a body of Responses.
+
+    Raises:
+        InputError: the body cannot be used; the message names the path.
+    """
+    given = {name: value for name, value in body.items() if value is not None}
+    for name, remedy in _REFUSED.items():
+        if given.get(name):
+            raise _wrong(name, remedy)
+    chat: dict[str, Any] = {"messages": [*_instructions(given.get("instructions")), *_messages(given.get("input"))]}
+    chat |= {name: given[name] for name in _SAME & given.keys()}
+    chat |= {name: value for name, value in given.items() if name not in _READ | _SAME | _UNSENT}
+    if given.pop("truncation", "disabled") != "disabled":
+        raise _wrong("truncation", 'is not "disabled": this gateway shortens no conversation')
+    chat.pop("truncation", None)
+    if "max_output_tokens" in given:
+        chat["max_completion_tokens"] = given["max_output_tokens"]
+    if "tools" in given:
+        chat["tools"] = [_tool(tool, f"tools[{index}]") for index, tool in enumerate(_list(given["tools"], "tools"))]
+    if "tool_choice" in given:
+        chat["tool_choice"] = _choice(given["tool_choice"])
+    chat |= _text(given.get("text"))
+    effort = _mapping(given.get("reasoning"), "reasoning").get("effort")
+    if effort is not None:
+        chat["reasoning_effort"] = effort
+    return Request.from_openai(chat, droppable=HINTS)
+
+
+def _instructions(instructions: object) -> Iterator[Mapping[str, object]]:
+    if isinstance(instructions, str) and instructions:
+        yield {"role": "system", "content": instructions}
+    elif instructions:
+        raise _wrong("instructions", "is not text")
+
+
+def _messages(items: object) -> Sequence[Mapping[str, object]]:
+    """Return the items as messages; calls join the assistant's message before them."""
+    if isinstance(items, str):
+        return [{"role": "user", "content": items}]
+    messages: list[dict[str, Any]] = []
+    for index, item in enumerate(_list(items, "input")):
+        path = f"input[{index}]"
+        kind = item.get("type", "message") if isinstance(item, Mapping) else None
+        match kind:
+            case "message":
+                messages.append({"role": item.get("role"), "content": _content(item.get("content"), f"{path}.content")})
+            case "function_call" | "custom_tool_call":
+                if not messages or messages[-1]["role"] != "assistant":
+                    messages.append({"role": "assistant", "content": None})
+                messages[-1].setdefault("tool_calls", []).append(_call(item, kind, path))
+            case "function_call_output" | "custom_tool_call_output":
+                result = _content(item.get("output"), f"{path}.output")
+                messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": result})
+            case "reasoning" | "compaction":
+                pass  # sealed for the deployment that wrote it, which reads Chat Completions here
+            case _:
+                raise _wrong(f"{path}.type", f"is {kind!r}, which only OpenAI's own Responses could take")
+    return messages
+
+
+def _call(item: Mapping[str, Any], kind: str, path: str) -> Mapping[str, object]:
+    for key in ("call_id", "name"):
+        if not isinstance(item.get(key), str) or not item[key]:
+            raise _wrong(f"{path}.{key}", "is missing")
+    if kind == "custom_tool_call":
+        custom = {"name": item["name"], "input": item.get("input") or ""}
+        return {"id": item["call_id"], "type": "custom", "custom": custom}
+    function = {"name": item["name"], "arguments": item.get("arguments") or "{}"}
+    return {"id": item["call_id"], "type": "function", "function": function}
+
+
+def _content(content: object, path: str) -> object:
+    if isinstance(content, str | None):
+        return content or ""
+    return [_part(part, f"{path}[{index}]") for index, part in enumerate(_list(content, path))]
+
+
+def _part(part: Any, path: str) -> Mapping[str, object]:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    match kind:
+        case "input_text" | "output_text" | "text":
+            return {"type": "text", "text": part.get("text")}
+        case "refusal":
+            return {"type": "refusal", "refusal": part.get("refusal")}
+        case "input_image" if isinstance(part.get("image_url"), str):
+            detail = {} if part.get("detail") is None else {"detail": part["detail"]}
+            return {"type": "image_url", "image_url": {"url": part["image_url"], **detail}}
+        case _:
+            raise _wrong(path, f"has the type {kind!r}, which only OpenAI's own Responses could take")
+
+
+def _tool(tool: Any, path: str) -> Mapping[str, object]:
+    kind = tool.get("type") if isinstance(tool, Mapping) else None
+    if kind == "function":
+        fields = {name: value for name, value in tool.items() if name != "type" and value is not None}
+        return {"type": "function", "function": fields}
+    if kind == "custom":
+        fields = {name: tool[name] for name in ("name", "description") if tool.get(name) is not None}
+        grammar = tool.get("format")
+        if isinstance(grammar, Mapping) and grammar.get("type") == "grammar":
+            grammar = {"type": "grammar", "grammar": {name: grammar.get(name) for name in ("syntax", "definition")}}
+        return {"type": "custom", "custom": {**fields, **({} if grammar is None else {"format": grammar})}}
+    raise _wrong(f"{path}.type", f"is {kind!r}, a tool that runs only at OpenAI's own Responses")
+
+
+def _choice(choice: object) -> object:
+    if isinstance(choice, Mapping) and choice.get("type") in ("function", "custom"):
+        return {"type": choice["type"], choice["type"]: {"name": choice.get("name")}}
+    return choice
+
+
+def _text(text: object) -> dict[str, Any]:
+    given = _mapping(text, "text")
+    fields = {} if given.get("verbosity") is None else {"verbosity": given["verbosity"]}
+    shape = _mapping(given.get("format"), "text.format")
+    if shape.get("type") == "json_schema":
+        schema = {name: value for name, value in shape.items() if name != "type" and value is not None}
+        return fields | {"response_format": {"type": "json_schema", "json_schema": schema}}
+    return fields | ({"response_format": dict(shape)} if shape and shape.get("type") != "text" else {})
+
+
+def _mapping(value: object, path: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise _wrong(path, "is not a mapping")
+    return value
+
+
+def _list(value: object, path: str) -> Sequence[Any]:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return value
+    raise _wrong(path, "is missing" if value is None else "is not a list")
+
+
+def _wrong(path: str, what: str) -> InputError:
+    return InputError(f"{path}: {what}")
+
+
+# From a completion to a response.
+
+
+def _response(
+    call: ServedCall,
+    id: str,
+    completion: Completion | None,
+    output: Sequence[Mapping[str, object]],
+    *,
+    status: str | None = None,
+    error: Mapping[str, object] | None = None,
+) -> dict[str, object]:
+    incomplete = None
+    if completion is not None and completion.finish_reason in ("length", "content_filter"):
+        reason = "max_output_tokens" if completion.finish_reason == "length" else "content_filter"
+        incomplete = {"reason": reason}
+    ended = "in_progress" if completion is None else "completed" if incomplete is None else "incomplete"
+    request = call.request
+    return {
+        "id": id,
+        "object": "response",
+        "created_at": call.created,
+        "status": status or ended,
+        "error": error,
+        "incomplete_details": incomplete,
+        "instructions": None,
+        "max_output_tokens": request.max_tokens,
+        "model": call.model if completion is None else completion.model,
+        "output": list(output),
+        "parallel_tool_calls": request.parallel_tool_calls is not False,
+        "previous_response_id": None,
+        "reasoning": {"effort": request.reasoning_effort, "summary": None},
+        "store": False,
+        "temperature": request.temperature,
+        "text": {"format": {"type": "text"}},
+        "tool_choice": request.tool_choice if isinstance(request.tool_choice, str) else "auto",
+        "tools": [_shown(tool) for tool in request.tools],
+        "top_p": request.top_p,
+        "truncation": "disabled",
+        "usage": None if completion is None else usage_of(completion.usage),
+        "metadata": {},
+    }
+
+
+def _shown(tool: Tool) -> dict[str, object]:
+    return {
+        "type": "function",
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters,
+        "strict": bool(tool.strict),
+    }
+
+
+def usage_of(usage: Usage | None) -> dict[str, object] | None:
+    """Return token counts in the shape of Responses."""
+    if usage is None:
+        return None
+    return {
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+
+
+def _output(completion: Completion) -> list[dict[str, object]]:
+    items = []
+    if completion.reasoning:
+        items.append(_reasoning(f"rs_{token_hex(12)}", completion.reasoning))
+    if completion.text or completion.refusal:
+        items.append(_message(f"msg_{token_hex(12)}", completion.text, completion.refusal))
+    items += [_call_item(f"fc_{token_hex(12)}", call) for call in completion.tool_calls]
+    return items
+
+
+def _reasoning(id: str, text: str) -> dict[str, object]:
+    return {"type": "reasoning", "id": id, "summary": [{"type": "summary_text", "text": text}]}
+
+
+def _message(id: str, text: str, refusal: str | None, status: str = "completed") -> dict[str, object]:
+    content = []
+    if text:
+        content.append(_text_content(text))
+    if refusal:
+        content.append({"type": "refusal", "refusal": refusal})
+    return {"type": "message", "id": id, "status": status, "role": "assistant", "content": content}
+
+
+def _text_content(text: str) -> dict[str, object]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _call_item(id: str, call: ToolCall, status: str = "completed") -> dict[str, object]:
+    if call.type == "custom":
+        named = {"call_id": call.id, "name": call.name, "input": call.arguments}
+        return {"type": "custom_tool_call", "id": id, "status": status, **named}
+    named = {"call_id": call.id, "name": call.name, "arguments": call.arguments}
+    return {"type": "function_call", "id": id, "status": status, **named}
+
+
+class _OpenItem:
+    """Item of the output that is being streamed: the text so far, and its position."""
+
+    def __init__(self, kind: str, id: str, position: int, call: ToolCallDelta | None = None) -> None:
+        self.kind, self.id, self.position, self.call = kind, id, position, call
+        self.text = ""
+
+
+class _EventStream:
+    """Encoder of a streamed answer as the events of Responses.
+
+    One item is open at a time, but for tool calls: each call's fragments name their item, so that those of parallel
+    calls may come interleaved.
+    """
+
+    def __init__(self, call: ServedCall) -> None:
+        self._call = call
+        self._id = f"resp_{token_hex(16)}"
+        self._number = 0
+        self._items: list[_OpenItem] = []
+        self._calls: dict[int, _OpenItem] = {}
+        self._open: _OpenItem | None = None  # reasoning or message
+        self._output: dict[int, Mapping[str, object]] = {}
+
+    def start(self) -> Iterator[bytes]:
+        for kind in ("response.created", "response.in_progress"):
+            yield self._event(kind, {"response": _response(self._call, self._id, None, ())})
+
+    def delta(self, delta: Delta) -> Iterator[bytes]:
+        if delta.reasoning:
+            yield from self._enter("reasoning")
+            yield self._piece("response.reasoning_summary_text.delta", delta.reasoning, {"summary_index": 0})
+        if delta.text:
+            yield from self._enter("message")
+            yield self._piece("response.output_text.delta", delta.text, {"content_index": 0, "logprobs": []})
+        for fragment in delta.tool_calls:
+            yield from self._fragment(fragment)
+
+    def end(self, completion: Completion) -> Iterator[bytes]:
+        if completion.refusal and not completion.text:
+            yield from self._refuse(completion.refusal)
+        yield from self._leave()
+        for index, item in self._calls.items():
+            yield from self._close_call(item, completion.tool_calls[index])
+        response = _response(self._call, self._id, completion, [self._output[key] for key in sorted(self._output)])
+        kind = "response.completed" if response["status"] == "completed" else "response.incomplete"
+        yield self._event(kind, {"response": response})
+
+    def fail(self, error: ServedError) -> Iterator[bytes]:
+        shape = error.body.get("error")
+        inner = shape if isinstance(shape, Mapping) else {}
+        shown = {"code": inner.get("code") or "server_error", "message": inner.get("message")}
+        response = _response(self._call, self._id, None, (), status="failed", error=shown)
+        yield self._event("response.failed", {"response": response})
+
+    def ping(self) -> bytes:
+        return b": ping\n\n"
+
+    def _add(self, kind: str, item: Mapping[str, object], call: ToolCallDelta | None = None) -> _OpenItem:
+        opened = _OpenItem(kind, str(item["id"]), len(self._items), call)
+        self._items.append(opened)
+        return opened
+
+    def _enter(self, kind: str) -> Iterator[bytes]:
+        if self._open is not None and self._open.kind == kind:
+            return
+        yield from self._leave()
+        if kind == "message":
+            item = _message(f"msg_{token_hex(12)}", "", None, "in_progress")
+        else:
+            item = {**_reasoning(f"rs_{token_hex(12)}", ""), "summary": []}
+        self._open = self._add(kind, item)
+        yield self._item_event("response.output_item.added", self._open, item)
+        if kind == "message":
+            yield self._part("response.content_part.added", {"content_index": 0, "part": _text_content("")})
+        else:
+            part = {"type": "summary_text", "text": ""}
+            yield self._part("response.reasoning_summary_part.added", {"summary_index": 0, "part": part})
+
+    def _leave(self) -> Iterator[bytes]:
+        item, self._open = self._open, None
+        if item is None:
+            return
+        where: dict[str, object] = {"item_id": item.id, "output_index": item.position}
+        if item.kind == "message":
+            where["content_index"] = 0
+            yield self._event("response.output_text.done", {**where, "text": item.text, "logprobs": []})
+            yield self._event("response.content_part.done", {**where, "part": _text_content(item.text)})
+            done = _message(item.id, item.text, None)
+        else:
+            where["summary_index"] = 0
+            part = {"type": "summary_text", "text": item.text}
+            yield self._event("response.reasoning_summary_text.done", {**where, "text": item.text})
+            yield self._event("response.reasoning_summary_part.done", {**where, "part": part})
+            done = _reasoning(item.id, item.text)
+        yield self._done(item, done)
+
+    def _refuse(self, refusal: str) -> Iterator[bytes]:
+        yield from self._leave()
+        done = _message(f"msg_{token_hex(12)}", "", refusal)
+        item = self._add("message", done)
+        yield self._item_event("response.output_item.added", item, {**done, "status": "in_progress", "content": []})
+        where = {"item_id": item.id, "output_index": item.position, "content_index": 0}
+        yield self._event("response.refusal.delta", {**where, "delta": refusal})
+        yield self._event("response.refusal.done", {**where, "refusal": refusal})
+        yield self._done(item, done)
+
+    def _fragment(self, fragment: ToolCallDelta) -> Iterator[bytes]:
+        item = self._calls.get(fragment.index)
+        if item is None:
+            yield from self._leave()
+            call = ToolCall(fragment.id or "", fragment.name or "", "", type=fragment.type or "function")
+            shown = _call_item(f"fc_{token_hex(12)}", call, "in_progress")
+            item = self._calls[fragment.index] = self._add("call", shown, fragment)
+            yield self._item_event("response.output_item.added", item, shown)
+        if fragment.arguments:
+            item.text += fragment.arguments
+            where = {"item_id": item.id, "output_index": item.position}
+            yield self._event(f"{_call_kind(item)}.delta", {**where, "delta": fragment.arguments})
+
+    def _close_call(self, item: _OpenItem, call: ToolCall) -> Iterator[bytes]:
+        key = "input" if call.type == "custom" else "arguments"
+        where = {"item_id": item.id, "output_index": item.position}
+        yield self._event(f"{_call_kind(item)}.done", {**where, "name": call.name, key: call.arguments})
+        yield self._done(item, _call_item(item.id, call))
+
+    def _done(self, item: _OpenItem, shown: Mapping[str, object]) -> bytes:
+        self._output[item.position] = shown
+        return self._item_event("response.output_item.done", item, shown)
+
+    def _item_event(self, kind: str, item: _OpenItem, shown: Mapping[str, object]) -> bytes:
+        return self._event(kind, {"output_index": item.position, "item": shown})
+
+    def _part(self, kind: str, fields: Mapping[str, object]) -> bytes:
+        assert self._open is not None
+        return self._event(kind, {"item_id": self._open.id, "output_index": self._open.position, **fields})
+
+    def _piece(self, kind: str, text: str, fields: Mapping[str, object]) -> bytes:
+        assert self._open is not None
+        self._open.text += text
+        return self._part(kind, {**fields, "delta": text})
+
+    def _event(self, kind: str, fields: Mapping[str, object]) -> bytes:
+        body = json_bytes({"type": kind, "sequence_number": self._number, **fields})
+        self._number += 1
+        return b"event: " + kind.encode() + b"\ndata: " + body + b"\n\n"
+
+
+def _call_kind(item: _OpenItem) -> str:
+    is_custom = item.call is not None and item.call.type == "custom"
+    return "response.custom_tool_call_input" if is_custom else "response.function_call_arguments"
