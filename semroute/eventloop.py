@@ -1,7 +1,7 @@
-"""Event-loop stall measurement, worker threads and host look-ups.
+"""Event-loop stall measurement, worker threads, host look-ups, streaming.
 
-They attribute elapsed time: a blocked loop, a look-up that hangs for another host, or threads that wait for something
-else must not be charged to a provider or to another query. asyncio has none of these.
+The first three attribute elapsed time: a blocked loop, a look-up that hangs for another host, or threads that wait for
+something else must not be charged to a provider or to another query. asyncio has none of these.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import ipaddress
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from types import TracebackType
-from typing import ParamSpec, TypeVar
+from types import TracebackType, coroutine
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
+R = TypeVar("R")
 P = ParamSpec("P")
 
 BEAT_S = 0.05
@@ -265,3 +266,70 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+# Streaming of a coroutine: what it passes to a callback comes out of an asynchronous generator.
+
+
+class _HandedOver(NamedTuple):
+    """Value on its way from the coroutine to the reader."""
+
+    value: Any
+
+
+async def streamed(
+    call: Callable[[Callable[[T], Awaitable[None]]], Coroutine[Any, Any, R]],
+) -> AsyncGenerator[T | R]:
+    """Run a coroutine, and yield what it passes to its callback; last its result.
+
+    It runs in the reader's task and context, and only while the reader waits for the next value. A reader that leaves
+    cancels it where it awaits the callback; an error that the reader throws in is raised there.
+
+    Args:
+        call: called with the callback, and returns the coroutine.
+    """
+    running = call(_hand_over)
+    step = await _step(running)
+    while isinstance(step, _HandedOver):
+        try:
+            yield step.value
+        except GeneratorExit:
+            # Not thrown in: a coroutine that gets this error may await nothing while it cleans up.
+            cancelled = asyncio.CancelledError("the reader has left")
+            try:
+                await _step(running, cancelled)
+            except asyncio.CancelledError as error:
+                if error is not cancelled:
+                    raise
+            raise
+        except BaseException as error:
+            await _step(running, error)
+            raise
+        step = await _step(running)
+    yield step
+
+
+@coroutine
+def _hand_over(value: object) -> Generator[_HandedOver]:
+    yield _HandedOver(value)
+
+
+@coroutine
+def _step(running: Coroutine[Any, Any, R], error: BaseException | None = None) -> Generator[Any, Any, R | _HandedOver]:
+    """Run a coroutine to the next value that it hands over, or to its result.
+
+    Whatever else it waits for goes on to the event loop.
+    """
+    try:
+        step = running.send(None) if error is None else running.throw(error)
+        while not isinstance(step, _HandedOver):
+            try:
+                yield step
+            except BaseException as thrown:
+                step = running.throw(thrown)
+            else:
+                step = running.send(None)
+    except StopIteration as end:
+        result: R = end.value
+        return result
+    return step

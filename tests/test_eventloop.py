@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import aclosing
+from contextvars import ContextVar
+from traceback import extract_tb
 from typing import Any, TypeVar
 
 import pytest
 
-from semroute.eventloop import GRACE_S, WorkerPool, look_up, stall_meter, timeout
+from semroute.eventloop import GRACE_S, WorkerPool, look_up, stall_meter, streamed, timeout
 
 T = TypeVar("T")
 
@@ -161,3 +165,176 @@ def test_a_host_that_cannot_be_resolved_says_so_and_an_address_is_not_looked_up(
         asyncio.run(look_up("nowhere.test", 443))
     for address in ("127.0.0.1", "::1", "fe80::1%eth0"):
         asyncio.run(look_up(address, 443))
+
+
+# Streaming of a coroutine.
+
+
+async def counted(pass_on: Callable[[int], Awaitable[None]], seen: list[str], *, fails: bool = False) -> str:
+    """Pass 0 and 1 on, and return; clean up with an await, however it ends."""
+    try:
+        for number in range(2):
+            await asyncio.sleep(0.001)
+            seen.append(f"pass {number}")
+            await pass_on(number)
+        if fails:
+            raise LookupError("counted to the end")
+        return "whole"
+    finally:
+        await asyncio.sleep(0.001)
+        seen.append("cleaned up")
+
+
+def test_what_a_coroutine_passes_on_is_yielded_and_its_result_comes_last() -> None:
+    seen: list[str] = []
+
+    async def work() -> list[int | str]:
+        return [event async for event in streamed(lambda pass_on: counted(pass_on, seen))]
+
+    assert run(work) == [0, 1, "whole"]
+    assert seen == ["pass 0", "pass 1", "cleaned up"]
+
+
+def test_a_coroutine_goes_no_further_than_its_reader() -> None:
+    seen: list[str] = []
+
+    async def work() -> None:
+        events = streamed(lambda pass_on: counted(pass_on, seen))
+        assert seen == []
+        assert await anext(events) == 0
+        await asyncio.sleep(0.01)
+        assert seen == ["pass 0"]
+        await events.aclose()
+
+    run(work)
+
+
+def test_a_reader_that_leaves_waits_until_the_coroutine_has_cleaned_up() -> None:
+    seen: list[str] = []
+
+    async def work() -> None:
+        async with aclosing(streamed(lambda pass_on: counted(pass_on, seen))) as events:
+            async for _ in events:
+                break
+        assert seen == ["pass 0", "cleaned up"]
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(work)
+
+
+def test_an_error_of_the_coroutine_reaches_the_reader_with_its_traceback() -> None:
+    async def work() -> None:
+        async for _ in streamed(lambda pass_on: counted(pass_on, [], fails=True)):
+            pass
+
+    with pytest.raises(LookupError, match="counted to the end") as caught:
+        run(work)
+    assert "counted" in [frame.name for frame in extract_tb(caught.value.__traceback__)]
+
+
+def test_an_error_that_the_reader_throws_in_is_raised_where_the_coroutine_waits_for_it() -> None:
+    seen: list[str] = []
+
+    async def work() -> None:
+        events = streamed(lambda pass_on: counted(pass_on, seen))
+        await anext(events)
+        with pytest.raises(ZeroDivisionError):
+            await events.athrow(ZeroDivisionError())
+        assert seen == ["pass 0", "cleaned up"]
+
+    run(work)
+
+
+@pytest.mark.parametrize("is_waiting", [True, False])
+def test_a_cancelled_reader_cancels_the_coroutine(is_waiting: bool) -> None:
+    seen: list[str] = []
+
+    async def read() -> None:
+        async with aclosing(streamed(lambda pass_on: counted(pass_on, seen))) as events:
+            await anext(events)
+            await (anext(events) if is_waiting else asyncio.sleep(30))
+
+    async def work() -> None:
+        task = asyncio.create_task(read())
+        while not seen:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert seen == ["pass 0", "cleaned up"]
+
+    run(work)
+
+
+def test_a_reader_that_is_cancelled_while_it_leaves_is_cancelled() -> None:
+    stopped = list[BaseException]()
+
+    async def slow(pass_on: Callable[[int], Awaitable[None]]) -> None:
+        try:
+            await pass_on(0)
+        finally:
+            try:
+                await asyncio.sleep(30)
+            except asyncio.CancelledError as error:
+                stopped.append(error)
+                raise
+
+    async def work() -> None:
+        events = streamed(slow)
+        await anext(events)
+        task = asyncio.create_task(events.aclose())
+        await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(stopped) == 1
+
+    run(work)
+
+
+def test_a_stream_that_nobody_closes_is_cleaned_up_by_its_loop() -> None:
+    seen: list[str] = []
+
+    async def work() -> None:
+        await anext(streamed(lambda pass_on: counted(pass_on, seen)))
+        gc.collect()
+        while len(seen) < 2:
+            await asyncio.sleep(0.001)
+
+    run(work)
+    assert seen == ["pass 0", "cleaned up"]
+
+
+def test_a_coroutine_and_its_reader_share_their_context() -> None:
+    name = ContextVar("name", default="nobody")
+
+    async def telling(pass_on: Callable[[str], Awaitable[None]]) -> str:
+        await pass_on(name.get())
+        name.set("the coroutine")
+        return name.get()
+
+    async def work() -> None:
+        name.set("the reader")
+        assert [event async for event in streamed(telling)] == ["the reader", "the coroutine"]
+        assert name.get() == "the coroutine"
+
+    run(work)
+
+
+def test_a_timeout_of_the_reader_ends_the_coroutine() -> None:
+    seen: list[str] = []
+
+    async def work() -> None:
+        async def waits(pass_on: Callable[[int], Awaitable[None]]) -> None:
+            try:
+                await asyncio.sleep(30)
+            finally:
+                seen.append("cleaned up")
+
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01), aclosing(streamed(waits)) as events:
+                await anext(events)
+
+    run(work)
+    assert seen == ["cleaned up"]

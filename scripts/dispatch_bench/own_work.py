@@ -10,8 +10,8 @@ from dispatch_bench.load import WORD
 from dispatch_bench.protocol import MODEL
 from semroute.catalog import cost_of
 from semroute.dispatch import Dispatcher
-from semroute.dispatch.attempt import AttemptLog
 from semroute.dispatch.constraints import ANYTHING
+from semroute.dispatch.error_policy import AttemptLog
 from semroute.dispatch.plan import Planner
 from semroute.dispatch.scheduler import EndpointScheduler
 from semroute.resilience import RetryBudget
@@ -36,18 +36,18 @@ async def own_work(dispatcher: Dispatcher, *, calls: int, words: int, max_tokens
         start = time.perf_counter()
         plan = planner.plan(request, (MODEL,), ANYTHING)
         planned = time.perf_counter()
-        turns = EndpointScheduler(plan, config, gates, latencies, budget, random, streaming=False)
+        scheduler = EndpointScheduler(plan, config, gates, latencies, budget, random, streaming=False)
         budget.request()
-        turn = await turns.next(AttemptLog(), deadline_s=60.0)
-        assert turn is not None  # no limit of the setup is reached
+        call = await scheduler.next(AttemptLog(), deadline_s=60.0)
+        assert call is not None  # no limit of the setup is reached
         entered = time.perf_counter()
-        cost = cost_of(turn.option.deployment, config, usage)
+        cost = cost_of(call.candidate.deployment, config, usage)
         assert cost is not None  # the setup has a price
         await gates.release(
-            turn.leave, CallResult.SUCCESS, tokens=usage.input_tokens + usage.output_tokens, usd=cost.usd
+            call.permit, CallResult.SUCCESS, tokens=usage.input_tokens + usage.output_tokens, usd=cost.usd
         )
         latencies.observe(
-            turn.option.deployment.name,
+            call.candidate.deployment.name,
             streaming=False,
             prompt_tokens=usage.input_tokens,
             first_token_s=None,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias, TypedDict
@@ -35,6 +34,7 @@ from semroute.types import (
     TierResult,
     total_cost,
 )
+from semroute.types.protocols import OnDelta
 
 # Acceptance: the configured checks of an answer, and the aggregation of their results.
 
@@ -63,15 +63,15 @@ class Acceptance:
 
         A check that fails is skipped, whatever it raises: the answer is paid for, and other checks and tiers remain.
         """
-        verdicts: list[CheckResult] = []
+        results: list[CheckResult] = []
         for check in self._checks:
-            verdicts.append(await _verdict(check, answered))
-            if not verdicts[-1].accepted:
+            results.append(await _result(check, answered))
+            if not results[-1].accepted:
                 break
-        return tuple(verdicts)
+        return tuple(results)
 
 
-async def _verdict(check: Check, answered: CheckInput) -> CheckResult:
+async def _result(check: Check, answered: CheckInput) -> CheckResult:
     from asyncio import CancelledError
 
     try:
@@ -166,13 +166,13 @@ class Tier:
     """Tier of a cascade.
 
     Attributes:
-        tier: position in the configuration; 0 is the cheapest.
+        position: position in the configuration; 0 is the cheapest.
         candidates: models and groups that it calls, in order.
         acceptance: checks of its answers.
         quality: share of queries that it answers well, if known.
     """
 
-    tier: int
+    position: int
     candidates: tuple[str, ...]
     acceptance: Acceptance
     quality: float | None = None
@@ -190,16 +190,16 @@ class Cascade:
     Safe to share between requests.
 
     Attributes:
-        rungs: the tiers.
+        tiers: the tiers.
         stream_after_tokens, value_per_quality, max_usd: see :class:`semroute.config.cascade.Cascade`.
-        refusing: names of tiers that refused log probabilities; these are not requested there again.
+        without_logprobs: names of tiers that refused log probabilities; these are not requested there again.
     """
 
-    rungs: tuple[Tier, ...]
+    tiers: tuple[Tier, ...]
     stream_after_tokens: int | None = None
     value_per_quality: float | None = None
     max_usd: float | None = None
-    refusing: set[str] = field(default_factory=set)
+    without_logprobs: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, cascade: CascadeConfig, scorer_of: ScorerOf = no_scorer) -> Cascade:
@@ -212,11 +212,11 @@ class Cascade:
             ArtifactError: a classifier cannot be read.
         """
         accepts = [cascade.accept if tier.accept is None else tier.accept for tier in cascade.tiers]
-        rungs = (
+        tiers = (
             Tier(position, (tier.use,), acceptance_of(accept, scorer_of), tier.quality)
             for position, (tier, accept) in enumerate(zip(cascade.tiers, accepts, strict=True))
         )
-        return cls(tuple(rungs), cascade.stream_after_tokens, cascade.value_per_quality, cascade.max_usd)
+        return cls(tuple(tiers), cascade.stream_after_tokens, cascade.value_per_quality, cascade.max_usd)
 
     def within(self, allowed: Sequence[str], kept: Kept) -> Cascade:
         """Return the cascade of the allowed models, without empty tiers.
@@ -225,8 +225,8 @@ class Cascade:
             allowed: models and groups.
             kept: function that filters names by the allowed ones.
         """
-        rungs = (replace(rung, candidates=kept(rung.candidates, allowed)) for rung in self.rungs)
-        return replace(self, rungs=tuple(rung for rung in rungs if rung.candidates))
+        tiers = (replace(tier, candidates=kept(tier.candidates, allowed)) for tier in self.tiers)
+        return replace(self, tiers=tuple(tier for tier in tiers if tier.candidates))
 
     def starting_at(self, model: str, models: ModelsOf) -> Cascade:
         """Return the cascade from the first tier that calls ``model``.
@@ -237,38 +237,38 @@ class Cascade:
             model: name of a model or group.
             models: function that resolves names of models and groups to models.
         """
-        places = (place for place, rung in enumerate(self.rungs) if model in models(rung.candidates))
-        return replace(self, rungs=self.rungs[next(places, len(self.rungs)) :])
+        found = (number for number, tier in enumerate(self.tiers) if model in models(tier.candidates))
+        return replace(self, tiers=self.tiers[next(found, len(self.tiers)) :])
 
-    def climb(
+    async def run(
         self,
         text: str,
         request: Request,
-        caller: ModelClient,
+        client: ModelClient,
         *,
         deadline_s: float,
-        streaming: bool = False,
+        on_delta: OnDelta | None = None,
         spent_usd: float = 0.0,
-    ) -> AsyncGenerator[Delta | Completion]:
-        """Run the cascade: yield chunks if ``streaming``, and last the completion.
+    ) -> Completion:
+        """Call tier after tier, and return the accepted answer, else the best.
 
         The completion has every attempt of every tier, the tier results, and the position of the tier that gave the
-        answer: the accepted one, else the best. There is no escalation after the first chunk was yielded.
+        answer. There is no escalation after the first piece was streamed.
 
         Args:
             text: the routed text.
             request: the request to send.
-            caller: client that calls the models.
+            client: client that calls the models.
             deadline_s: longest time for all tiers together, seconds.
-            streaming: True to yield chunks.
+            on_delta: streams the answer: it is awaited with each piece; None does not stream.
             spent_usd: cost of the query so far, USD; counts towards ``max_usd``.
 
         Raises:
             NoDeploymentError: no tier may be called; the message gives the reason for each.
             DispatchError: no tier answered: the last tier's error, with the attempts of all.
         """
-        calls = Calls(self, request, caller, deadline_s, streaming, spent_usd)
-        return CascadeRun(self, text, request, calls, streaming=streaming).events()
+        calls = Calls(self, request, client, deadline_s, on_delta, spent_usd)
+        return await CascadeRun(self, text, calls).answer()
 
 
 RESERVED = 0.5
@@ -288,25 +288,25 @@ class Calls:
 
     Attributes:
         attempts: every attempt of every tier, including failed ones and samples.
-        is_given_out: True once a chunk of an answer was yielded: no other tier may be called then.
+        has_streamed: True once a piece of an answer was streamed: no other tier may be called then.
     """
 
     def __init__(
         self,
-        ladder: Cascade,
+        cascade: Cascade,
         request: Request,
-        caller: ModelClient,
+        client: ModelClient,
         deadline_s: float,
-        streaming: bool,
-        spent_usd: float = 0.0,
+        on_delta: OnDelta | None,
+        spent_usd: float,
     ) -> None:
         self.attempts: list[Attempt] = []
-        self.is_given_out = False
-        self._ladder = ladder
+        self.has_streamed = False
+        self._cascade = cascade
         self._request = request
-        self._caller = caller
+        self._client = client
         self._deadline = time.monotonic() + deadline_s
-        self._streaming = streaming
+        self._on_delta = on_delta
         self._reserved = 0.0
         self._before_usd = spent_usd
 
@@ -318,7 +318,7 @@ class Calls:
 
     @property
     def _left_usd(self) -> float | None:
-        most = self._ladder.max_usd
+        most = self._cascade.max_usd
         return None if most is None else most - self.spent_usd
 
     @property
@@ -326,7 +326,7 @@ class Calls:
         """Time left for the query, seconds; negative after the deadline."""
         return self._deadline - time.monotonic()
 
-    async def prepare(self, rung: Tier) -> tuple[Request, CallEstimate]:
+    async def prepare(self, tier: Tier) -> tuple[Request, CallEstimate]:
         """Return a tier's request and call estimate; logprobs only if available.
 
         Raises:
@@ -334,21 +334,21 @@ class Calls:
         """
         if self._request.n not in (None, 1):
             raise CapabilityError(f"n={self._request.n}: a cascade checks and gives one answer; leave n out")
-        self._reserved = RESERVED if await self._can_climb(rung) else 0.0
-        wants = rung.acceptance.wants_logprobs or self._may_be_early(rung)
-        if wants and not self._request.logprobs and rung.name not in self._ladder.refusing:
+        self._reserved = RESERVED if await self._can_escalate(tier) else 0.0
+        wants = tier.acceptance.wants_logprobs or self._may_be_early(tier)
+        if wants and not self._request.logprobs and tier.name not in self._cascade.without_logprobs:
             asked = replace(self._request, logprobs=True)
-            outlook = await self._caller.outlook(asked, rung.candidates)
-            if outlook.closed is None:
-                return asked, outlook
-        return self._request, await self._caller.outlook(self._request, rung.candidates)
+            estimate = await self._client.estimate(asked, tier.candidates)
+            if estimate.closed is None:
+                return asked, estimate
+        return self._request, await self._client.estimate(self._request, tier.candidates)
 
-    async def _can_climb(self, rung: Tier) -> bool:
+    async def _can_escalate(self, tier: Tier) -> bool:
         """Return True if a later tier can be called now."""
-        for later in self._ladder.rungs:
-            if later.tier > rung.tier:
-                outlook = await self._caller.outlook(self._request, later.candidates)
-                if outlook.closed is None:
+        for later in self._cascade.tiers:
+            if later.position > tier.position:
+                estimate = await self._client.estimate(self._request, later.candidates)
+                if estimate.closed is None:
                     return True
         return False
 
@@ -356,35 +356,36 @@ class Calls:
         left_s = max(self.left_s, LEAST_S)
         return {"deadline_s": left_s, "reserve_s": self._reserved * left_s, "total_usd": self._left_usd}
 
-    async def answer(self, rung: Tier, request: Request) -> AsyncGenerator[Delta | Completion]:
-        """Yield the tier's answer last, after the chunks of one streamed early.
+    async def answer(self, tier: Tier, request: Request) -> Completion:
+        """Return the tier's answer, streamed if it is the last or may be early.
 
         If the provider refuses log probabilities, the call is repeated without, and they are not requested again.
 
         Raises:
             DispatchError: no endpoint of the tier answered.
         """
-        is_our_wish = request.logprobs and not self._request.logprobs
+        is_our_own = request.logprobs and not self._request.logprobs
         try:
-            async with aclosing(self._call(rung, request)) as events:
-                async for event in events:
-                    yield event
-            return
+            return await self._complete(tier, request, self._stream_of(tier))
         except DispatchError as error:
-            if not (is_our_wish and _may_mean_the_wish(error)) or self.is_given_out:
+            if not (is_our_own and _may_refuse_logprobs(error)) or self.has_streamed:
                 raise
-        async with aclosing(self._call(rung, self._request)) as events:
-            async for event in events:
-                yield event
+        answer = await self._complete(tier, self._request, self._stream_of(tier))
         # Only now is it certain that nothing else was wrong with the request.
-        self._ladder.refusing.add(rung.name)
+        self._cascade.without_logprobs.add(tier.name)
+        return answer
 
-    def sampler(self, rung: Tier) -> Sampler | None:
+    async def stream_whole(self, answer: Completion) -> None:
+        """Stream an answer that was held until it was accepted."""
+        if self._on_delta is not None and not self.has_streamed and answer.text:
+            await self._on_delta(Delta(answer.text))
+
+    def sampler(self, tier: Tier) -> Sampler | None:
         """Return a sampler of further answers.
 
         None if a rejection would have no effect.
         """
-        if self.is_given_out or rung is self._ladder.rungs[-1]:
+        if self.has_streamed or tier is self._cascade.tiers[-1]:
             return None
 
         async def sample(temperature: float) -> Completion | str:
@@ -393,61 +394,47 @@ class Calls:
             try:
                 droppable = self._request.droppable | {"temperature"}  # models without one vary by themselves
                 asked = replace(self._request, temperature=temperature, droppable=droppable)
-                return await self._complete(rung, asked)
+                return await self._complete(tier, asked)
             except DispatchError as error:
                 return str(error)
 
         return sample
 
-    async def _call(self, rung: Tier, request: Request) -> AsyncGenerator[Delta | Completion]:
-        passes = self._streaming and rung is self._ladder.rungs[-1]
-        if not passes and not self._may_be_early(rung):
-            yield await self._complete(rung, request)
-            return
-        events = self._caller.stream(request, rung.candidates, **self._limits())
+    async def _complete(self, tier: Tier, request: Request, on_delta: OnDelta | None = None) -> Completion:
         try:
-            async with aclosing(events):
-                async for event in self._let_out(rung, events, at_once=passes):
-                    yield event
-        except DispatchError as error:
-            self.attempts += error.attempts
-            raise
-
-    async def _complete(self, rung: Tier, request: Request) -> Completion:
-        try:
-            answer = await self._caller.complete(request, rung.candidates, **self._limits())
+            answer = await self._client.complete(request, tier.candidates, on_delta=on_delta, **self._limits())
         except DispatchError as error:
             self.attempts += error.attempts
             raise
         self.attempts += answer.attempts
         return answer
 
-    async def _let_out(
-        self, rung: Tier, events: AsyncIterator[Delta | Completion], *, at_once: bool
-    ) -> AsyncGenerator[Delta | Completion]:
-        """Hold chunks until they may stream early or the answer is complete."""
-        held: list[Delta] = []
-        async for event in events:
-            if isinstance(event, Completion):
-                self.attempts += event.attempts
-                yield event
-            elif self.is_given_out:
-                yield event
-            else:
-                held.append(event)
-                if at_once or can_stream_early(
-                    held, self._ladder.stream_after_tokens, rung.acceptance.least_confidence
-                ):
-                    self.is_given_out = True
-                    for piece in held:
-                        yield piece
+    def _stream_of(self, tier: Tier) -> OnDelta | None:
+        """Return a callback that holds a tier's pieces until they may stream.
 
-    def _may_be_early(self, rung: Tier) -> bool:
-        after = self._ladder.stream_after_tokens
-        return self._streaming and after is not None and rung.acceptance.least_confidence is not None
+        None if the tier is not streamed: its whole answer is checked first.
+        """
+        stream, is_last = self._on_delta, tier is self._cascade.tiers[-1]
+        if stream is None or not (is_last or self._may_be_early(tier)):
+            return None
+        after, least, held = self._cascade.stream_after_tokens, tier.acceptance.least_confidence, list[Delta]()
+
+        async def receive(delta: Delta) -> None:
+            held.append(delta)
+            if self.has_streamed or is_last or can_stream_early(held, after, least):
+                self.has_streamed = True
+                pieces, held[:] = tuple(held), ()
+                for piece in pieces:
+                    await stream(piece)
+
+        return receive
+
+    def _may_be_early(self, tier: Tier) -> bool:
+        after = self._cascade.stream_after_tokens
+        return self._on_delta is not None and after is not None and tier.acceptance.least_confidence is not None
 
 
-def _may_mean_the_wish(error: DispatchError) -> bool:
+def _may_refuse_logprobs(error: DispatchError) -> bool:
     """Return True if the provider may have refused the log probabilities.
 
     Only the cascade asked for them.
@@ -470,96 +457,86 @@ class _Best:
 
 
 class CascadeRun:
-    """One run of a cascade, see :meth:`semroute.cascade.Cascade.climb`."""
+    """One run of a cascade, see :meth:`Cascade.run`."""
 
-    def __init__(self, ladder: Cascade, text: str, request: Request, calls: Calls, *, streaming: bool) -> None:
-        self._ladder = ladder
+    def __init__(self, cascade: Cascade, text: str, calls: Calls) -> None:
+        self._cascade = cascade
         self._text = text
-        self._request = request
         self._calls = calls
-        self._streaming = streaming
         self._started = time.monotonic()
-        self._trials: list[TierResult] = []
+        self._results: list[TierResult] = []
         self._best: _Best | None = None
         self._error: DispatchError | None = None
 
-    async def events(self) -> AsyncGenerator[Delta | Completion]:
+    async def answer(self) -> Completion:
         """Call tier after tier until an answer is accepted or streamed."""
-        for rung in self._ladder.rungs:
-            request, outlook = await self._calls.prepare(rung)
-            reason = self._left_out(rung, outlook)
+        for tier in self._cascade.tiers:
+            request, estimate = await self._calls.prepare(tier)
+            reason = self._skipped(tier, estimate)
             if reason is not None:
-                self._trials.append(TierResult(rung.tier, rung.name, None, (), (), False, f"left out: {reason}", 0.0))
+                result = TierResult(tier.position, tier.name, None, (), (), False, f"left out: {reason}", 0.0)
+                self._results.append(result)
                 continue
             try:
-                async with aclosing(self._try(rung, request)) as pieces:
-                    async for piece in pieces:
-                        yield piece
+                await self._try(tier, request)
             except DispatchError as error:
                 self._error = error
-                if self._calls.is_given_out:
+                if self._calls.has_streamed:
                     raise self._failure() from None
             if self._is_settled():
                 break
         completion = self._completion()
-        if self._streaming and not self._calls.is_given_out and completion.text:
-            yield Delta(completion.text)
-        yield completion
+        await self._calls.stream_whole(completion)
+        return completion
 
     def _is_settled(self) -> bool:
         fails_everywhere = self._error is not None and _fails_everywhere(self._error)
-        return self._trials[-1].accepted or self._calls.is_given_out or fails_everywhere
+        return self._results[-1].accepted or self._calls.has_streamed or fails_everywhere
 
-    def _left_out(self, rung: Tier, outlook: CallEstimate) -> str | None:
+    def _skipped(self, tier: Tier, estimate: CallEstimate) -> str | None:
         """Return the reason to skip a tier, or None to call it.
 
         The last tier is called if no tier has answered: its error is more specific than ours.
         """
-        most = self._ladder.max_usd
-        if most is not None and outlook.closed is None:
-            if outlook.usd is None:
+        most = self._cascade.max_usd
+        if most is not None and estimate.closed is None:
+            if estimate.usd is None:
                 return f"its price is not known, and cascade.max_usd is {most:g}: add price"
-            expected = self._calls.spent_usd + outlook.usd
+            expected = self._calls.spent_usd + estimate.usd
             if expected > most:
                 return f"{expected:.6f} USD would be spent, above cascade.max_usd of {most:g}"
         left_s = self._calls.left_s
-        if self._best is None and rung is self._ladder.rungs[-1]:
+        if self._best is None and tier is self._cascade.tiers[-1]:
             return None
         if left_s <= 0:
             return "the deadline has passed"
-        if outlook.closed is not None:
-            return outlook.closed
-        if outlook.expected_s is not None and outlook.expected_s > left_s:
-            return f"it takes {outlook.expected_s:.1f} s, and {left_s:.1f} s are left"
-        return self._not_worth_it(rung, outlook)
+        if estimate.closed is not None:
+            return estimate.closed
+        if estimate.expected_s is not None and estimate.expected_s > left_s:
+            return f"it takes {estimate.expected_s:.1f} s, and {left_s:.1f} s are left"
+        return self._not_worth_it(tier, estimate)
 
-    def _not_worth_it(self, rung: Tier, outlook: CallEstimate) -> str | None:
+    def _not_worth_it(self, tier: Tier, estimate: CallEstimate) -> str | None:
         """Return a reason if a tier's quality gain is not worth its price."""
-        value = self._ladder.value_per_quality
-        if value is None or self._best is None or rung.quality is None or outlook.usd is None:
+        value = self._cascade.value_per_quality
+        if value is None or self._best is None or tier.quality is None or estimate.usd is None:
             return None
-        gain = max(0.0, rung.quality - self._best.score)
-        if gain * value >= outlook.usd:
+        gain = max(0.0, tier.quality - self._best.score)
+        if gain * value >= estimate.usd:
             return None
-        return f"{gain:.2f} of quality more is worth {gain * value:.6f} USD, and costs {outlook.usd:.6f}"
+        return f"{gain:.2f} of quality more is worth {gain * value:.6f} USD, and costs {estimate.usd:.6f}"
 
-    async def _try(self, rung: Tier, request: Request) -> AsyncGenerator[Delta]:
+    async def _try(self, tier: Tier, request: Request) -> None:
         """Call a tier and check its answer."""
         started, before = time.monotonic(), len(self._calls.attempts)
         answer: Completion | None = None
         checks: tuple[CheckResult, ...] = ()
         reason = "given up: the query was cancelled"
         try:
-            async with aclosing(self._calls.answer(rung, request)) as events:
-                async for event in events:
-                    if isinstance(event, Completion):
-                        answer = event
-                    else:
-                        yield event
-            assert answer is not None  # a tier ends with a completion or raises
-            checks = await rung.acceptance.judge(CheckInput(self._text, request, answer, self._calls.sampler(rung)))
+            answer = await self._calls.answer(tier, request)
+            checks = await tier.acceptance.judge(CheckInput(self._text, request, answer, self._calls.sampler(tier)))
             reason = f"{'accepted' if _passed(checks) else 'rejected'}: {said(checks)}"
-            self._keep(answer, rung, checks)
+            self._keep(answer, tier, checks)
         except DispatchError as error:
             reason = f"failed: {error}"
             raise
@@ -567,13 +544,14 @@ class CascadeRun:
             spent_ms = (time.monotonic() - started) * 1000
             attempts = tuple(self._calls.attempts[before:])
             accepted = answer is not None and _passed(checks)
-            self._trials.append(TierResult(rung.tier, rung.name, answer, attempts, checks, accepted, reason, spent_ms))
+            result = TierResult(tier.position, tier.name, answer, attempts, checks, accepted, reason, spent_ms)
+            self._results.append(result)
 
-    def _keep(self, answer: Completion, rung: Tier, checks: tuple[CheckResult, ...]) -> None:
+    def _keep(self, answer: Completion, tier: Tier, checks: tuple[CheckResult, ...]) -> None:
         good = score(checks)
-        is_chosen = _passed(checks) or self._calls.is_given_out
+        is_chosen = _passed(checks) or self._calls.has_streamed
         if is_chosen or self._best is None or good >= self._best.score:
-            self._best = _Best(answer, rung.tier, good)
+            self._best = _Best(answer, tier.position, good)
 
     def _completion(self) -> Completion:
         """Return the accepted answer, or the best of the rejected ones.
@@ -586,7 +564,7 @@ class CascadeRun:
         return replace(
             self._best.completion,
             attempts=tuple(self._calls.attempts),
-            tiers=tuple(self._trials),
+            tiers=tuple(self._results),
             tier=self._best.tier,
             latency_ms=(time.monotonic() - self._started) * 1000,
         )
@@ -594,7 +572,7 @@ class CascadeRun:
     def _failure(self) -> DispatchError:
         error = self._error
         if error is None:
-            reasons = "; ".join(f"{trial.candidate}: {trial.reason}" for trial in self._trials) or "it has no tiers"
+            reasons = "; ".join(f"{result.candidate}: {result.reason}" for result in self._results) or "it has no tiers"
             kind = DeadlineError if self._calls.left_s <= 0 else NoDeploymentError
             error = kind(f"no tier of the cascade was called ({reasons})")
         error.attempts = tuple(self._calls.attempts)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from semroute.outcomes.log import OutcomeLog
     from semroute.router import Router
     from semroute.types import Completion, Decision, Delta, TierResult
+    from semroute.types.protocols import OnDelta
 
 
 @click.command()
@@ -234,17 +235,29 @@ async def _direct(
     """Call the pinned model; no index is opened, and no decision is made."""
     from semroute.dispatch import Dispatcher
     from semroute.dispatch.status import STATE_FILE
-    from semroute.router.complete import Recorder, dispatched, pinned_decision
+    from semroute.eventloop import streamed
+    from semroute.router.complete import Recorder, pinned_decision
     from semroute.types import Attempt, Request
 
     started = time.perf_counter()
     dispatcher, request = Dispatcher(config, state_file=STATE_FILE), Request(({"role": "user", "content": text},))
     decision, attempts = pinned_decision(text, constraints, config), list[Attempt]()
+
+    async def call(on_delta: OnDelta | None) -> Completion:
+        names = decision.candidates
+        return await dispatcher.complete(request, names, constraints, attempts=attempts, on_delta=on_delta)
+
+    async def answer(on_delta: OnDelta | None) -> Completion:
+        if log is None:
+            return await call(on_delta)
+        recorder = Recorder(log, config)
+        return await recorder.answered(call, decision, started, made=attempts, on_delta=on_delta)
+
     try:
-        events = dispatched(request, decision, dispatcher, constraints, stream, attempts)
-        if log is not None:
-            events = Recorder(log, config).answered(events, decision, started, made=attempts)
-        async with aclosing(events):
+        if not stream:
+            yield await answer(None)
+            return
+        async with aclosing(streamed(answer)) as events:
             async for event in events:
                 yield event
     finally:

@@ -531,8 +531,8 @@ async def _ahead(sheet: LabelingSession, row: int, told: JudgeRun, caller: Model
     total = 0.0
     for model in sheet.models_of(row):
         request = grading_request(sheet.query(row), sheet.answer(row, model), as_json=told.as_json)
-        outlook = await caller.outlook(request, (told.judge,))
-        if outlook.usd is None and outlook.closed is None:
+        estimate = await caller.estimate(request, (told.judge,))
+        if estimate.usd is None and estimate.closed is None:
             raise InputError(f'the price of "{told.judge}" is not known, so no budget can be kept; give it a price')
-        total += outlook.usd or 0.0
+        total += estimate.usd or 0.0
     return total

@@ -5,82 +5,85 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from weakref import WeakSet
 
 import httpx
 
 from semroute import forks
 from semroute.config import Config
-from semroute.dispatch.attempt import AttemptList, AttemptLog, CallContext, attempt
+from semroute.dispatch.attempt import CallContext, Deadline, attempt
 from semroute.dispatch.constraints import ANYTHING, Constraints
+from semroute.dispatch.error_policy import AttemptLog
 from semroute.dispatch.plan import Planner
-from semroute.dispatch.scheduler import EndpointScheduler, ScheduledCall
-from semroute.dispatch.selection import estimate_call
-from semroute.dispatch.silence import SHARE, SilenceMonitor
+from semroute.dispatch.scheduler import EndpointScheduler
+from semroute.dispatch.selection import ScheduledCall, estimate_call
+from semroute.dispatch.silence import SilenceMonitor
 from semroute.dispatch.status import Reporter, restore_state
 from semroute.dispatch.validation import valid_candidates, valid_constraints, valid_request
 from semroute.errors import DeadlineError, DispatchError, InputError, RateLimitError
-from semroute.eventloop import WorkerPool
+from semroute.eventloop import WorkerPool, streamed
 from semroute.providers.connection import SHARED, ClientPool
-from semroute.providers.streaming import CallClock
 from semroute.resilience import LatencyWindows, MemoryGates, RetryBudget
 from semroute.resilience.gates import open_gates
 from semroute.types import AdmissionControl, Attempt, CallEstimate, Completion, Delta, Request
+from semroute.types.protocols import OnDelta
 
 # Hedged requests: a second attempt starts when the first one is slow to send; the first to send anything wins, and the
 # other is cancelled.
 #
 # Source: J. Dean and L. A. Barroso, "The Tail at Scale", CACM 56(2), 2013, "hedged requests".
 
-Events: TypeAlias = AsyncGenerator[Delta | Completion]
 ClientMaker: TypeAlias = Callable[[], httpx.AsyncClient]
+Call: TypeAlias = Callable[[OnDelta | None], Coroutine[Any, Any, Completion]]
+"""Attempt that has not begun; it is called with the callback of its stream."""
 
 QUEUED = 16
-"""Chunks of an answer buffered for a slow reader before reading from the connection pauses."""
+"""Pieces of an answer buffered for a slow reader before reading from the connection pauses."""
 
 
-async def hedge(first: Events, delay_s: float, another: Callable[[], Awaitable[Events | None]]) -> Events:
-    """Yield the events of the attempt that sends something first.
+async def hedge(
+    first: Call, delay_s: float, another: Callable[[], Awaitable[Call | None]], on_delta: OnDelta | None = None
+) -> Completion:
+    """Return the answer of the attempt that sends something first.
 
     Args:
         first: the attempt that starts at once.
         delay_s: silence after which a second attempt starts, seconds.
         another: called once after that; returns the second attempt, or None if there is none.
+        on_delta: gets the pieces of that answer; None does not stream.
 
     Raises:
         DispatchError: the first attempt's error if it fails before the second starts, else that of the last to fail.
     """
-    runners = [_HedgedCall(first)]
+    calls = [_HedgedCall(first, streaming=on_delta is not None)]
     try:
-        await asyncio.wait({runners[0].spoke}, timeout=delay_s)
-        if not runners[0].spoke.done():
+        await asyncio.wait({calls[0].has_sent}, timeout=delay_s)
+        if not calls[0].has_sent.done():
             second = await another()
             if second is not None:
-                runners.append(_HedgedCall(second))
-        winner = await _first_to_speak(runners)
-        await asyncio.gather(*(runner.stop() for runner in runners if runner is not winner))
-        async with aclosing(winner.events()) as events:
-            async for event in events:
-                yield event
+                calls.append(_HedgedCall(second, streaming=on_delta is not None))
+        winner = await _first_to_send(calls)
+        await asyncio.gather(*(one.stop() for one in calls if one is not winner))
+        return await winner.answer(on_delta)
     finally:
-        await asyncio.gather(*(runner.stop() for runner in runners))
+        await asyncio.gather(*(one.stop() for one in calls))
 
 
-async def _first_to_speak(runners: list[_HedgedCall]) -> _HedgedCall:
-    waiting = list(runners)
+async def _first_to_send(calls: list[_HedgedCall]) -> _HedgedCall:
+    waiting = list(calls)
     while True:
-        await asyncio.wait([runner.spoke for runner in waiting], return_when=asyncio.FIRST_COMPLETED)
-        for runner in [runner for runner in waiting if runner.spoke.done()]:
+        await asyncio.wait([one.has_sent for one in waiting], return_when=asyncio.FIRST_COMPLETED)
+        for one in [one for one in waiting if one.has_sent.done()]:
             # The last attempt left wins even if it failed: its error is then that of the hedged request.
-            if runner.failure is None or len(waiting) == 1:
-                return runner
-            waiting.remove(runner)
+            if not one.has_failed or len(waiting) == 1:
+                return one
+            waiting.remove(one)
 
 
 class _HedgedCall:
@@ -89,35 +92,42 @@ class _HedgedCall:
     It stays in that task from first step to last: a timeout must not be entered in one task and left in another.
     """
 
-    def __init__(self, events: Events) -> None:
-        self._source = events
-        self._queue: asyncio.Queue[Delta | Completion | None] = asyncio.Queue(QUEUED)
-        self.failure: BaseException | None = None
-        self.spoke: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(self, call: Call, *, streaming: bool) -> None:
+        self._call = call(self._receive if streaming else None)
+        self._queue: asyncio.Queue[Delta | None] = asyncio.Queue(QUEUED)
+        self.has_sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.has_failed = False
         self._has_begun = False
         self._task = asyncio.create_task(self._run())
 
-    async def _run(self) -> None:
+    async def _run(self) -> Completion | Exception:
         self._has_begun = True
+        answer: Completion | Exception
         try:
-            async with aclosing(self._source) as events:
-                async for event in events:
-                    self._speak()
-                    await self._queue.put(event)
+            answer = await self._call
         except Exception as error:
-            self.failure = error
-        self._speak()
+            answer, self.has_failed = error, True
+        self._note_sent()
         await self._queue.put(None)
+        return answer
 
-    def _speak(self) -> None:
-        if not self.spoke.done():
-            self.spoke.set_result(None)
+    async def _receive(self, delta: Delta) -> None:
+        self._note_sent()
+        await self._queue.put(delta)
 
-    async def events(self) -> Events:
-        while (event := await self._queue.get()) is not None:
-            yield event
-        if self.failure is not None:
-            raise self.failure
+    def _note_sent(self) -> None:
+        if not self.has_sent.done():
+            self.has_sent.set_result(None)
+
+    async def answer(self, on_delta: OnDelta | None) -> Completion:
+        """Pass the pieces on, and return the answer or raise the error."""
+        while (delta := await self._queue.get()) is not None:
+            if on_delta is not None:
+                await on_delta(delta)
+        answer = await self._task
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def stop(self) -> None:
         """Cancel the attempt and wait until its accounting is complete."""
@@ -125,7 +135,7 @@ class _HedgedCall:
             await asyncio.sleep(0)
         self._task.cancel()
         await asyncio.wait({self._task})
-        self._speak()
+        self._note_sent()
 
 
 BEATEN_S = 0.01
@@ -196,6 +206,7 @@ class Dispatcher:
         *,
         reserve_s: float = 0.0,
         attempts: list[Attempt] | None = None,
+        on_delta: OnDelta | None = None,
     ) -> Completion:
         """Return the whole answer to a request.
 
@@ -207,6 +218,8 @@ class Dispatcher:
                 that is answering, or usually takes longer, may use it.
             attempts: list that receives every attempt as it ends, however the call ends: a cancelled call is charged
                 and returns nothing.
+            on_delta: streams the answer: it is awaited with each piece. There is no failover after the first piece: a
+                later failure is raised.
 
         Raises:
             InputError: the request, the candidates or the limits cannot be used; the message names the path.
@@ -215,16 +228,34 @@ class Dispatcher:
             DeadlineError: the deadline passed.
             DispatchError: the last attempt's error; its ``attempts`` lists all attempts.
         """
-        answer: Completion | None = None
-        events = self._run(request, candidates, constraints, reserve_s, attempts, streaming=False)
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, Completion):
-                    answer = event
-        assert answer is not None  # _run ends with a completion or raises
-        return answer
+        started = time.monotonic()
+        request, constraints = valid_request(request), valid_constraints(constraints)
+        candidates = valid_candidates(candidates)
+        await self._know_models()
+        plan = self._planner.plan(request, candidates, constraints)
+        most_s = self.config.retries.deadline_s
+        limit_s = most_s if constraints.deadline_s is None else min(constraints.deadline_s, most_s)
+        await self._reporter.heed()
+        context = CallContext(
+            request,
+            self.config,
+            self.gates,
+            self.latencies,
+            self._silence,
+            await self._http_client(),
+            plan.needs.input_tokens,
+            on_delta is not None,
+            Deadline(started, limit_s, reserve_s),
+            AttemptLog(attempts),
+        )
+        scheduler = EndpointScheduler(
+            plan, self.config, self.gates, self.latencies, self._retries, self._random, streaming=context.streaming
+        )
+        self._retries.request()
+        self._hedges.request()
+        return await self._first_answer(context, scheduler, context.log.noting(on_delta))
 
-    async def stream(
+    def stream(
         self,
         request: Request,
         candidates: Sequence[str],
@@ -233,19 +264,19 @@ class Dispatcher:
         reserve_s: float = 0.0,
         attempts: list[Attempt] | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
-        """Stream the answer; a :class:`~semroute.types.Completion` comes last.
+        """Yield the pieces of the answer, and last the completion.
 
-        There is no failover after the first chunk: a later failure is raised. Arguments as for :meth:`complete`.
-
-        Raises:
-            DispatchError: as :meth:`complete`.
+        Arguments and errors as for :meth:`complete`.
         """
-        events = self._run(request, candidates, constraints, reserve_s, attempts, streaming=True)
-        async with aclosing(events):
-            async for event in events:
-                yield event
 
-    async def outlook(
+        def call(on_delta: OnDelta) -> Coroutine[Any, Any, Completion]:
+            return self.complete(
+                request, candidates, constraints, reserve_s=reserve_s, attempts=attempts, on_delta=on_delta
+            )
+
+        return streamed(call)
+
+    async def estimate(
         self,
         request: Request,
         candidates: Sequence[str],
@@ -300,53 +331,23 @@ class Dispatcher:
                 self._loops.add(loop)
         return self._client or await self._clients.client(self)
 
-    async def _run(
-        self,
-        request: Request,
-        candidates: Sequence[str],
-        constraints: Constraints,
-        reserve_s: float,
-        attempts: list[Attempt] | None,
-        *,
-        streaming: bool,
-    ) -> Events:
-        started = time.monotonic()
-        request, constraints = valid_request(request), valid_constraints(constraints)
-        candidates = valid_candidates(candidates)
-        await self._know_models()
-        plan = self._planner.plan(request, candidates, constraints)
-        rules = self.config.retries
-        limit_s = rules.deadline_s if constraints.deadline_s is None else min(constraints.deadline_s, rules.deadline_s)
-        deadline = _Deadline(started + limit_s, reserve_s)
-        await self._reporter.heed()
-        client = await self._http_client()
-        scene = CallContext(
-            request, self.config, self.gates, self.latencies, self._silence, client, plan.needs.input_tokens, streaming
-        )
-        turns = EndpointScheduler(
-            plan, self.config, self.gates, self.latencies, self._retries, self._random, streaming=streaming
-        )
-        self._retries.request()
-        self._hedges.request()
-        record, last = AttemptLog(AttemptList(attempts)), None
+    async def _first_answer(
+        self, context: CallContext, scheduler: EndpointScheduler, on_delta: OnDelta | None
+    ) -> Completion:
+        """Make one scheduled call after another until one answers."""
+        log, last = context.log, None
         while True:
-            turn = await self._next(turns, record, last, deadline)
-            is_heard = False
+            call = await self._next(context, scheduler, last)
             try:
-                async with aclosing(self._attempt(scene, turn, turns, record, deadline)) as events:
-                    async for event in events:
-                        is_heard = True
-                        if isinstance(event, Completion):
-                            elapsed_ms = (time.monotonic() - started) * 1000
-                            event = replace(event, attempts=tuple(record.attempts), latency_ms=elapsed_ms)
-                        yield event
-                self._reporter.due()
-                return
+                answer = await self._attempt(context, scheduler, call, on_delta)
             except DispatchError as error:
                 self._reporter.due()
-                if is_heard or record.final is not None:
-                    raise _with_attempts(error if is_heard else record.final or error, record) from None
+                if log.is_heard or log.final is not None:
+                    raise _with_attempts(error if log.is_heard else log.final or error, log) from None
                 last = error
+            else:
+                self._reporter.due()
+                return replace(answer, attempts=tuple(log.attempts), latency_ms=context.deadline.elapsed_s * 1000)
 
     def _after_fork(self) -> None:
         """Renew the reporter and the random source in a forked child.
@@ -366,65 +367,46 @@ class Dispatcher:
             self._knows_models = True
 
     async def _next(
-        self, turns: EndpointScheduler, record: AttemptLog, last: DispatchError | None, deadline: _Deadline
+        self, context: CallContext, scheduler: EndpointScheduler, last: DispatchError | None
     ) -> ScheduledCall:
+        log = context.log
         while True:
-            left = deadline.for_silence_s
-            if left <= 0:
-                raise _with_attempts(_too_late(last), record) from last
-            if last is not None and len(record.attempts) >= self.config.retries.attempts:
-                raise _with_attempts(last, record) from None
-            turn = await turns.next(record, deadline_s=left)
-            if turn is not None:
-                return turn
+            left_s = context.deadline.for_silence_s
+            if left_s <= 0:
+                raise _with_attempts(_too_late(last), log) from last
+            if last is not None and len(log.attempts) >= self.config.retries.attempts:
+                raise _with_attempts(last, log) from None
+            call = await scheduler.next(log, deadline_s=left_s)
+            if call is not None:
+                return call
             if last is not None and not isinstance(last, RateLimitError) and last.wait_s is None:
-                raise _with_attempts(last, record) from None
-            closed = await turns.closed_error()
+                raise _with_attempts(last, log) from None
+            closed = await scheduler.closed_error()
             if closed is not None:
-                raise _with_attempts(closed, record) from last
+                raise _with_attempts(closed, log) from last
             if last is not None:
-                raise _with_attempts(last, record) from None
+                raise _with_attempts(last, log) from None
             # Other requests took the capacity between our check and our acquire; nothing was called, an endpoint is
             # open.
             await asyncio.sleep(self._random.uniform(0, BEATEN_S))
 
-    def _attempt(
-        self, scene: CallContext, turn: ScheduledCall, turns: EndpointScheduler, record: AttemptLog, deadline: _Deadline
-    ) -> Events:
-        streaming, tokens = scene.streaming, scene.input_tokens
+    async def _attempt(
+        self, context: CallContext, scheduler: EndpointScheduler, call: ScheduledCall, on_delta: OnDelta | None
+    ) -> Completion:
+        """Make a scheduled call, hedged if hedging is on."""
+        delay_s = self._hedge_after(context, call)
+        if delay_s is None:
+            return await attempt(context, call, on_delta)
 
-        def call(which: ScheduledCall, *, hedge: bool) -> Events:
-            deployment = which.option.deployment
-            left_s, silent_s = deadline.left_s, None
-            if which.has_others or deadline.reserve_s:
-                share = SHARE if which.has_others else 1.0
-                silent_s = self._silence.share_s(
-                    deployment, share * deadline.for_silence_s, left_s, streaming=streaming, prompt_tokens=tokens
-                )
-            patience = self._silence.patience(deployment, which.siblings, streaming=streaming, prompt_tokens=tokens)
-            clock = CallClock(left_s, silent_s)
-            return attempt(
-                scene,
-                which.scored,
-                which.leave,
-                record,
-                clock=clock,
-                patience=patience,
-                hedge=hedge,
-                retry=which.retry,
-            )
-
-        async def another() -> Events | None:
-            if len(record.attempts) + 2 > self.config.retries.attempts or not self._hedges.take():
+        async def another() -> Call | None:
+            if len(context.log.attempts) + 2 > self.config.retries.attempts or not self._hedges.take():
                 return None
-            second = await turns.beside(turn, record)
-            return None if second is None else call(second, hedge=True)
+            second = await scheduler.hedge_of(call, context.log)
+            return None if second is None else partial(attempt, context, second, is_hedge=True)
 
-        delay_s = self._hedge_after(scene, turn)
-        events = call(turn, hedge=False)
-        return events if delay_s is None else hedge(events, delay_s, another)
+        return await hedge(partial(attempt, context, call), delay_s, another, on_delta)
 
-    def _hedge_after(self, scene: CallContext, turn: ScheduledCall) -> float | None:
+    def _hedge_after(self, context: CallContext, call: ScheduledCall) -> float | None:
         """Return the hedging delay, seconds.
 
         None if hedging is off or no latency was measured yet.
@@ -433,11 +415,11 @@ class Dispatcher:
         if not rules.enabled:
             return None
         estimate = self.latencies.estimate(
-            turn.option.deployment.name, streaming=scene.streaming, prompt_tokens=scene.input_tokens
+            call.deployment.name, streaming=context.streaming, prompt_tokens=context.input_tokens
         )
         if estimate is None:
             return None
-        return estimate.quantile(rules.quantile) if scene.streaming else estimate.total_quantile(rules.quantile)
+        return estimate.quantile(rules.quantile) if context.streaming else estimate.total_quantile(rules.quantile)
 
 
 def _clients(given: httpx.AsyncClient | ClientMaker | None) -> tuple[httpx.AsyncClient | None, ClientPool]:
@@ -451,29 +433,6 @@ def _clients(given: httpx.AsyncClient | ClientMaker | None) -> tuple[httpx.Async
     return None, ClientPool(given)
 
 
-class _Deadline:
-    """Deadline of a request, with time reserved from silent attempts.
-
-    Args:
-        at: the deadline on the clock of :func:`time.monotonic`.
-        reserve_s: see :meth:`Dispatcher.complete`.
-    """
-
-    def __init__(self, at: float, reserve_s: float) -> None:
-        self._at = at
-        self.reserve_s = reserve_s
-
-    @property
-    def left_s(self) -> float:
-        """Seconds left; 0 once the deadline has passed."""
-        return max(self._at - time.monotonic(), 0.0)
-
-    @property
-    def for_silence_s(self) -> float:
-        """Seconds left without the reserved part; 0 or less once they are used up."""
-        return self._at - self.reserve_s - time.monotonic()
-
-
 def _too_late(last: DispatchError | None) -> DispatchError:
     message = "the request's deadline passed"
     if last is None:
@@ -481,6 +440,6 @@ def _too_late(last: DispatchError | None) -> DispatchError:
     return DeadlineError(f"{message}; the last attempt: {last}", deployment=last.deployment, status=last.status)
 
 
-def _with_attempts(error: DispatchError, record: AttemptLog) -> DispatchError:
-    error.attempts = tuple(record.attempts)
+def _with_attempts(error: DispatchError, log: AttemptLog) -> DispatchError:
+    error.attempts = tuple(log.attempts)
     return error

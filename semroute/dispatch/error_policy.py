@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from semroute import catalog
 from semroute.config import Config
-from semroute.dispatch.selection import ScoredCandidate
+from semroute.dispatch.selection import ScheduledCall
 from semroute.errors import (
     AuthenticationError,
     DispatchError,
@@ -34,9 +34,9 @@ from semroute.types import (
     Cost,
     Delta,
     EndpointStatus,
-    Permit,
     Usage,
 )
+from semroute.types.protocols import OnDelta
 
 UNHINTED_S = 1.0
 """Wait of an endpoint after a 429 without a retry hint, seconds."""
@@ -49,26 +49,26 @@ class ErrorPolicy:
     """Policy for one failure: circuit breaker, rate limit, retry and failover.
 
     Attributes:
-        ending: call result for the circuit breaker.
+        result: call result for the circuit breaker.
         wait_s: wait for the rate limit: how long the endpoint gets no calls, seconds; None for no wait.
         elsewhere: True if another endpoint may succeed.
         again: True if the same endpoint may succeed a moment later.
         is_the_keys: True if the failure concerns the key, so that another key of the deployment may succeed.
     """
 
-    ending: CallResult
+    result: CallResult
     wait_s: float | None = None
     elsewhere: bool = True
     again: bool = False
     is_the_keys: bool = False
 
 
-def classify_error(error: DispatchError, standing: EndpointStatus | None = None) -> ErrorPolicy:
+def classify_error(error: DispatchError, status: EndpointStatus | None = None) -> ErrorPolicy:
     """Return the error policy for a failed attempt.
 
     Args:
         error: the failure; its ``fault`` decides.
-        standing: status of the endpoint before the call. If it answered within the breaker's window, a doubtful
+        status: status of the endpoint before the call. If it answered within the breaker's window, a doubtful
             refusal may concern this one request (a firewall that blocks a text), and closes the endpoint to nobody.
     """
     match error:
@@ -88,7 +88,7 @@ def classify_error(error: DispatchError, standing: EndpointStatus | None = None)
     match error.fault:
         case Fault.KEY:
             return ErrorPolicy(CallResult.DISABLE, is_the_keys=is_the_keys)
-        case Fault.DOUBT if standing is not None and standing.calls > 0 and standing.failure_share < 1.0:
+        case Fault.DOUBT if status is not None and status.calls > 0 and status.failure_share < 1.0:
             return ErrorPolicy(CallResult.NEUTRAL, is_the_keys=is_the_keys)
         case Fault.ACCESS | Fault.DOUBT:
             return ErrorPolicy(CallResult.SUSPEND, is_the_keys=is_the_keys)
@@ -135,27 +135,63 @@ SLOW_READER = 0.1
 """Share of an answer's time, spent waiting for the reader, above which its latency is not recorded."""
 
 
+class AttemptLog:
+    """Log of the attempts of one request.
+
+    Args:
+        listener: list that also receives each attempt, since a cancelled call returns none; None for no listener.
+
+    Attributes:
+        attempts: attempts in the order in which they ended.
+        policies: error policy of the last failure at each deployment, by deployment name.
+        final: a failure without failover, because no other endpoint can succeed.
+        cut: deployments whose silent call was cut short so that another could be tried.
+        is_heard: True once a piece of an answer was passed on: there is no failover then.
+    """
+
+    def __init__(self, listener: list[Attempt] | None = None) -> None:
+        self.attempts: list[Attempt] = []
+        self.policies: dict[str, ErrorPolicy] = {}
+        self.final: DispatchError | None = None
+        self.cut: set[str] = set()
+        self.is_heard = False
+        self._listener = listener
+
+    def append(self, attempt: Attempt) -> None:
+        """Append an attempt that has ended."""
+        self.attempts.append(attempt)
+        if self._listener is not None:
+            self._listener.append(attempt)
+
+    def noting(self, on_delta: OnDelta | None) -> OnDelta | None:
+        """Return the callback of a stream, with the first piece noted."""
+        if on_delta is None:
+            return None
+        pass_on = on_delta
+
+        async def noted(delta: Delta) -> None:
+            self.is_heard = True
+            await pass_on(delta)
+
+        return noted
+
+
 class AttemptAccounting:
     """Accounting of one attempt, closed once.
 
     Args:
-        scored: the candidate that was sampled.
-        leave: permit of the call.
+        call: the call, with its permit.
         config: configuration with the prices.
         input_tokens: estimated input tokens of the request.
-        hedge: True if the attempt is a hedged request.
-        retry: True if it repeats an attempt at the same deployment.
+        is_hedge: True if the attempt is a hedged request.
     """
 
-    def __init__(
-        self, scored: ScoredCandidate, leave: Permit, config: Config, input_tokens: int, *, hedge: bool, retry: bool
-    ) -> None:
-        self._scored = scored
-        self._leave = leave
+    def __init__(self, call: ScheduledCall, config: Config, input_tokens: int, *, is_hedge: bool) -> None:
+        self._call = call
         self._config = config
-        self._deployment = scored.ready.option.deployment
+        self._deployment = call.deployment
         self._input_tokens = input_tokens
-        self._flags = {"hedge": hedge, "retry": retry}
+        self._is_hedge = is_hedge
         self._started = time.perf_counter()
         self._first_token_s: float | None = None
         self._characters = 0
@@ -212,27 +248,25 @@ class AttemptAccounting:
                 total_s=total_s,
             )
 
-    async def answered(self, answer: Completion, attempts: list[Attempt], gates: AdmissionControl) -> None:
+    async def answered(self, answer: Completion, log: AttemptLog, gates: AdmissionControl) -> None:
         """Close the accounting of an attempt with a complete answer."""
         self._characters = max(self._characters, _length(answer))
-        told = self._attempt(answer.usage, answer.cost, status=200)
-        await self._close(told, CallResult.SUCCESS, attempts, gates)
+        attempt = self._attempt(answer.usage, answer.cost, status=200)
+        await self._close(attempt, CallResult.SUCCESS, log, gates)
 
-    async def failed(
-        self, error: DispatchError, verdict: ErrorPolicy, attempts: list[Attempt], gates: AdmissionControl
-    ) -> None:
+    async def failed(self, error: DispatchError, policy: ErrorPolicy, log: AttemptLog, gates: AdmissionControl) -> None:
         """Close the accounting of a failed attempt."""
         usage, cost = error.usage, self._cost_so_far(error.usage)
         is_sent = error.status is not None or not isinstance(error, RequestError)
         if not (error.is_charged and is_sent) and usage is None and not self._characters:
             # Without a known price the cost stays unknown, not 0.
             usage, cost = Usage(0, 0), None if cost is None else Cost(0.0)
-        told = self._attempt(usage, cost, status=error.status, error=str(error), kind=type(error).__name__)
-        reason = reason_of(error) if verdict.ending in (CallResult.SUSPEND, CallResult.DISABLE) else None
-        await self._close(told, verdict.ending, attempts, gates, wait_s=verdict.wait_s, reason=reason)
+        attempt = self._attempt(usage, cost, status=error.status, error=str(error), kind=type(error).__name__)
+        reason = reason_of(error) if policy.result in (CallResult.SUSPEND, CallResult.DISABLE) else None
+        await self._close(attempt, policy.result, log, gates, wait_s=policy.wait_s, reason=reason)
 
     async def abandoned(
-        self, ending: CallResult, attempts: list[Attempt], gates: AdmissionControl, *, is_sent: bool = True
+        self, result: CallResult, log: AttemptLog, gates: AdmissionControl, *, is_sent: bool = True
     ) -> None:
         """Close the accounting of an abandoned attempt."""
         usage, cost = None, self._cost_so_far(None)
@@ -240,14 +274,14 @@ class AttemptAccounting:
         tokens = self._input_tokens + _tokens_in(self._characters)
         if not is_sent:
             usage, cost, tokens = Usage(0, 0), None if cost is None else Cost(0.0), 0
-        told = self._attempt(usage, cost, error="given up: not needed any more", kind="Abandoned")
-        await self._close(told, ending, attempts, gates, tokens=tokens)
+        attempt = self._attempt(usage, cost, error="given up: not needed any more", kind="Abandoned")
+        await self._close(attempt, result, log, gates, tokens=tokens)
 
     async def _close(
         self,
-        told: Attempt,
-        ending: CallResult,
-        attempts: list[Attempt],
+        attempt: Attempt,
+        result: CallResult,
+        log: AttemptLog,
         gates: AdmissionControl,
         *,
         wait_s: float | None = None,
@@ -256,29 +290,29 @@ class AttemptAccounting:
     ) -> None:
         # The log comes first: a cancellation may interrupt the release, and the call is charged all the same.
         self.is_closed = True
-        attempts.append(told)
-        key = self._scored.ready.option.target.key
+        log.append(attempt)
+        key = self._call.candidate.target.key
         refusal = {} if reason is None else {"reason": reason, "refused": digest_key(key)}
         await gates.release(
-            self._leave,
-            ending,
-            tokens=self._tokens(told),
-            usd=None if told.cost is None else told.cost.usd,
+            self._call.permit,
+            result,
+            tokens=self._tokens(attempt),
+            usd=None if attempt.cost is None else attempt.cost.usd,
             wait_s=wait_s,
             **refusal,
         )
 
-    def _tokens(self, told: Attempt) -> int:
+    def _tokens(self, attempt: Attempt) -> int:
         """Return the tokens used, counted or else estimated.
 
         The rest of the reservation is released.
         """
         said = _tokens_in(self._characters)
-        if told.usage is None:
+        if attempt.usage is None:
             return self._input_tokens + said
         # If the answer broke off, the provider's count did too.
-        output = told.usage.output_tokens if told.error is None else max(told.usage.output_tokens, said)
-        return told.usage.input_tokens + output
+        output = attempt.usage.output_tokens if attempt.error is None else max(attempt.usage.output_tokens, said)
+        return attempt.usage.input_tokens + output
 
     def _attempt(
         self,
@@ -296,13 +330,14 @@ class AttemptAccounting:
             status=status,
             error=error,
             error_kind=kind,
-            credential=self._leave.place.credential,
+            credential=self._call.candidate.target.credential,
             first_token_ms=None if self._first_token_s is None else self._first_token_s * 1000,
             usage=usage,
             cost=cost,
-            probability=self._scored.probability,
-            score=self._scored.parts,
-            **self._flags,
+            probability=self._call.scored.probability,
+            score=self._call.scored.parts,
+            hedge=self._is_hedge,
+            retry=self._call.retry,
         )
 
     def _cost_so_far(self, usage: Usage | None) -> Cost | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from semroute.catalog import Needs, estimated_cost, fits, model_card, needs_of, price_of, strength
@@ -13,40 +13,37 @@ from semroute.dispatch.constraints import Constraints
 from semroute.errors import CapabilityError, DispatchError, NoDeploymentError
 from semroute.providers import CallTarget
 from semroute.text.names import did_you_mean, known_names
-from semroute.types import Cost, Endpoint, Request
+from semroute.types import Cost, Endpoint, EndpointStatus, Request
 
 
-class Option(NamedTuple):
+class Candidate(NamedTuple):
     """Endpoint that may answer.
 
     A tuple, because one is made for each endpoint and call.
 
     Attributes:
         target: deployment and credential.
-        place: the endpoint as admission control identifies it.
+        endpoint: the endpoint as admission control identifies it.
         usd: expected cost of the request there with the longest answer; None if no price is known.
         strength: how well the model does what the request needs, 0 to 1.
+        status: its status when it was last asked for.
+        expected_s: expected time of the answer there, seconds; None if not measured yet.
     """
 
     target: CallTarget
-    place: Endpoint
+    endpoint: Endpoint
     usd: float | None
     strength: float
+    status: EndpointStatus = EndpointStatus()
+    expected_s: float | None = None
 
     @property
     def deployment(self) -> Deployment:
         return self.target.deployment
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One candidate of the decision and its endpoints.
-
-    The next stage is used if none of them answers.
-    """
-
-    candidate: str
-    options: tuple[Option, ...]
+Stage: TypeAlias = tuple[Candidate, ...]
+"""Endpoints of one model or group; the next stage is used if none of them answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +60,17 @@ class DispatchPlan:
         return self.needs.tokens
 
     @property
-    def options(self) -> list[Option]:
+    def candidates(self) -> list[Candidate]:
         """Endpoints of all stages."""
-        return [option for stage in self.stages for option in stage.options]
+        return [candidate for stage in self.stages for candidate in stage]
 
 
 @dataclass(frozen=True, slots=True)
-class _Seat:
+class _Deployed:
     """Deployment with its configured endpoints, one per credential."""
 
     deployment: Deployment
-    places: tuple[Endpoint, ...]
+    endpoints: tuple[Endpoint, ...]
     names: frozenset[str]
 
 
@@ -88,16 +85,16 @@ class Planner:
     def __init__(self, config: Config, env: Mapping[str, str]) -> None:
         self._config = config
         self._env = env
-        self._seats = {
-            deployment.name: _Seat(
+        self._deployed = {
+            deployment.name: _Deployed(
                 deployment,
                 tuple(endpoint_of(deployment, variable, config) for variable in deployment.api_key_env or (None,)),
                 _names_of(deployment, config),
             )
             for deployment in config.deployments
         }
-        self._by_candidate: dict[str, tuple[_Seat, ...]] = {
-            name: tuple(self._seats[deployment.name] for deployment in config.deployments_of(name))
+        self._by_name: dict[str, tuple[_Deployed, ...]] = {
+            name: tuple(self._deployed[deployment.name] for deployment in config.deployments_of(name))
             for name in (*config.groups, *dict.fromkeys(deployment.model for deployment in config.deployments))
         }
 
@@ -106,9 +103,9 @@ class Planner:
 
         The first read of the price list takes a third of a second.
         """
-        for seat in self._seats.values():
-            model_card(seat.deployment.model, self._config)
-            price_of(seat.deployment, self._config)
+        for one in self._deployed.values():
+            model_card(one.deployment.model, self._config)
+            price_of(one.deployment, self._config)
 
     def plan(self, request: Request, candidates: Sequence[str], constraints: Constraints) -> DispatchPlan:
         """Return the dispatch plan of a request.
@@ -121,13 +118,14 @@ class Planner:
         needs = needs_of(request, constraints.wants)
         stages, refused = [], list[tuple[Deployment, str, bool]]()
         for name in names:
-            options: list[Option] = []
-            for seat in self._by_candidate.get(name, ()):
-                options += self._options(seat, needs, constraints, refused)
-            if options:
-                stages.append(Stage(name, tuple(options)))
+            found = self._by_name.get(name, ())
+            stage = tuple(
+                candidate for one in found for candidate in self._candidates(one, needs, constraints, refused)
+            )
+            if stage:
+                stages.append(stage)
         if not stages:
-            raise _nobody(names, refused, self._by_candidate)
+            raise _nobody(names, refused, self._by_name)
         return DispatchPlan(tuple(stages), needs, constraints.total_usd)
 
     def _names(self, candidates: Sequence[str], constraints: Constraints) -> tuple[str, ...]:
@@ -140,31 +138,31 @@ class Planner:
             return (constraints.model,)
         if constraints.deployment is None:
             return tuple(dict.fromkeys(candidates))
-        seat = self._seats.get(constraints.deployment)
-        if seat is None:
-            known = known_names(constraints.deployment, self._seats, "there are")
+        one = self._deployed.get(constraints.deployment)
+        if one is None:
+            known = known_names(constraints.deployment, self._deployed, "there are")
             message = f'no deployment is named "{constraints.deployment}"; {known}'
             raise NoDeploymentError(message, deployment=constraints.deployment)
-        return (seat.deployment.model,)
+        return (one.deployment.model,)
 
-    def _options(
-        self, seat: _Seat, needs: Needs, constraints: Constraints, refused: list[tuple[Deployment, str, bool]]
-    ) -> Iterator[Option]:
+    def _candidates(
+        self, one: _Deployed, needs: Needs, constraints: Constraints, refused: list[tuple[Deployment, str, bool]]
+    ) -> Iterator[Candidate]:
         """Yield the endpoints of a deployment, or add a reason to ``refused``."""
-        deployment = seat.deployment
+        deployment = one.deployment
         cost = estimated_cost(deployment, self._config, needs.input_tokens, needs.output_tokens)
         lacking = fits(deployment, self._config, needs)
-        reasons = (*constraints.against(deployment, cost, seat.names), *_unpriced(seat, cost), *lacking)
+        reasons = (*constraints.against(deployment, cost, one.names), *_unpriced(one, cost), *lacking)
         if reasons:
             refused.append((deployment, "; ".join(reasons), len(reasons) == len(lacking)))
             return
         usd, how_strong = None if cost is None else cost.usd, strength(deployment, self._config, needs)
         has_key = False
-        for place in seat.places:
-            key = None if place.credential is None else self._env.get(place.credential, "").strip()
+        for endpoint in one.endpoints:
+            key = None if endpoint.credential is None else self._env.get(endpoint.credential, "").strip()
             if key != "":
                 has_key = True
-                yield Option(CallTarget(deployment, place.credential, key), place, usd, how_strong)
+                yield Candidate(CallTarget(deployment, endpoint.credential, key), endpoint, usd, how_strong)
         if not has_key:
             wanted = " or ".join(deployment.api_key_env)
             refused.append((deployment, f"it needs a key: export {wanted} (deployments, api_key_env)", False))
@@ -176,9 +174,9 @@ def _names_of(deployment: Deployment, config: Config) -> frozenset[str]:
     return frozenset({deployment.name, deployment.model, deployment.provider or deployment.format, *groups})
 
 
-def _unpriced(seat: _Seat, cost: Cost | None) -> Iterator[str]:
+def _unpriced(one: _Deployed, cost: Cost | None) -> Iterator[str]:
     """Yield a reason if the deployment has a budget but no price."""
-    if cost is None and any(place.budget_usd is not None for place in seat.places):
+    if cost is None and any(endpoint.budget_usd is not None for endpoint in one.endpoints):
         yield "its price is not known, and its key has a budget: add price"
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from random import Random
 
 from semroute.catalog import estimated_cost
-from semroute.config import Config, Deployment
-from semroute.dispatch.attempt import AttemptLog
-from semroute.dispatch.plan import DispatchPlan, Option, Stage
-from semroute.dispatch.selection import Candidate, ScoredCandidate, expected_s, named, sample, score
+from semroute.config import Config
+from semroute.dispatch.error_policy import AttemptLog
+from semroute.dispatch.plan import Candidate, DispatchPlan, Stage
+from semroute.dispatch.selection import ScheduledCall, expected_s, reasons_of, sample, score
 from semroute.errors import AllClosedError
 from semroute.resilience.breaker import RetryBudget
 from semroute.resilience.latency import LatencyWindows
@@ -21,29 +20,6 @@ from semroute.types import AdmissionControl, BreakerState, EndpointStatus, Permi
 
 LEAST_ROOM = 0.4
 """Share of a request's remaining time that an attempt's ``timeout_s`` must leave to other endpoints."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduledCall:
-    """An endpoint to call now, with its permit.
-
-    Attributes:
-        scored: the candidate that was sampled.
-        leave: permit of the call.
-        siblings: deployments of its stage.
-        retry: True if the deployment was called before.
-        has_others: True if another deployment could be called now if this one stays silent.
-    """
-
-    scored: ScoredCandidate
-    leave: Permit
-    siblings: tuple[Deployment, ...] = ()
-    retry: bool = False
-    has_others: bool = False
-
-    @property
-    def option(self) -> Option:
-        return self.scored.ready.option
 
 
 class EndpointScheduler:
@@ -76,46 +52,52 @@ class EndpointScheduler:
         self._retries = retries
         self._random = random
         self._streaming = streaming
-        self._places = set[str]()
+        self._called = set[str]()
         self._deployments = Counter[str]()
-        self._luck: float | None = None
+        self._panic_sample: float | None = None
 
-    async def next(self, record: AttemptLog, *, deadline_s: float) -> ScheduledCall | None:
+    async def next(self, log: AttemptLog, *, deadline_s: float) -> ScheduledCall | None:
         """Return the next call, or None if nothing is left to try.
 
         ``deadline_s`` is the time left for the request, seconds.
         """
+        return await self._in_order(log, deadline_s) or await self._panic(log, deadline_s)
+
+    async def _in_order(
+        self, log: AttemptLog, deadline_s: float, closed: Collection[str] | None = None, panic: float | None = None
+    ) -> ScheduledCall | None:
+        """Schedule a call of the first stage that has one left, else a late retry.
+
+        In panic mode only the ``closed`` endpoints, given by their keys, count.
+        """
         for number, stage in enumerate(self._plan.stages):
             later = None
-            if len(record.attempts) + 1 < self._config.retries.attempts and self._is_tight(stage, deadline_s):
-                later = [o for other in self._plan.stages[number + 1 :] for o in self._fresh(other, record)]
-            turn = await self._draw(record, self._fresh(stage, record), later)
-            if turn is None and self._spare(number, record) > 0:
-                turn = await self._repeat(stage, record, later, deadline_s)
-            if turn is not None:
-                return turn
-        return await self._come_back(record) or await self._panic(record, deadline_s)
+            if len(log.attempts) + 1 < self._config.retries.attempts and self._is_tight(stage, deadline_s):
+                later = [one for other in self._plan.stages[number + 1 :] for one in self._fresh(other, log, closed)]
+            call = await self._sample(log, self._fresh(stage, log, closed), later, panic=panic)
+            if call is None and self._spare(number, log) > 0:
+                call = await self._repeat(stage, log, later, deadline_s, panic=panic)
+            if call is not None:
+                return call
+        return await self._retry_cut_short(log, panic=panic)
 
-    async def beside(self, turn: ScheduledCall, record: AttemptLog) -> ScheduledCall | None:
+    async def hedge_of(self, call: ScheduledCall, log: AttemptLog) -> ScheduledCall | None:
         """Schedule a hedged request at another deployment of the same stage."""
-        stage = next(stage for stage in self._plan.stages if turn.option in stage.options)
         others = [
-            option
-            for option in self._fresh(stage, record)
-            if option.deployment != turn.option.deployment and self._affords(option, record, turn.option.usd or 0.0)
+            candidate
+            for candidate in self._fresh(self._stage_of(call.candidate), log)
+            if candidate.deployment != call.deployment and self._affords(candidate, log, call.candidate.usd or 0.0)
         ]
-        return await self._draw(record, others)
+        return await self._sample(log, others)
 
     async def closed_error(self) -> AllClosedError | None:
         """Return the error if every endpoint is closed; None if one is open."""
-        places = [option.place for option in self._plan.options]
-        standings = await self._standings(self._plan.options)
-        if any(standing.wait_s == 0.0 for standing in standings):
+        candidates = self._plan.candidates
+        statuses = await self._statuses(candidates)
+        if any(status.wait_s == 0.0 for status in statuses):
             return None
-        waits = [standing.wait_s for standing in standings if standing.wait_s is not None]
-        reasons = "; ".join(
-            f"{named(place)}: {standing.reason or 'closed'}" for place, standing in zip(places, standings, strict=True)
-        )
+        waits = [status.wait_s for status in statuses if status.wait_s is not None]
+        reasons = reasons_of([candidate.endpoint for candidate in candidates], statuses)
         when = f"the first may open in {min(waits):.1f} s" if waits else "waiting will not open one"
         return AllClosedError(
             f"every place that could answer is closed, and {when} ({reasons})", wait_s=min(waits) if waits else None
@@ -126,204 +108,195 @@ class EndpointScheduler:
         return any(
             min(one.timeout_s, one.timeouts.first_token_s if self._streaming else one.timeout_s)
             > (1.0 - LEAST_ROOM) * left_s
-            for one in (option.deployment for option in stage.options)
+            for one in (candidate.deployment for candidate in stage)
         )
 
-    def _siblings(self, option: Option) -> tuple[Deployment, ...]:
-        stage = next(stage for stage in self._plan.stages if option in stage.options)
-        return tuple(one.deployment for one in stage.options)
+    def _stage_of(self, candidate: Candidate) -> Stage:
+        key = candidate.endpoint.key
+        return next(stage for stage in self._plan.stages if any(one.endpoint.key == key for one in stage))
 
-    def _fresh(self, stage: Stage, record: AttemptLog) -> list[Option]:
+    def _fresh(self, stage: Stage, log: AttemptLog, closed: Collection[str] | None = None) -> list[Candidate]:
         """Return the stage's affordable endpoints that were not called yet."""
-        failed = {name for name, verdict in record.verdicts.items() if not verdict.is_the_keys}
-        fresh = [o for o in stage.options if o.place.key not in self._places and o.deployment.name not in failed]
-        return [option for option in fresh if self._affords(option, record)]
+        failed = {name for name, policy in log.policies.items() if not policy.is_the_keys}
+        fresh = [one for one in stage if one.endpoint.key not in self._called and one.deployment.name not in failed]
+        if closed is not None:
+            fresh = [one for one in fresh if one.endpoint.key in closed]
+        return [candidate for candidate in fresh if self._affords(candidate, log)]
 
-    def _affords(self, option: Option, record: AttemptLog, running_usd: float = 0.0) -> bool:
+    def _affords(self, candidate: Candidate, log: AttemptLog, running_usd: float = 0.0) -> bool:
         """Return True if the budget allows another attempt.
 
         Counts the attempts made, and one running at ``running_usd``.
         """
         if self._plan.total_usd is None:
             return True
-        spent = total_cost(record.attempts)
-        ahead = running_usd + (option.usd or 0.0)
+        spent = total_cost(log.attempts)
+        ahead = running_usd + (candidate.usd or 0.0)
         return (0.0 if spent is None else spent.usd) + ahead <= self._plan.total_usd
 
-    def _is_one_left(self, left: Sequence[Option], option: Option, record: AttemptLog) -> bool:
+    def _is_one_left(self, left: Sequence[Candidate], candidate: Candidate, log: AttemptLog) -> bool:
         """Return True if another deployment could be called after this one.
 
         The budget must allow it after a silent call of this one.
         """
-        others = [other for other in left if other.deployment != option.deployment]
+        others = [other for other in left if other.deployment != candidate.deployment]
         if not others or self._plan.total_usd is None:
             return bool(others)
-        silence = estimated_cost(option.deployment, self._config, self._plan.needs.input_tokens, 0)
+        silence = estimated_cost(candidate.deployment, self._config, self._plan.needs.input_tokens, 0)
         usd = 0.0 if silence is None else silence.usd
-        return any(self._affords(other, record, usd) for other in others)
+        return any(self._affords(other, log, usd) for other in others)
 
     def _untried(self, start: int) -> int:
         """Count the stages from ``start`` on of which no endpoint was called."""
         later = self._plan.stages[start:]
-        return sum(all(option.place.key not in self._places for option in stage.options) for stage in later)
+        return sum(all(candidate.endpoint.key not in self._called for candidate in stage) for stage in later)
 
-    def _spare(self, number: int, record: AttemptLog) -> int:
+    def _spare(self, number: int, log: AttemptLog) -> int:
         """Return the attempts that stage ``number`` may use for retries."""
-        return self._config.retries.attempts - len(record.attempts) - self._untried(number + 1)
+        return self._config.retries.attempts - len(log.attempts) - self._untried(number + 1)
 
-    async def _panic(self, record: AttemptLog, deadline_s: float) -> ScheduledCall | None:
+    async def _panic(self, log: AttemptLog, deadline_s: float) -> ScheduledCall | None:
         """Pick an endpoint closed only by its circuit breaker (panic mode).
 
         Applies if every endpoint of the request is closed.
         """
-        options = self._plan.options
-        standings = await self._standings(options)
-        if any(self._is_to_be_called(*pair) for pair in zip(options, standings, strict=True)):
+        candidates = self._plan.candidates
+        statuses = await self._statuses(candidates)
+        if any(self._is_to_be_called(*pair) for pair in zip(candidates, statuses, strict=True)):
             return None
-        closed = {option.place.key for option, standing in zip(options, standings, strict=True) if _is_broken(standing)}
+        closed = {
+            candidate.endpoint.key for candidate, status in zip(candidates, statuses, strict=True) if _is_broken(status)
+        }
         if not closed:
             return None
-        if self._luck is None:
-            self._luck = self._random.random()
-        stages = self._plan.stages
-        fresh = [[o for o in self._fresh(stage, record) if o.place.key in closed] for stage in stages]
-        for number, stage in enumerate(stages):
-            later = None
-            if len(record.attempts) + 1 < self._config.retries.attempts and self._is_tight(stage, deadline_s):
-                later = [option for others in fresh[number + 1 :] for option in others]
-            turn = await self._draw(record, fresh[number], later, panic=self._luck)
-            if turn is None and self._spare(number, record) > 0:
-                turn = await self._repeat(stage, record, later, deadline_s, panic=self._luck)
-            if turn is not None:
-                return turn
-        return await self._come_back(record, panic=self._luck)
+        if self._panic_sample is None:
+            self._panic_sample = self._random.random()
+        return await self._in_order(log, deadline_s, closed, self._panic_sample)
 
-    def _is_to_be_called(self, option: Option, standing: EndpointStatus) -> bool:
+    def _is_to_be_called(self, candidate: Candidate, status: EndpointStatus) -> bool:
         """Return True if an open endpoint rules out panic mode.
 
         A half-open endpoint whose probe was this request does not.
         """
-        is_probed = standing.breaker is not BreakerState.CLOSED and option.place.key in self._places
-        return standing.wait_s == 0.0 and not is_probed
+        is_probed = status.breaker is not BreakerState.CLOSED and candidate.endpoint.key in self._called
+        return status.wait_s == 0.0 and not is_probed
 
-    async def _may_open(self, options: Sequence[Option]) -> bool:
+    async def _may_open(self, candidates: Sequence[Candidate]) -> bool:
         """Return True unless all endpoints are closed by circuit breakers.
 
         A limit may soon lift.
         """
-        return not all(_is_broken(standing) for standing in await self._standings(options))
+        return not all(_is_broken(status) for status in await self._statuses(candidates))
 
     async def _repeat(
         self,
         stage: Stage,
-        record: AttemptLog,
-        later: list[Option] | None,
+        log: AttemptLog,
+        later: list[Candidate] | None,
         deadline_s: float,
         *,
         panic: float | None = None,
     ) -> ScheduledCall | None:
         rules, called = self._config.retries, self._deployments
-        options = [
-            option
-            for option in stage.options
-            if 0 < called[option.deployment.name] <= rules.same_place
-            and (verdict := record.verdicts.get(option.deployment.name)) is not None
-            and verdict.again
-            and self._affords(option, record)
+        candidates = [
+            candidate
+            for candidate in stage
+            if 0 < called[candidate.deployment.name] <= rules.same_place
+            and (policy := log.policies.get(candidate.deployment.name)) is not None
+            and policy.again
+            and self._affords(candidate, log)
         ]
         # A retry that only panic mode could admit is left to it, so that the retry budget is used once.
-        if not options or (panic is None and not await self._may_open(options)):
+        if not candidates or (panic is None and not await self._may_open(candidates)):
             return None
-        tries = min(called[option.deployment.name] for option in options)
+        tries = min(called[candidate.deployment.name] for candidate in candidates)
         # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
         pause = self._random.uniform(0, min(rules.backoff_s * 2 ** (tries - 1), rules.most_backoff_s))
         if pause >= deadline_s or not self._retries.take():
             return None
         await asyncio.sleep(pause)
-        return await self._draw(record, options, later, retry=True, panic=panic)
+        return await self._sample(log, candidates, later, retry=True, panic=panic)
 
-    async def _come_back(self, record: AttemptLog, *, panic: float | None = None) -> ScheduledCall | None:
+    async def _retry_cut_short(self, log: AttemptLog, *, panic: float | None = None) -> ScheduledCall | None:
         """Retry an endpoint whose silent attempt was cut short.
 
         The others, for which it was cut short, have failed since.
         """
-        options = [
-            option
-            for option in self._plan.options
-            if option.deployment.name in record.cut
-            and self._deployments[option.deployment.name] == 1
-            and self._affords(option, record)
+        candidates = [
+            candidate
+            for candidate in self._plan.candidates
+            if candidate.deployment.name in log.cut
+            and self._deployments[candidate.deployment.name] == 1
+            and self._affords(candidate, log)
         ]
-        if not options or (panic is None and not await self._may_open(options)) or not self._retries.take():
+        if not candidates or (panic is None and not await self._may_open(candidates)) or not self._retries.take():
             return None
-        return await self._draw(record, options, retry=True, panic=panic)
+        return await self._sample(log, candidates, retry=True, panic=panic)
 
-    async def _draw(
+    async def _sample(
         self,
-        record: AttemptLog,
-        options: list[Option],
-        later: list[Option] | None = None,
+        log: AttemptLog,
+        candidates: list[Candidate],
+        later: list[Candidate] | None = None,
         *,
         retry: bool = False,
         panic: float | None = None,
     ) -> ScheduledCall | None:
-        """Sample an open option and acquire its permit.
+        """Sample an open candidate and acquire its permit.
 
         In panic mode, sample among those closed by their circuit breakers too.
 
-        ``later`` are options that could be called afterwards: checked, not sampled. None if that makes no difference.
+        ``later`` are candidates that could be called afterwards: checked, not sampled. None if that makes no
+        difference.
         """
-        while options:
-            asked = [*options, *(later or ())]
-            standings = await self._standings(asked)
-            ready = [
-                Candidate(option, standing, expected_s(self._latencies, option, self._plan.needs, self._streaming))
-                for option, standing in zip(options, standings, strict=False)
-                if standing.wait_s == 0.0 or panic is not None
+        while candidates:
+            asked = [*candidates, *(later or ())]
+            statuses = await self._statuses(asked)
+            needs, streaming = self._plan.needs, self._streaming
+            is_open = [
+                one._replace(status=status, expected_s=expected_s(self._latencies, one, needs, streaming))
+                for one, status in zip(candidates, statuses, strict=False)
+                if status.wait_s == 0.0 or panic is not None
             ]
-            if not ready:
+            if not is_open:
                 return None
-            scored = sample(score(ready, self._config.selection), self._random)
-            option = scored.ready.option
+            scored = sample(score(is_open, self._config.selection), self._random)
+            chosen = scored.candidate
             how = {} if panic is None else {"panic": panic}
-            leave = await self._gates.acquire(option.place, self._plan.tokens, option.usd or 0.0, **how)
-            if isinstance(leave, Permit):
-                self._places.add(option.place.key)
-                self._deployments[option.deployment.name] += 1
+            permit = await self._gates.acquire(chosen.endpoint, self._plan.tokens, chosen.usd or 0.0, **how)
+            if isinstance(permit, Permit):
+                self._called.add(chosen.endpoint.key)
+                self._deployments[chosen.deployment.name] += 1
                 # A probe may hang like the calls before it; panic mode may then call the closed ones.
-                may_panic = leave.is_probe or panic is not None
+                may_panic = permit.is_probe or panic is not None
                 left = [
                     other
-                    for other, one in zip(asked, standings, strict=True)
+                    for other, one in zip(asked, statuses, strict=True)
                     if one.wait_s == 0.0 or (may_panic and _is_broken(one))
                 ]
-                has_others = later is not None and self._is_one_left(left, option, record)
-                return ScheduledCall(scored, leave, self._siblings(option), retry, has_others)
+                has_others = later is not None and self._is_one_left(left, chosen, log)
+                siblings = tuple(one.deployment for one in self._stage_of(chosen))
+                return ScheduledCall(scored, permit, siblings, retry, has_others)
             # Another request took the capacity between the check and the acquire.
-            options = [other for other in options if other is not option]
+            candidates = [other for other in candidates if other.endpoint.key != chosen.endpoint.key]
         return None
 
-    async def _standings(self, options: Sequence[Option]) -> list[EndpointStatus]:
+    async def _statuses(self, candidates: Sequence[Candidate]) -> list[EndpointStatus]:
         """Return the endpoints' status, reopening those with a replaced key."""
-        places, prices = [option.place for option in options], _prices(options)
-        standings = await self._gates.standings(places, self._plan.tokens, prices)
+        endpoints, prices = [one.endpoint for one in candidates], [one.usd or 0.0 for one in candidates]
+        statuses = await self._gates.standings(endpoints, self._plan.tokens, prices)
         replaced = [
-            (option.place, standing.refused)
-            for option, standing in zip(options, standings, strict=True)
-            if standing.refused is not None and not is_same_key(standing.refused, option.target.key)
+            (candidate.endpoint, status.refused)
+            for candidate, status in zip(candidates, statuses, strict=True)
+            if status.refused is not None and not is_same_key(status.refused, candidate.target.key)
         ]
         if not replaced:
-            return standings
-        for place, refused in replaced:
-            await self._gates.welcome(place, refused)
-        return await self._gates.standings(places, self._plan.tokens, prices)
+            return statuses
+        for endpoint, refused in replaced:
+            await self._gates.welcome(endpoint, refused)
+        return await self._gates.standings(endpoints, self._plan.tokens, prices)
 
 
-def _is_broken(standing: EndpointStatus) -> bool:
+def _is_broken(status: EndpointStatus) -> bool:
     """Return True if an endpoint is closed by its circuit breaker."""
-    return standing.wait_s != 0.0 and standing.breaker in (BreakerState.OPEN, BreakerState.HALF_OPEN)
-
-
-def _prices(options: Sequence[Option]) -> list[float]:
-    """Return the expected cost at each endpoint, USD; 0 if no price is known."""
-    return [option.usd or 0.0 for option in options]
+    return status.wait_s != 0.0 and status.breaker in (BreakerState.OPEN, BreakerState.HALF_OPEN)

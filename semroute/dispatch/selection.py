@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 from statistics import median
 from types import MappingProxyType
 from typing import NamedTuple
 
 from semroute.catalog import Needs
-from semroute.config import Selection
-from semroute.dispatch.plan import DispatchPlan, Option
+from semroute.config import Deployment, Selection
+from semroute.dispatch.plan import Candidate, DispatchPlan
 from semroute.resilience.latency import LatencyWindows
-from semroute.types import AdmissionControl, CallEstimate, Endpoint, EndpointStatus
+from semroute.types import AdmissionControl, CallEstimate, Endpoint, EndpointStatus, Permit
 
 USUAL_ANSWER = 200
 """Output tokens assumed when comparing endpoints for a request that does not limit its answer."""
 
 
-def expected_s(latencies: LatencyWindows, option: Option, needs: Needs, streaming: bool) -> float | None:
+def expected_s(latencies: LatencyWindows, candidate: Candidate, needs: Needs, streaming: bool) -> float | None:
     """Return the median time of an answer at an endpoint, seconds.
 
     None if not measured yet.
     """
-    estimate = latencies.estimate(option.deployment.name, streaming=streaming, prompt_tokens=needs.input_tokens)
+    estimate = latencies.estimate(candidate.deployment.name, streaming=streaming, prompt_tokens=needs.input_tokens)
     if estimate is None:
         return None
     if not streaming or estimate.first_token_p50_s is None or estimate.per_token_p50_s is None:
@@ -39,26 +40,28 @@ async def estimate_call(
 
     Queries admission control once and reserves nothing.
     """
-    options = plan.options
-    standings = await gates.standings(
-        [option.place for option in options], plan.tokens, [option.usd or 0.0 for option in options]
-    )
-    is_open = [option for option, standing in zip(options, standings, strict=True) if standing.wait_s == 0.0]
+    candidates = plan.candidates
+    endpoints = [candidate.endpoint for candidate in candidates]
+    statuses = await gates.standings(endpoints, plan.tokens, [candidate.usd or 0.0 for candidate in candidates])
+    is_open = [one for one, status in zip(candidates, statuses, strict=True) if status.wait_s == 0.0]
     if not is_open:
-        waits = [standing.wait_s for standing in standings if standing.wait_s is not None]
-        reasons = (
-            f"{named(option.place)}: {standing.reason or 'closed'}"
-            for option, standing in zip(options, standings, strict=True)
-        )
-        return CallEstimate(closed="; ".join(reasons), wait_s=min(waits, default=None))
-    prices = [option.usd for option in is_open if option.usd is not None]
-    times = [time for option in is_open if (time := expected_s(latencies, option, plan.needs, streaming)) is not None]
+        waits = [status.wait_s for status in statuses if status.wait_s is not None]
+        return CallEstimate(closed=reasons_of(endpoints, statuses), wait_s=min(waits, default=None))
+    prices = [one.usd for one in is_open if one.usd is not None]
+    times = [time for one in is_open if (time := expected_s(latencies, one, plan.needs, streaming)) is not None]
     return CallEstimate(usd=min(prices, default=None), expected_s=min(times, default=None))
 
 
-def named(place: Endpoint) -> str:
-    """Format an endpoint for messages: deployment, and variable of its key."""
-    return place.deployment if place.credential is None else f"{place.deployment} with {place.credential}"
+def reasons_of(endpoints: Sequence[Endpoint], statuses: Sequence[EndpointStatus]) -> str:
+    """Format why each endpoint is closed: deployment, and variable of its key."""
+    return "; ".join(
+        f"{_named(endpoint)}: {status.reason or 'closed'}" for endpoint, status in zip(endpoints, statuses, strict=True)
+    )
+
+
+def _named(endpoint: Endpoint) -> str:
+    name = endpoint.deployment
+    return name if endpoint.credential is None else f"{name} with {endpoint.credential}"
 
 
 # Scoring and sampling of candidates by four live signals.
@@ -72,51 +75,69 @@ DOUBTED_CALLS = 4
 """Prior of the failure rate: successful calls added to each endpoint, since one failure of one call is not a rate."""
 
 
-class Candidate(NamedTuple):
-    """Endpoint that may be called now, with its live status.
-
-    ``expected_s`` is the expected time of the answer there, seconds; None if not measured yet.
-    """
-
-    option: Option
-    standing: EndpointStatus
-    expected_s: float | None
-
-
 class ScoredCandidate(NamedTuple):
     """Candidate with the parts of its score and its sampling probability."""
 
-    ready: Candidate
+    candidate: Candidate
     parts: Mapping[str, float] = MappingProxyType({})
     probability: float = 1.0
 
 
-def score(ready: Sequence[Candidate], selection: Selection) -> list[ScoredCandidate]:
+@dataclass(frozen=True, slots=True)
+class ScheduledCall:
+    """An endpoint to call now, with its permit.
+
+    Attributes:
+        scored: the candidate that was sampled.
+        permit: permit of the call.
+        siblings: deployments of its stage.
+        retry: True if the deployment was called before.
+        has_others: True if another deployment could be called now if this one stays silent.
+    """
+
+    scored: ScoredCandidate
+    permit: Permit
+    siblings: tuple[Deployment, ...] = ()
+    retry: bool = False
+    has_others: bool = False
+
+    @property
+    def candidate(self) -> Candidate:
+        return self.scored.candidate
+
+    @property
+    def deployment(self) -> Deployment:
+        return self.scored.candidate.target.deployment
+
+
+def score(candidates: Sequence[Candidate], selection: Selection) -> list[ScoredCandidate]:
     """Score each candidate and compute its probability, in the order given.
 
     The parts are ``cost``, ``latency``, ``availability``, ``capability`` (0 to 1 each) and ``total``, their weighted
     mean.
     """
-    costs = _relative([place.option.usd for place in ready])
-    times = _relative([place.expected_s for place in ready])
-    parts = [_parts(*signals, selection) for signals in zip(ready, costs, times, strict=True)]
+    costs = _relative([one.usd for one in candidates])
+    times = _relative([one.expected_s for one in candidates])
+    parts = [_parts(*signals, selection) for signals in zip(candidates, costs, times, strict=True)]
     return [
-        ScoredCandidate(place, part, probability)
-        for place, part, probability in zip(ready, parts, _probabilities(ready, parts, selection), strict=True)
+        ScoredCandidate(candidate, part, probability)
+        for candidate, part, probability in zip(
+            candidates, parts, _probabilities(candidates, parts, selection), strict=True
+        )
     ]
 
 
 def sample(scored: Sequence[ScoredCandidate], random: Random) -> ScoredCandidate:
     """Sample one candidate by the probabilities."""
-    (drawn,) = random.choices(scored, [one.probability for one in scored])
-    return drawn
+    (sampled,) = random.choices(scored, [one.probability for one in scored])
+    return sampled
 
 
-def _parts(ready: Candidate, cost: float, latency: float, selection: Selection) -> dict[str, float]:
-    standing, weights = ready.standing, selection.weights
-    evidence = standing.calls / (standing.calls + DOUBTED_CALLS)
-    availability = (1.0 - standing.failure_share * evidence) * standing.headroom
-    capability = ready.option.strength
+def _parts(candidate: Candidate, cost: float, latency: float, selection: Selection) -> dict[str, float]:
+    status, weights = candidate.status, selection.weights
+    evidence = status.calls / (status.calls + DOUBTED_CALLS)
+    availability = (1.0 - status.failure_share * evidence) * status.headroom
+    capability = candidate.strength
     total = (
         weights.cost * cost
         + weights.latency * latency
@@ -141,8 +162,8 @@ def _relative(values: Sequence[float | None]) -> list[float]:
     known = [value for value in values if value is not None]
     if not known:
         return [1.0] * len(values)
-    best, stand_in = min(known), median(known)
-    return [_over(best, stand_in if value is None else value) for value in values]
+    best, imputed = min(known), median(known)
+    return [_over(best, imputed if value is None else value) for value in values]
 
 
 def _over(best: float, value: float) -> float:
@@ -150,20 +171,20 @@ def _over(best: float, value: float) -> float:
 
 
 def _probabilities(
-    ready: Sequence[Candidate], parts: Sequence[Mapping[str, float]], selection: Selection
+    candidates: Sequence[Candidate], parts: Sequence[Mapping[str, float]], selection: Selection
 ) -> list[float]:
     highest = max(part["total"] for part in parts)
-    least_busy = min(place.standing.in_flight for place in ready)
+    least_busy = min(one.status.in_flight for one in candidates)
     weights = [
         math.exp(selection.sharpness * (part["total"] - highest))
         * (1 + least_busy)
-        / (1 + place.standing.in_flight)
-        * place.standing.ramp
-        for place, part in zip(ready, parts, strict=True)
+        / (1 + one.status.in_flight)
+        * one.status.ramp
+        for one, part in zip(candidates, parts, strict=True)
     ]
-    ramps = [place.standing.ramp for place in ready]
+    ramps = [one.status.ramp for one in candidates]
     if sum(weights) <= 0.0:  # every ramp is 0
-        return [1.0 / len(ready)] * len(ready)
+        return [1.0 / len(candidates)] * len(candidates)
     explored = selection.exploration
     return [
         (1.0 - explored) * (weight / sum(weights)) + explored * (ramp / sum(ramps))  # shares first: a product may be 0

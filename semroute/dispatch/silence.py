@@ -151,7 +151,7 @@ class SilenceMonitor:
         with self._lock:
             self._waited[deployment.name] = _Waited(self._clock())
 
-    def ending(self, deployment: Deployment, clock: CallClock, patience: Patience) -> CallResult:
+    def result(self, deployment: Deployment, clock: CallClock, patience: Patience) -> CallResult:
         """Return the result of an abandoned call: failure if silent too long.
 
         A stream that stops in the middle has the same threshold as one that never begins, which is longer than the time
@@ -185,22 +185,22 @@ class SilenceMonitor:
 
 
 def timed(
-    verdict: ErrorPolicy, error: DispatchError, clock: CallClock, ending: CallResult, idle_s: float
+    policy: ErrorPolicy, error: DispatchError, clock: CallClock, result: CallResult, idle_s: float
 ) -> ErrorPolicy:
     """Adjust an error policy by the timing of the call.
 
     Args:
-        verdict: error policy by the error alone.
+        policy: error policy by the error alone.
         error: the failure.
         clock: clock of the call.
-        ending: result by :meth:`SilenceMonitor.ending`, used if the request's own limit ended the call.
+        result: result by :meth:`SilenceMonitor.result`, used if the request's own limit ended the call.
         idle_s: pause of the reader from which on a provider may break off a stream, seconds.
     """
     if isinstance(error, ProviderTimeoutError) and error.is_cut_short:
-        return replace(verdict, ending=ending)
+        return replace(policy, result=result)
     if isinstance(error, BrokenStreamError) and clock.longest_pause_s >= idle_s:
-        return replace(verdict, ending=CallResult.NEUTRAL)
+        return replace(policy, result=CallResult.NEUTRAL)
     is_connection = isinstance(error, UnavailableError) and error.status in (None, 200)
     if is_connection and clock.stalled_s >= STALLED_S:
-        return replace(verdict, ending=CallResult.NEUTRAL)
-    return verdict
+        return replace(policy, result=CallResult.NEUTRAL)
+    return policy

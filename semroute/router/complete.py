@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -36,6 +35,7 @@ from semroute.types import (
     StrategyResult,
     Usage,
 )
+from semroute.types.protocols import OnDelta
 
 if TYPE_CHECKING:
     from semroute.catalog import StrongestModel
@@ -99,14 +99,24 @@ class _Heard:
     def elapsed_ms(self) -> float:
         return (time.perf_counter() - self.started) * 1000
 
-    def noted(self, event: Delta | Completion) -> Delta | Completion:
-        """Note a delta or the completion; the completion gets the outcome's id."""
-        if isinstance(event, Completion):
-            event = self.completion = replace(event, outcome_id=self.name)
-            self.attempts, self.kind = event.attempts, None
-        elif self.first_ms is None:
-            self.first_ms = self.elapsed_ms
-        return event
+    def completed(self, completion: Completion) -> Completion:
+        """Note the completion, and return it with the outcome's id."""
+        self.completion = replace(completion, outcome_id=self.name)
+        self.attempts, self.kind = completion.attempts, None
+        return self.completion
+
+    def noting(self, on_delta: OnDelta | None) -> OnDelta | None:
+        """Return the callback of a stream, with the time of the first piece noted."""
+        if on_delta is None:
+            return None
+        pass_on = on_delta
+
+        async def noted(delta: Delta) -> None:
+            if self.first_ms is None:
+                self.first_ms = self.elapsed_ms
+            await pass_on(delta)
+
+        return noted
 
     def broke(self, error: BaseException) -> None:
         """Note the error that ended it; leaving after the end changes nothing."""
@@ -149,30 +159,30 @@ class Recorder:
 
     async def answered(
         self,
-        events: AsyncGenerator[Delta | Completion],
+        call: Callable[[OnDelta | None], Awaitable[Completion]],
         decision: Decision,
         started: float,
         metadata: Mapping[str, str] = NOTHING,
         made: Sequence[Attempt] = (),
-    ) -> AsyncGenerator[Delta | Completion]:
-        """Forward an answer and record its outcome: complete, failed, cancelled.
+        on_delta: OnDelta | None = None,
+    ) -> Completion:
+        """Return an answer and record its outcome: complete, failed, cancelled.
 
         Args:
-            events: the answer; closed with this.
+            call: makes the answer; it is given the callback of the stream.
             decision: the decision that led to it.
             started: when the query arrived, :func:`time.perf_counter`.
             metadata: the caller's metadata.
             made: grows by every attempt that ends; recorded if the query is cancelled or fails before its answer is
                 complete.
+            on_delta: awaited with each piece of a streamed answer; None does not stream.
 
         Raises:
-            DispatchError: as ``events``.
+            DispatchError: as ``call``.
         """
         heard = _Heard(new_id(self._clock()), started)
         try:
-            async with aclosing(events):
-                async for event in events:
-                    yield heard.noted(event)
+            return heard.completed(await call(heard.noting(on_delta)))
         except BaseException as error:
             heard.broke(error)
             raise
@@ -332,25 +342,25 @@ class Answering:
             if override.cascade is not None
         }
 
-    def answer(
+    async def answer(
         self,
         request: Request,
         decision: Decision,
         dispatcher: Dispatcher,
         limits: Constraints,
         *,
-        streaming: bool,
         attempts: list[Attempt] | None = None,
-    ) -> AsyncGenerator[Delta | Completion]:
-        """Stream the answer's deltas if ``streaming``, then the completion.
+        on_delta: OnDelta | None = None,
+    ) -> Completion:
+        """Return the answer of a cascade, or of the candidates in their order.
 
         Args:
             request: the request to send.
             decision: the routing decision.
             dispatcher: makes the calls.
             limits: the request's own limits.
-            streaming: True yields deltas.
             attempts: takes every attempt when it ends, however the query ends.
+            on_delta: awaited with each piece of a streamed answer; None does not stream.
 
         Raises:
             DispatchError: no endpoint could answer.
@@ -358,35 +368,35 @@ class Answering:
         own = self._config.categories.get(decision.category or "")
         if own is not None and own.wants:
             limits = replace(limits, wants=limits.wants.union(own.wants))
-        ladder = self._ladder(decision, limits)
-        if ladder is None:
-            return dispatched(request, decision, dispatcher, limits, streaming, attempts)
+        cascade = self._cascade(decision, limits)
+        if cascade is None:
+            return await dispatcher.complete(request, decision.candidates, limits, attempts=attempts, on_delta=on_delta)
         most_s = self._config.retries.deadline_s
         deadline_s = most_s if limits.deadline_s is None else min(limits.deadline_s, most_s)
-        caller = ConstrainedClient(dispatcher, limits, [] if attempts is None else attempts)
+        client = ConstrainedClient(dispatcher, limits, [] if attempts is None else attempts)
         spent_usd = 0.0 if decision.cost is None else decision.cost.usd
-        return ladder.climb(
-            decision.query, request, caller, deadline_s=deadline_s, streaming=streaming, spent_usd=spent_usd
+        return await cascade.run(
+            decision.query, request, client, deadline_s=deadline_s, on_delta=on_delta, spent_usd=spent_usd
         )
 
     def tiers(self, decision: Decision, limits: Constraints = ANYTHING) -> tuple[tuple[str, ...], ...]:
         """Return the models and groups of each tier; empty without a cascade."""
-        ladder = self._ladder(decision, limits)
-        return () if ladder is None else tuple(rung.candidates for rung in ladder.rungs)
+        cascade = self._cascade(decision, limits)
+        return () if cascade is None else tuple(tier.candidates for tier in cascade.tiers)
 
-    def _ladder(self, decision: Decision, limits: Constraints) -> Cascade | None:
+    def _cascade(self, decision: Decision, limits: Constraints) -> Cascade | None:
         """Return the cascade of a decision, or None if it needs none."""
         if limits.model is not None or limits.deployment is not None:
             return None
         if decision.strategy in CHOSEN:
-            ladder = self._narrowed(self._from_chosen(decision.candidates[0]), decision, by=("rules", "semantic"))
+            cascade = self._narrowed(self._from_chosen(decision.candidates[0]), decision, by=("rules", "semantic"))
         elif decision.strategy == "rules" and decision.category is None:
             return None
         elif decision.category in self._own:
-            ladder = self._narrowed(self._own[decision.category], decision, by=("rules",))
+            cascade = self._narrowed(self._own[decision.category], decision, by=("rules",))
         else:
-            ladder = self._within_candidates(decision)
-        return ladder if ladder.rungs else None
+            cascade = self._within_candidates(decision)
+        return cascade if cascade.tiers else None
 
     def _within_candidates(self, decision: Decision) -> Cascade:
         """Restrict the general cascade to the models of category or fallback.
@@ -396,9 +406,9 @@ class Answering:
         has_fallbacks = decision.category is None or decision.category in self.without_models
         if has_fallbacks and self._is_fallbacks(decision):
             return self._narrowed(self._general, decision, by=("rules",))
-        ladder = self._general.within(decision.candidates, self._pool.kept)
-        is_cascade = len(ladder.rungs) >= min(2, len(self._general.rungs))
-        return ladder if is_cascade else Cascade(())
+        cascade = self._general.within(decision.candidates, self._pool.kept)
+        is_cascade = len(cascade.tiers) >= min(2, len(self._general.tiers))
+        return cascade if is_cascade else Cascade(())
 
     def _is_fallbacks(self, decision: Decision) -> bool:
         """Return True if the general cascade is that of the fallback.
@@ -414,12 +424,12 @@ class Answering:
         reached.update(rule.category for rule in self._config.rules if rule.category is not None)
         return reached <= self._own.keys()
 
-    def _narrowed(self, ladder: Cascade, decision: Decision, *, by: Collection[str]) -> Cascade:
+    def _narrowed(self, cascade: Cascade, decision: Decision, *, by: Collection[str]) -> Cascade:
         """Restrict a cascade to the models that strategies have left."""
         for opinion in decision.opinions:
             if opinion.strategy in by and opinion.kind == "narrowed":
-                ladder = ladder.within(opinion.candidates, self._pool.kept)
-        return ladder
+                cascade = cascade.within(opinion.candidates, self._pool.kept)
+        return cascade
 
     def _from_chosen(self, model: str) -> Cascade:
         """Return the tiers from the chosen one on; none if that is not wanted."""
@@ -451,27 +461,3 @@ def pinned_decision(text: str, limits: Constraints, config: Config) -> Decision:
         reason="the caller pins what is called",
         elapsed_ms=0.0,
     )
-
-
-async def dispatched(
-    request: Request,
-    decision: Decision,
-    dispatcher: Dispatcher,
-    limits: Constraints,
-    streaming: bool,
-    attempts: list[Attempt] | None = None,
-) -> AsyncGenerator[Delta | Completion]:
-    """Call the decision's candidates in their order, without a cascade.
-
-    Arguments as of :meth:`Answering.answer`.
-
-    Raises:
-        DispatchError: no endpoint could answer.
-    """
-    if not streaming:
-        yield await dispatcher.complete(request, decision.candidates, limits, attempts=attempts)
-        return
-    # Closed with this: the charge is known only when the call has ended.
-    async with aclosing(dispatcher.stream(request, decision.candidates, limits, attempts=attempts)) as events:
-        async for event in events:
-            yield event

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from random import Random
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,13 @@ from semroute.router.load import LoadedIndex
 from semroute.router.query import NO_SCORE, SURE_SCORE, unknown_texts
 from semroute.strategies import Chain, Pool, SemanticMatch, Strategy
 from semroute.strategies.base import RoutingContext, Vector
-from semroute.strategies.chain import Asking, Deciding
+from semroute.strategies.chain import Offload
 from semroute.text.asks import VAGUE_ASKS, QuestionPart, is_vague, question_parts
-from semroute.types import Attempt, Decision, Matrix, ModelClient, StrategyResult, StrategyResultKind
+from semroute.types import Attempt, Decision, Matrix, ModelClient, Request, StrategyResult, StrategyResultKind
 
 if TYPE_CHECKING:
     from semroute.dispatch import Dispatcher
-    from semroute.eventloop import WorkerPool
+    from semroute.router.experiment import Experiment
     from semroute.strategies.rules import RulesStrategy
 
 
@@ -362,61 +362,45 @@ def _names(live: LoadedIndex, config: Config) -> Iterator[str]:
     yield from (deployment.model for deployment in config.deployments)
 
 
-def run(deciding: Deciding) -> list[Decision]:
-    """Decide from synchronous code; await on the shared event loop."""
-    try:
-        asking = next(deciding)
-        from semroute import _sync
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """Chain that serves, and the policy on trial beside it.
 
-        while True:
-            asking = deciding.send(_sync.run(asking))
-    except StopIteration as end:
-        return cast(list[Decision], end.value)
-
-
-async def arun(deciding: Deciding, workers: WorkerPool) -> list[Decision]:
-    """Decide without blocking the event loop.
-
-    Computation runs in a thread, model calls on this loop. The threads are not those of asyncio's default executor,
-    where look-ups of hosts wait for name servers.
+    Read once for a query: it sees the old artifact or the new one, never parts of both.
     """
-    from asyncio import CancelledError
 
-    steps = _Steps(deciding)
-    try:
-        asking, decisions = await workers.run(steps.next, None)
-        while asking is not None:
-            asking, decisions = await workers.run(steps.next, await asking)
-    except CancelledError:
-        steps.leave()
-        raise
-    return decisions
+    chain: Chain
+    trial: Experiment | None
 
+    @property
+    def asks(self) -> bool:
+        """True if a strategy calls a model."""
+        return self.chain.asks or (self.trial is not None and self.trial.asks)
 
-class _Steps:
-    """Decision made step by step, in threads that cannot be cancelled."""
+    def decide(
+        self,
+        texts: Sequence[str],
+        requests: Sequence[Request],
+        client: ModelClient | None = None,
+        *,
+        is_pinned: bool = False,
+    ) -> list[Decision]:
+        """Decide as :meth:`semroute.strategies.Chain.decide` does.
 
-    def __init__(self, deciding: Deciding) -> None:
-        self._deciding = deciding
-        self._asking: Asking | None = None
-        self._is_left = False
-
-    def next(self, answer: list[StrategyResult] | None) -> tuple[Asking | None, list[Decision]]:
-        """Return the next awaitable, or None and the decisions.
-
-        StopIteration must not leave a thread of an event loop.
+        ``is_pinned``: the caller pins the model, whatever the assignment.
         """
-        try:
-            # A generator that has not begun takes nothing but None.
-            self._asking = self._deciding.send(cast(list[StrategyResult], answer))
-        except StopIteration as end:
-            return None, end.value
-        if self._is_left:
-            self._asking.close()
-        return self._asking, []
+        served = self.chain.decide(texts, requests, client)
+        if self.trial is None:
+            return served
+        return self.trial.decide(served, texts, requests, client, is_pinned=is_pinned)
 
-    def leave(self) -> None:
-        """Close what nobody will await; a running step closes what it yields."""
-        self._is_left = True
-        if self._asking is not None:
-            self._asking.close()
+    async def adecide(
+        self, texts: Sequence[str], requests: Sequence[Request], client: ModelClient, offload: Offload
+    ) -> list[Decision]:
+        """Decide, and call the models that strategies need on this event loop.
+
+        Computation runs in threads. They are not those of asyncio's default executor, where look-ups of hosts wait for
+        name servers.
+        """
+        served = await self.chain.adecide(texts, requests, client, offload)
+        return served if self.trial is None else await self.trial.adecide(served, texts, requests, client, offload)

@@ -21,7 +21,7 @@ from semroute.errors import SemrouteError
 from semroute.router.complete import Answering
 from semroute.storage import read_json
 from semroute.strategies import Chain
-from semroute.strategies.chain import Deciding
+from semroute.strategies.chain import Offload
 from semroute.text.normalise import hash_fraction
 from semroute.types import TRIAL, Assignment, Decision, ModelClient, Request, StrategyResult
 
@@ -155,34 +155,49 @@ class Experiment:
 
     def decide(
         self,
-        deciding: Deciding,
+        served: list[Decision],
         texts: Sequence[str],
         requests: Sequence[Request],
-        caller: ModelClient | None,
+        client: ModelClient | None,
         *,
         is_pinned: bool = False,
-    ) -> Deciding:
+    ) -> list[Decision]:
         """Return the decisions to follow, each with the other policy's result.
 
         A trial that fails decides nothing; the decision's strategy results hold the reason.
 
         Args:
-            deciding: decisions of the policy that serves.
+            served: decisions of the policy that serves.
             texts: routed texts of the queries.
             requests: the whole requests.
-            caller: model client of strategies that call a model.
+            client: model client of strategies that call a model.
             is_pinned: True if the caller pins the model, whatever the assignment.
         """
-        served = yield from deciding
         share = self._share.now()
         try:
-            tried = yield from self._chain.decide(texts, requests, caller)
-            return self._chosen(texts, served, tried, share, is_pinned)
+            return self._chosen(texts, served, self._chain.decide(texts, requests, client), share, is_pinned)
         # Any error: the policy that serves has decided, and a failing trial must not affect its users.
         except Exception as error:
-            why = _why(error)
-            log.warning("the policy on trial failed: %s", why)
-            return [self._unheard(decision, f"it failed: {why}", share, is_pinned) for decision in served]
+            return self._failed(served, error, share, is_pinned)
+
+    async def adecide(
+        self,
+        served: list[Decision],
+        texts: Sequence[str],
+        requests: Sequence[Request],
+        client: ModelClient,
+        offload: Offload,
+    ) -> list[Decision]:
+        """Decide as :meth:`decide` does, and call the models that strategies need.
+
+        Arguments as there, and as of :meth:`semroute.strategies.Chain.adecide`.
+        """
+        share = await offload(self._share.now)
+        try:
+            tried = await self._chain.adecide(texts, requests, client, offload)
+            return self._chosen(texts, served, tried, share, is_pinned=False)
+        except Exception as error:
+            return self._failed(served, error, share, is_pinned=False)
 
     def _chosen(
         self,
@@ -198,6 +213,11 @@ class Experiment:
             decision, other = (new, old) if by_trial else (old, new)
             decisions.append(self._followed(decision, other, share, by_trial, is_pinned))
         return decisions
+
+    def _failed(self, served: Sequence[Decision], error: Exception, share: float, is_pinned: bool) -> list[Decision]:
+        why = _why(error)
+        log.warning("the policy on trial failed: %s", why)
+        return [self._unheard(decision, f"it failed: {why}", share, is_pinned) for decision in served]
 
     def _unheard(self, decision: Decision, said: str, share: float, is_pinned: bool) -> Decision:
         draw = self._chances.draw(share, "" if is_pinned else decision.model, by_trial=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,7 +16,8 @@ from semroute.errors import ArtifactError, QueryError
 from semroute.index import Artifact
 from semroute.text.conversation import fields_of, last_ask, message_field, parts_of, text_of
 from semroute.text.normalise import folded, is_blank
-from semroute.types import Attempt, CallEstimate, Completion, Delta, Encoder, Message, Query, Request
+from semroute.types import Attempt, CallEstimate, Completion, Encoder, Message, Query, Request
+from semroute.types.protocols import OnDelta
 
 if TYPE_CHECKING:
     from semroute.dispatch import Dispatcher
@@ -44,27 +45,17 @@ class ConstrainedClient:
         deadline_s: float | None = None,
         reserve_s: float = 0.0,
         total_usd: float | None = None,
+        on_delta: OnDelta | None = None,
     ) -> Completion:
         """Complete as :meth:`semroute.dispatch.Dispatcher.complete` does."""
-        limits = self._within(deadline_s, total_usd)
-        return await self.dispatcher.complete(request, candidates, limits, reserve_s=reserve_s, attempts=self.attempts)
+        limits, attempts = self._within(deadline_s, total_usd), self.attempts
+        return await self.dispatcher.complete(
+            request, candidates, limits, reserve_s=reserve_s, attempts=attempts, on_delta=on_delta
+        )
 
-    def stream(
-        self,
-        request: Request,
-        candidates: Sequence[str],
-        *,
-        deadline_s: float | None = None,
-        reserve_s: float = 0.0,
-        total_usd: float | None = None,
-    ) -> AsyncGenerator[Delta | Completion]:
-        """Stream as :meth:`semroute.dispatch.Dispatcher.stream` does."""
-        limits = self._within(deadline_s, total_usd)
-        return self.dispatcher.stream(request, candidates, limits, reserve_s=reserve_s, attempts=self.attempts)
-
-    async def outlook(self, request: Request, candidates: Sequence[str]) -> CallEstimate:
+    async def estimate(self, request: Request, candidates: Sequence[str]) -> CallEstimate:
         """Estimate price, latency and availability of a call made now."""
-        return await self.dispatcher.outlook(request, candidates, self.constraints)
+        return await self.dispatcher.estimate(request, candidates, self.constraints)
 
     def _within(self, deadline_s: float | None, total_usd: float | None) -> Constraints:
         own = self.constraints

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
@@ -21,11 +21,10 @@ from semroute.errors import DeadlineError, InputError, QueryError, SemrouteError
 from semroute.index.artifact import MemoryArtifact
 from semroute.index.manifest import MANIFEST
 from semroute.router.complete import Answering, Recorder, judge, opened_log
-from semroute.router.decide import ClientFactory, arun, chain_of, run
+from semroute.router.decide import ClientFactory, Policies, chain_of
 from semroute.router.experiment import Experiment, Propensities, TrafficShare, is_by_trial, tried_config
 from semroute.router.load import ENVIRONMENT, LoadedIndex, Reloader, locate_index, shipped_index
 from semroute.router.query import judging_caller, routable_text
-from semroute.strategies.chain import Chain, Deciding
 from semroute.types import (
     AdmissionControl,
     Attempt,
@@ -37,7 +36,7 @@ from semroute.types import (
     Query,
     Request,
 )
-from semroute.types.protocols import Progress
+from semroute.types.protocols import OnDelta, Progress
 
 if TYPE_CHECKING:
     import httpx
@@ -253,7 +252,7 @@ class Router:
             EncoderError: a remote encoder did not answer.
         """
         request = valid_request(query)
-        (decision,) = run(self._deciding([request], [routable_text(request.messages)], ANYTHING))
+        (decision,) = self._decide([routable_text(request.messages)], [request])
         return self._noted([self._with_cascade(decision)], [request], log)[0]
 
     def route_many(self, queries: Sequence[Query | Request], *, log: bool = True) -> list[Decision]:
@@ -266,7 +265,7 @@ class Router:
         """
         requests = valid_queries(queries)
         texts = [_text_of(request, place) for place, request in enumerate(requests)]
-        decisions = run(self._deciding(requests, texts, ANYTHING)) if texts else []
+        decisions = self._decide(texts, requests) if texts else []
         return self._noted([self._with_cascade(one) for one in decisions], requests, log) if texts else []
 
     async def aroute(
@@ -280,7 +279,7 @@ class Router:
             DeadlineError: ``constraints.deadline_s`` passed.
         """
         request, limits = valid_request(query), valid_constraints(constraints)
-        if _asks(self._chain, self._trial, limits):
+        if Policies(self._chain, self._trial).asks and not _is_pinned(limits):
             await self._open_dispatcher()
         if limits.deadline_s is None:
             decision = await self._adecide(request, limits, log)
@@ -356,14 +355,12 @@ class Router:
         constraints: Constraints | None = None,
         log: bool = True,
     ) -> Completion:
-        """Complete as :meth:`complete` does, without blocking the event loop."""
-        answer: Completion | None = None
+        """Complete as :meth:`complete` does, without blocking the event loop.
+
+        A task that is cancelled ends the call at the provider. Arguments and errors are those of :meth:`complete`.
+        """
         request, limits = valid_request(query), valid_constraints(constraints, model)
-        async with aclosing(self._answer(request, limits, streaming=False, log=log)) as events:
-            async for event in events:
-                answer = event if isinstance(event, Completion) else None
-        assert answer is not None  # answering ends with a completion or raises
-        return answer
+        return await self._answer(request, limits, log=log)
 
     async def astream(
         self,
@@ -373,9 +370,16 @@ class Router:
         constraints: Constraints | None = None,
         log: bool = True,
     ) -> AsyncGenerator[Delta | Completion]:
-        """Stream the answer's deltas as they arrive, then the completion."""
+        """Stream the answer's deltas as they arrive, then the completion.
+
+        The query is sent when the first of them is wanted. To stop early, close the generator, as
+        :func:`contextlib.aclosing` does: that cancels the call at the provider. After the first delta no other endpoint
+        is tried, and a failure is raised. Arguments and errors are those of :meth:`complete`.
+        """
+        from semroute.eventloop import streamed
+
         request, limits = valid_request(query), valid_constraints(constraints, model)
-        async with aclosing(self._answer(request, limits, streaming=True, log=log)) as events:
+        async with aclosing(streamed(partial(self._answer, request, limits, log=log))) as events:
             async for event in events:
                 yield event
 
@@ -399,8 +403,8 @@ class Router:
         return _sync.iterate(self.astream(query, model=model, constraints=constraints, log=log))
 
     async def _answer(
-        self, request: Request, limits: Constraints, *, streaming: bool, log: bool
-    ) -> AsyncGenerator[Delta | Completion]:
+        self, request: Request, limits: Constraints, on_delta: OnDelta | None = None, *, log: bool
+    ) -> Completion:
         await self._open_dispatcher()
         started, attempts = time.perf_counter(), list[Attempt]()
         most_s = self._config.retries.deadline_s
@@ -408,13 +412,19 @@ class Router:
         # One deadline for the decision and the answer.
         decision = await self._decided_within(request, replace(limits, deadline_s=limit_s), limit_s, log)
         limits = replace(limits, deadline_s=max(limit_s - (time.perf_counter() - started), 0.0))
-        answering = self._answers(decision)
-        events = answering.answer(request, decision, self.dispatcher, limits, streaming=streaming, attempts=attempts)
-        if self._recorder is not None and log:
-            events = self._recorder.answered(events, decision, started, request.metadata, attempts)
-        async with aclosing(events):
-            async for event in events:
-                yield replace(event, decision=decision) if isinstance(event, Completion) else event
+
+        async def call(on_delta: OnDelta | None) -> Completion:
+            answering = self._answers(decision)
+            return await answering.answer(
+                request, decision, self.dispatcher, limits, attempts=attempts, on_delta=on_delta
+            )
+
+        if self._recorder is None or not log:
+            completion = await call(on_delta)
+        else:
+            recorder = self._recorder
+            completion = await recorder.answered(call, decision, started, request.metadata, attempts, on_delta)
+        return replace(completion, decision=decision)
 
     async def _open_dispatcher(self) -> None:
         """Open the dispatcher in a thread: its imports would block the loop.
@@ -551,7 +561,12 @@ class Router:
     async def _adecide(self, request: Request, constraints: Constraints, log: bool) -> Decision:
         started, text, asked = time.perf_counter(), routable_text(request.messages), list[Attempt]()
         try:
-            (decision,) = await arun(self._deciding([request], [text], constraints, asked), self._workers)
+            policies, offload, is_pinned = self._policies(), self._workers.run, _is_pinned(constraints)
+            if policies.asks and not is_pinned:
+                client = self._calling(self.dispatcher, constraints, asked)
+                (decision,) = await policies.adecide([text], [request], client, offload)
+            else:
+                (decision,) = await offload(policies.decide, [text], [request], is_pinned=is_pinned)
             return self._with_cascade(decision, constraints)
         except BaseException as error:
             if self._recorder is not None and log and asked:
@@ -579,23 +594,17 @@ class Router:
             self._recorder.decided(decisions, [request.metadata for request in requests])
         return decisions
 
-    def _deciding(
-        self,
-        requests: Sequence[Request],
-        texts: Sequence[str],
-        constraints: Constraints,
-        asked: list[Attempt] | None = None,
-    ) -> Deciding:
+    def _decide(self, texts: Sequence[str], requests: Sequence[Request]) -> list[Decision]:
+        """Decide for a synchronous caller; models are called on the shared loop."""
+        policies = self._policies()
+        client = self._calling(self.dispatcher, ANYTHING, None) if policies.asks else None
+        return policies.decide(texts, requests, client)
+
+    def _policies(self) -> Policies:
         self._check_open()
         if self._reloader is not None:
             self._reloader.look(self.reload)
-        # One read: a query sees the old artifact or the new one, never parts of both.
-        chain, trial = self._chain, self._trial
-        caller = self._calling(self.dispatcher, constraints, asked) if _asks(chain, trial, constraints) else None
-        deciding = chain.decide(texts, requests, caller)
-        if trial is None:
-            return deciding
-        return trial.decide(deciding, texts, requests, caller, is_pinned=_is_pinned(constraints))
+        return Policies(self._chain, self._trial)
 
 
 def _opened_log(
@@ -607,11 +616,6 @@ def _opened_log(
     if sink is not log and callable(close):
         on_failure.callback(close)
     return sink
-
-
-def _asks(chain: Chain, trial: Experiment | None, constraints: Constraints) -> bool:
-    """Return True if deciding may call a model: the caller pins none."""
-    return (chain.asks or (trial is not None and trial.asks)) and not _is_pinned(constraints)
 
 
 def _is_pinned(constraints: Constraints) -> bool:

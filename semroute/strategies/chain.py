@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
@@ -17,12 +17,8 @@ TOGETHER = 16
 FALLBACK = "fallback"
 """Strategy name of a decision that no strategy has made."""
 
-Asking: TypeAlias = Coroutine[Any, Any, list[StrategyResult]]
-Deciding: TypeAlias = Generator[Asking, list[StrategyResult], list[Decision]]
-"""Generator that yields awaitables, is sent their results, and returns the decisions.
-
-So one chain serves synchronous callers, who run the awaitables on a shared loop, and asynchronous ones, who await them.
-"""
+Offload: TypeAlias = Callable[..., Awaitable[Any]]
+"""Function that runs another in a thread, with its arguments, and returns its result."""
 
 
 class Chain:
@@ -60,7 +56,9 @@ class Chain:
         self._models = models
         self._embed = embed
 
-    def decide(self, texts: Sequence[str], requests: Sequence[Request], caller: ModelClient | None) -> Deciding:
+    def decide(
+        self, texts: Sequence[str], requests: Sequence[Request], client: ModelClient | None = None
+    ) -> list[Decision]:
         """Decide which candidates answer each query.
 
         The same query and configuration give the same decision.
@@ -68,27 +66,68 @@ class Chain:
         Args:
             texts: the routed texts; empty ones of conversations without text, on which only rules can decide.
             requests: the whole request of each.
-            caller: model client for strategies that call a model; None: they abstain.
+            client: model client for strategies that call a model, on the shared event loop; None: they abstain.
         """
-        cases = [RoutingContext(text, request, self._fallback) for text, request in zip(texts, requests, strict=True)]
-        undecided = cases
-        for strategy, is_local in zip(self.strategies, self._is_local, strict=True):
-            if getattr(strategy, "needs_text", True):
-                undecided = [case for case in undecided if case.text]
+        contexts = self._contexts(texts, requests)
+        number = self._decide_locally(contexts)
+        while number < len(self.strategies):
+            strategy, undecided = cast(AskingStrategy, self.strategies[number]), self._undecided(number, contexts)
+            if client is None:
+                result = StrategyResult(strategy.name, "passed", "there is nothing to call a model by")
+                self._store(undecided, [result] * len(undecided))
+            else:
+                from semroute import _sync
+
+                self._store(undecided, _sync.run(_ask_all(strategy, undecided, client)))
+            number = self._decide_locally(contexts, number + 1)
+        return [self._decision(context) for context in contexts]
+
+    async def adecide(
+        self, texts: Sequence[str], requests: Sequence[Request], client: ModelClient, offload: Offload
+    ) -> list[Decision]:
+        """Decide as :meth:`decide` does, and call the models that strategies need.
+
+        Args:
+            texts: the routed texts.
+            requests: the whole request of each.
+            client: model client for strategies that call a model.
+            offload: runs in a thread what computes.
+        """
+        contexts = self._contexts(texts, requests)
+        number = await offload(self._decide_locally, contexts)
+        while number < len(self.strategies):
+            strategy, undecided = cast(AskingStrategy, self.strategies[number]), self._undecided(number, contexts)
+            self._store(undecided, await _ask_all(strategy, undecided, client))
+            number = await offload(self._decide_locally, contexts, number + 1)
+        return [self._decision(context) for context in contexts]
+
+    def _contexts(self, texts: Sequence[str], requests: Sequence[Request]) -> list[RoutingContext]:
+        pairs = zip(texts, requests, strict=True)
+        return [RoutingContext(text, request, self._fallback) for text, request in pairs]
+
+    def _decide_locally(self, contexts: Sequence[RoutingContext], start: int = 0) -> int:
+        """Run strategies from ``start`` on up to one that calls a model.
+
+        Returns:
+            The number of that strategy; the number of all strategies if none is left.
+        """
+        for number in range(start, len(self.strategies)):
+            undecided = self._undecided(number, contexts)
             if not undecided:
                 continue
-            if is_local:
-                opinions = self._consult(cast(LocalStrategy, strategy), undecided)
-            elif caller is None:
-                opinions = [StrategyResult(strategy.name, "passed", "there is nothing to call a model by")] * len(
-                    undecided
-                )
-            else:
-                opinions = yield _ask_all(cast(AskingStrategy, strategy), undecided, caller)
-            for case, opinion in zip(undecided, opinions, strict=True):
-                self._take(case, opinion)
-            undecided = [case for case in cases if case.decision is None]
-        return [self._decision(case) for case in cases]
+            if not self._is_local[number]:
+                return number
+            self._store(undecided, self._consult(cast(LocalStrategy, self.strategies[number]), undecided))
+        return len(self.strategies)
+
+    def _undecided(self, number: int, contexts: Sequence[RoutingContext]) -> list[RoutingContext]:
+        """Return the contexts on which a strategy is to decide."""
+        needs_text = getattr(self.strategies[number], "needs_text", True)
+        return [one for one in contexts if one.decision is None and (one.text or not needs_text)]
+
+    def _store(self, contexts: Sequence[RoutingContext], results: Sequence[StrategyResult]) -> None:
+        for context, result in zip(contexts, results, strict=True):
+            self._take(context, result)
 
     def _consult(self, strategy: LocalStrategy, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
         if strategy.needs_vectors:

@@ -449,9 +449,9 @@ class JudgeStrategy:
     async def _call(self, asked: Question, caller: ModelClient) -> Judgement:
         ceiling = self._judge.max_usd
         if ceiling is not None:
-            outlook = await caller.outlook(asked.request, [self._model])
-            if outlook.usd is not None and outlook.usd > ceiling:
-                reason = f"{self._model} may cost {outlook.usd:.6f} USD, above judge.max_usd of {ceiling:g}"
+            estimate = await caller.estimate(asked.request, [self._model])
+            if estimate.usd is not None and estimate.usd > ceiling:
+                reason = f"{self._model} may cost {estimate.usd:.6f} USD, above judge.max_usd of {ceiling:g}"
                 return Judgement(None, reason)
         answer = await caller.complete(asked.request, [self._model], deadline_s=self._judge.timeout_s)
         return self._read(asked, answer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -30,6 +30,10 @@ class CallEstimate:
     wait_s: float | None = None
 
 
+OnDelta: TypeAlias = Callable[[Delta], Awaitable[None]]
+"""Callback for the pieces of a streamed answer; the call goes on when it returns."""
+
+
 class ModelClient(Protocol):
     """Client that calls models within the limits of one request.
 
@@ -46,31 +50,18 @@ class ModelClient(Protocol):
         deadline_s: float | None = None,
         reserve_s: float = 0.0,
         total_usd: float | None = None,
+        on_delta: OnDelta | None = None,
     ) -> Completion:
         """Return the whole answer, within ``deadline_s`` seconds.
 
         A model that stays silent leaves ``reserve_s`` of them to other calls.
 
-        The attempts together may be expected to cost ``total_usd`` at most; None does not bound them.
+        The attempts together may be expected to cost ``total_usd`` at most; None does not bound them. With
+        ``on_delta`` the answer is streamed: it gets the pieces as they arrive.
         """
         ...
 
-    def stream(
-        self,
-        request: Request,
-        candidates: Sequence[str],
-        *,
-        deadline_s: float | None = None,
-        reserve_s: float = 0.0,
-        total_usd: float | None = None,
-    ) -> AsyncGenerator[Delta | Completion]:
-        """Yield the answer as it arrives; the completion comes last.
-
-        The limits are those of :meth:`complete`.
-        """
-        ...
-
-    async def outlook(self, request: Request, candidates: Sequence[str]) -> CallEstimate:
+    async def estimate(self, request: Request, candidates: Sequence[str]) -> CallEstimate:
         """Return the estimate of a call now, without making one."""
         ...
 

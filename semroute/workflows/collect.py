@@ -156,12 +156,12 @@ class Collector:
         """Return USD of the longest answers to a query."""
         total = 0.0
         for model in self._models(asked):
-            outlook = await self.dispatcher.outlook(self._request(asked), (model,))
-            if outlook.closed is not None and outlook.wait_s is None:
-                raise InputError(f"{model} cannot be called: {outlook.closed}")
-            if outlook.usd is None and outlook.closed is None:
+            estimate = await self.dispatcher.estimate(self._request(asked), (model,))
+            if estimate.closed is not None and estimate.wait_s is None:
+                raise InputError(f"{model} cannot be called: {estimate.closed}")
+            if estimate.usd is None and estimate.closed is None:
                 raise InputError(f'the price of "{model}" is not known, so no budget can be kept; give it a price')
-            total += outlook.usd or 0.0
+            total += estimate.usd or 0.0
         return total
 
     async def _ask(self, asked: Asked) -> Collected:

@@ -13,6 +13,7 @@ import pytest
 from semroute.cascade import Cascade
 from semroute.config import Config
 from semroute.dispatch import Constraints, Dispatcher
+from semroute.eventloop import streamed
 from semroute.router.query import ConstrainedClient
 from semroute.testing import FakeProvider
 from semroute.types import Completion, Delta, Request
@@ -59,29 +60,36 @@ class Bench:
 
         return asyncio.run(inside())
 
-    def climb(
+    async def answer(
         self, config: Config, dispatcher: Dispatcher, request: Request | None = None, **more: Any
-    ) -> AsyncGenerator[Delta | Completion]:
+    ) -> Completion:
         asked = request or Request(({"role": "user", "content": "how many are there?"},))
         more.setdefault("deadline_s", 60.0)  # long: the first test imports what others find imported
-        caller = ConstrainedClient(dispatcher, Constraints())
-        return Cascade.of(config.cascade).climb("how many are there?", asked, caller, **more)
+        client = ConstrainedClient(dispatcher, Constraints())
+        return await Cascade.of(config.cascade).run("how many are there?", asked, client, **more)
+
+    def stream(
+        self, config: Config, dispatcher: Dispatcher, request: Request | None = None, **more: Any
+    ) -> AsyncGenerator[Delta | Completion]:
+        return streamed(lambda on_delta: self.answer(config, dispatcher, request, on_delta=on_delta, **more))
 
     def events(
         self, cascade: dict[str, Any], request: Request | None = None, *, sections: Any = None, **more: Any
     ) -> list[Delta | Completion]:
+        """The pieces of a streamed answer, and its completion."""
         config = self.config(cascade, **(sections or {}))
 
         async def read(dispatcher: Dispatcher) -> list[Delta | Completion]:
-            async with aclosing(self.climb(config, dispatcher, request, **more)) as events:
+            async with aclosing(self.stream(config, dispatcher, request, **more)) as events:
                 return [event async for event in events]
 
         return self.run(config, read)
 
-    def ask(self, cascade: dict[str, Any], request: Request | None = None, **more: Any) -> Completion:
-        *_, last = self.events(cascade, request, **more)
-        assert isinstance(last, Completion)
-        return last
+    def ask(
+        self, cascade: dict[str, Any], request: Request | None = None, *, sections: Any = None, **more: Any
+    ) -> Completion:
+        config = self.config(cascade, **(sections or {}))
+        return self.run(config, lambda dispatcher: self.answer(config, dispatcher, request, **more))
 
     @property
     def called(self) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -13,7 +11,7 @@ from semroute.dispatch import Constraints, Dispatcher
 from semroute.errors import DispatchError, NoDeploymentError
 from semroute.router.query import ConstrainedClient
 from semroute.testing import answer, fail, malformed
-from semroute.types import Completion, Delta, Request, total_cost
+from semroute.types import Completion, Request, total_cost
 
 ASKED = Request(({"role": "user", "content": "how many are there?"},), max_tokens=100)
 EACH = {"small": 0.0001, "medium": 0.001, "large": 0.01}
@@ -52,33 +50,31 @@ def unpriced(bench: Any, cascade: dict[str, Any], *names: str, **sections: Any) 
     return config.model_copy(update={"deployments": tuple(places)})  # fmt: skip
 
 
-async def climbed(bench: Any, config: Any, dispatcher: Dispatcher, **more: Any) -> Completion:
-    async with aclosing(bench.climb(config, dispatcher, ASKED, **more)) as events:
-        *_, last = [event async for event in events]
-    assert isinstance(last, Completion)
-    return last
+async def answered(bench: Any, config: Any, dispatcher: Dispatcher, **more: Any) -> Completion:
+    answer: Completion = await bench.answer(config, dispatcher, ASKED, **more)
+    return answer
 
 
 @pytest.mark.parametrize("name", ["small", "medium"])
 def test_a_tier_of_unknown_price_is_left_out_and_says_so(bench: Any, name: str) -> None:
     bench.provider.script(*[answer("")] * (name == "medium"), answer("a few"))
     config = unpriced(bench, {"max_usd": 1.0}, name)
-    completion = bench.run(config, lambda dispatcher: climbed(bench, config, dispatcher))
+    completion = bench.run(config, lambda dispatcher: answered(bench, config, dispatcher))
     assert name not in bench.called
-    (left,) = [trial for trial in completion.tiers if trial.candidate == name]
+    (left,) = [result for result in completion.tiers if result.candidate == name]
     assert left.reason == "left out: its price is not known, and cascade.max_usd is 1: add price"
 
 
 def test_without_a_budget_a_price_need_not_be_known(bench: Any) -> None:
     bench.provider.script(answer("a few"))
     config = unpriced(bench, {}, "small")
-    assert bench.run(config, lambda dispatcher: climbed(bench, config, dispatcher)).tier == 0
+    assert bench.run(config, lambda dispatcher: answered(bench, config, dispatcher)).tier == 0
 
 
 def test_where_no_tier_may_be_paid_the_error_says_why(bench: Any) -> None:
     config = unpriced(bench, {"max_usd": 1.0}, "small", "medium", "large")
     with pytest.raises(NoDeploymentError, match="price is not known"):
-        bench.run(config, lambda dispatcher: climbed(bench, config, dispatcher))
+        bench.run(config, lambda dispatcher: answered(bench, config, dispatcher))
     assert bench.called == []
 
 
@@ -88,22 +84,17 @@ def test_the_places_of_a_group_are_bounded_one_by_one(bench: Any) -> None:
     cascade = {"tiers": ["any", "large"], "max_usd": 0.5 * EACH["medium"]}
     config = bench.config(cascade, groups={"any": ["small", "medium"]})
     with pytest.raises(DispatchError):
-        bench.run(config, lambda dispatcher: climbed(bench, config, dispatcher))
+        bench.run(config, lambda dispatcher: answered(bench, config, dispatcher))
     assert bench.called == ["small"]
 
 
 def test_what_deciding_cost_counts(bench: Any) -> None:
     config = bench.config({"tiers": ["small", "medium"], "max_usd": 2 * EACH["small"]})
 
-    def climb(dispatcher: Dispatcher) -> AsyncGenerator[Delta | Completion]:
-        caller = ConstrainedClient(dispatcher, Constraints())
-        ladder = Cascade.of(config.cascade)
-        return ladder.climb("how many?", ASKED, caller, deadline_s=60.0, spent_usd=1.5 * EACH["small"])
-
-    async def ask(dispatcher: Dispatcher) -> None:
-        async with aclosing(climb(dispatcher)) as events:
-            async for _ in events:
-                pass
+    async def ask(dispatcher: Dispatcher) -> Completion:
+        client, spent_usd = ConstrainedClient(dispatcher, Constraints()), 1.5 * EACH["small"]
+        cascade = Cascade.of(config.cascade)
+        return await cascade.run("how many?", ASKED, client, deadline_s=60.0, spent_usd=spent_usd)
 
     with pytest.raises(NoDeploymentError, match=r"above cascade\.max_usd"):
         bench.run(config, ask)
@@ -117,13 +108,13 @@ def test_attempts_of_a_call_that_were_charged_and_failed_share_its_budget(bench:
     config = bench.config({}, retries={"same_place": 3, "attempts": 6, "backoff_s": 0.001})
 
     async def ask(dispatcher: Dispatcher) -> int:
-        outlook = await dispatcher.outlook(asked, ["small"])
-        assert outlook.usd is not None
+        estimate = await dispatcher.estimate(asked, ["small"])
+        assert estimate.usd is not None
         with pytest.raises(DispatchError) as caught:
-            await dispatcher.complete(asked, ["small"], Constraints(total_usd=times * outlook.usd))
+            await dispatcher.complete(asked, ["small"], Constraints(total_usd=times * estimate.usd))
         cost = total_cost(caught.value.attempts)
         assert cost is not None
-        assert cost.usd <= times * outlook.usd
+        assert cost.usd <= times * estimate.usd
         return len(caught.value.attempts)
 
     assert bench.run(config, ask) == calls

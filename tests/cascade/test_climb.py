@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -173,15 +172,9 @@ def test_a_model_that_refuses_logprobs_is_asked_without_and_not_for_them_again(b
         from semroute.dispatch import Constraints
         from semroute.router.query import ConstrainedClient
 
-        ladder, asked = Cascade.of(config.cascade), Request(({"role": "user", "content": "how many?"},))
-        found = []
-        for _ in range(2):
-            async for event in ladder.climb(
-                "how many?", asked, ConstrainedClient(dispatcher, Constraints()), deadline_s=60
-            ):
-                assert isinstance(event, Completion)
-                found.append(event)
-        return found
+        cascade, asked = Cascade.of(config.cascade), Request(({"role": "user", "content": "how many?"},))
+        client = ConstrainedClient(dispatcher, Constraints())
+        return [await cascade.run("how many?", asked, client, deadline_s=60) for _ in range(2)]
 
     first, second = bench.run(config, twice)
     assert (first.text, second.text) == ("twelve", "thirteen")
@@ -235,11 +228,8 @@ def test_a_tier_whose_breaker_is_open_is_left_out(bench: Any) -> None:
         for _ in range(5):
             with pytest.raises(DispatchError):
                 await dispatcher.complete(Request(({"role": "user", "content": "x"},)), ["small"])
-        async with aclosing(bench.climb(config, dispatcher)) as events:
-            async for event in events:
-                assert isinstance(event, Completion)
-                return event
-        raise AssertionError
+        answer: Completion = await bench.answer(config, dispatcher)
+        return answer
 
     completion = bench.run(config, after_failures)
     assert completion.tier == 1
@@ -337,12 +327,7 @@ def test_a_query_that_is_cancelled_leaves_no_call_behind(bench: Any) -> None:
     config = bench.config(CONFIDENT)
 
     async def cancelled(dispatcher: Dispatcher) -> int:
-        async def read() -> None:
-            async with aclosing(bench.climb(config, dispatcher)) as events:
-                async for _ in events:
-                    pass
-
-        task = asyncio.create_task(read())
+        task = asyncio.create_task(bench.answer(config, dispatcher))
         while len(bench.provider.requests) < 2:
             await asyncio.sleep(0.01)
         task.cancel()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -11,13 +11,14 @@ from semroute.cascade import Cascade
 from semroute.config.cascade import CascadeConfig
 from semroute.errors import DispatchError, UnavailableError
 from semroute.types import Attempt, CallEstimate, Completion, Cost, Delta, Request
+from semroute.types.protocols import OnDelta
 
 TIERS = ("a", "b", "c", "d")
 REQUEST = Request(({"role": "user", "content": "how many?"},))
 
 
 class Told:
-    """A caller each of whose candidates does what it is told: answers well, answers nothing, fails, or is closed."""
+    """A client each of whose candidates does what it is told: answers well, answers nothing, fails, or is closed."""
 
     def __init__(self, fates: Sequence[str]) -> None:
         self.fates = dict(zip(TIERS, fates, strict=False))
@@ -34,6 +35,7 @@ class Told:
         deadline_s: float | None = None,
         reserve_s: float = 0.0,
         total_usd: float | None = None,
+        on_delta: OnDelta | None = None,
     ) -> Completion:
         (name,) = candidates
         self.called.append(name)
@@ -42,52 +44,42 @@ class Told:
             error.attempts = (self._attempt(name, "down"),)
             raise error
         text = "twelve" if self.fates[name] == "good" else ""
+        for letter in text if on_delta is not None else "":
+            await on_delta(Delta(letter))
         return Completion(text, name, f"{name}-1", name, "stop", None, 1.0, attempts=(self._attempt(name),))
 
-    async def stream(
-        self,
-        request: Request,
-        candidates: Sequence[str],
-        *,
-        deadline_s: float | None = None,
-        reserve_s: float = 0.0,
-        total_usd: float | None = None,
-    ) -> AsyncGenerator[Delta | Completion]:
-        completion = await self.complete(request, candidates, deadline_s=deadline_s)
-        for word in completion.text:
-            yield Delta(word)
-        yield completion
-
-    async def outlook(self, request: Request, candidates: Sequence[str]) -> CallEstimate:
+    async def estimate(self, request: Request, candidates: Sequence[str]) -> CallEstimate:
         (name,) = candidates
         return CallEstimate(usd=1.0, closed="its breaker is open" if self.fates[name] == "closed" else None)
 
 
-def climbed(fates: Sequence[str], *, streaming: bool) -> tuple[Told, list[Delta | Completion], DispatchError | None]:
-    caller = Told(fates)
-    ladder = Cascade.of(CascadeConfig.model_validate({"tiers": list(TIERS[: len(fates)])}))
+def answered(fates: Sequence[str], *, streaming: bool) -> tuple[Told, list[Delta | Completion], DispatchError | None]:
+    client = Told(fates)
+    cascade = Cascade.of(CascadeConfig.model_validate({"tiers": list(TIERS[: len(fates)])}))
 
     async def read() -> tuple[list[Delta | Completion], DispatchError | None]:
         events: list[Delta | Completion] = []
+
+        async def receive(delta: Delta) -> None:
+            events.append(delta)
+
+        on_delta = receive if streaming else None
         try:
-            async for event in ladder.climb("how many?", REQUEST, caller, deadline_s=60.0, streaming=streaming):
-                events.append(event)
+            events.append(await cascade.run("how many?", REQUEST, client, deadline_s=60.0, on_delta=on_delta))
         except DispatchError as error:
             return events, error
         return events, None
 
-    return (caller, *asyncio.run(read()))
+    return (client, *asyncio.run(read()))
 
 
 @given(st.lists(st.sampled_from(["good", "empty", "fails", "closed"]), min_size=1, max_size=4), st.booleans())
-def test_whatever_the_tiers_do_the_ladder_is_climbed_in_order_and_nothing_is_lost(
-    fates: list[str], streaming: bool
-) -> None:
-    caller, events, error = climbed(fates, streaming=streaming)
+def test_whatever_the_tiers_do_tiers_are_called_in_order_and_nothing_is_lost(fates: list[str], streaming: bool) -> None:
+    client, events, error = answered(fates, streaming=streaming)
     names = list(TIERS[: len(fates)])
-    assert caller.called == [name for name in names if name in caller.called]  # in order, none twice
+    assert client.called == [name for name in names if name in client.called]  # in order, none twice
     if "good" in fates:  # it stops there
-        assert caller.called[-1] == names[fates.index("good")]
+        assert client.called[-1] == names[fates.index("good")]
     if error is not None:
         assert not {"good", "empty"} & set(fates)
         attempts: tuple[Attempt, ...] = error.attempts
@@ -102,20 +94,20 @@ def test_whatever_the_tiers_do_the_ladder_is_climbed_in_order_and_nothing_is_los
             assert "".join(piece.text for piece in pieces) == last.text
         else:
             assert not pieces
-        assert [trial.candidate for trial in last.tiers] == names[: len(last.tiers)]
-        assert sum(trial.accepted for trial in last.tiers) == ("good" in fates)
-        assert tuple(attempt for trial in last.tiers for attempt in trial.attempts) == last.attempts
+        assert [result.candidate for result in last.tiers] == names[: len(last.tiers)]
+        assert sum(result.accepted for result in last.tiers) == ("good" in fates)
+        assert tuple(attempt for result in last.tiers for attempt in result.attempts) == last.attempts
         attempts = last.attempts
         assert last.total_cost is not None
-        assert last.total_cost.usd == pytest.approx(sum(1.0 + TIERS.index(name) for name in caller.called))
-    assert [attempt.model for attempt in attempts] == caller.called
+        assert last.total_cost.usd == pytest.approx(sum(1.0 + TIERS.index(name) for name in client.called))
+    assert [attempt.model for attempt in attempts] == client.called
 
 
 def test_what_may_not_be_called_is_no_tier() -> None:
-    ladder = Cascade.of(CascadeConfig.model_validate({"tiers": ["a", "b", "c"]}))
+    cascade = Cascade.of(CascadeConfig.model_validate({"tiers": ["a", "b", "c"]}))
 
     def kept(names: Sequence[str], allowed: Sequence[str]) -> tuple[str, ...]:
         return tuple(name for name in names if name in allowed)
 
-    assert [rung.tier for rung in ladder.within(["a", "c"], kept).rungs] == [0, 2]
-    assert ladder.within([], kept).rungs == ()
+    assert [tier.position for tier in cascade.within(["a", "c"], kept).tiers] == [0, 2]
+    assert cascade.within([], kept).tiers == ()

@@ -131,14 +131,12 @@ def test_the_next_tier_is_reached_beside_a_check_that_fails(provider: FakeProvid
     config = bench.config({"tiers": ["small", "large"], "accept": {"quality": "dir"}})
 
     async def ask(dispatcher: Any) -> Completion:
-        ladder = Cascade.of(CascadeConfig.model_validate(config.cascade.model_dump(by_alias=True)), _broken)
+        cascade = Cascade.of(CascadeConfig.model_validate(config.cascade.model_dump(by_alias=True)), _broken)
         from semroute.dispatch import Constraints
         from semroute.router.query import ConstrainedClient
 
-        climb = ladder.climb("how many?", REQUEST, ConstrainedClient(dispatcher, Constraints()), deadline_s=60)
-        *_, last = [event async for event in climb]
-        assert isinstance(last, Completion)
-        return last
+        client = ConstrainedClient(dispatcher, Constraints())
+        return await cascade.run("how many?", REQUEST, client, deadline_s=60)
 
     completion = bench.run(config, ask)
     assert (completion.text, completion.tier) == ("twelve", 1)

@@ -449,11 +449,11 @@ def test_a_hedge_that_the_budget_does_not_allow_is_not_started(first: FakeProvid
     async def hedged(dispatcher: Dispatcher) -> Completion:
         for _ in range(6):
             await dispatcher.complete(HELLO, ("large",))
-        outlook = await dispatcher.outlook(HELLO, ("large",))
-        assert outlook.usd is not None
+        estimate = await dispatcher.estimate(HELLO, ("large",))
+        assert estimate.usd is not None
         first.script(*[hang(0.3)] * 2)
         second.script(*[hang(0.3)] * 2)
-        return await dispatcher.complete(HELLO, ("large",), Constraints(total_usd=1.5 * outlook.usd))
+        return await dispatcher.complete(HELLO, ("large",), Constraints(total_usd=1.5 * estimate.usd))
 
     assert len(run(where, hedged).attempts) == 1
 

@@ -44,9 +44,9 @@ def run(places: list[dict[str, Any]], work: Callable[[Dispatcher], Awaitable[T]]
 
 def test_it_tells_the_cheapest_price_of_the_longest_answer_and_calls_nobody(provider: FakeProvider) -> None:
     places = [place("dear", provider, 100.0), place("cheap", provider, 10.0), place("unknown", provider)]
-    outlook = run(places, lambda d: d.outlook(HELLO, ["large"]))
-    assert outlook.usd == pytest.approx(100 * 10.0 / 1e6)
-    assert (outlook.expected_s, outlook.closed, outlook.wait_s) == (None, None, None)
+    estimate = run(places, lambda d: d.estimate(HELLO, ["large"]))
+    assert estimate.usd == pytest.approx(100 * 10.0 / 1e6)
+    assert (estimate.expected_s, estimate.closed, estimate.wait_s) == (None, None, None)
     assert not provider.requests
 
 
@@ -56,7 +56,7 @@ def test_it_knows_the_time_that_calls_took(provider: FakeProvider) -> None:
     async def after_calls(dispatcher: Dispatcher) -> float | None:
         for _ in range(20):
             await dispatcher.complete(HELLO, ["large"])
-        return (await dispatcher.outlook(HELLO, ["large"])).expected_s
+        return (await dispatcher.estimate(HELLO, ["large"])).expected_s
 
     expected = run([place("only", provider)], after_calls)
     assert expected is not None
@@ -70,8 +70,8 @@ def test_where_every_breaker_is_open_it_says_why_and_until_when(provider: FakePr
         for _ in range(5):
             with pytest.raises(DispatchError):
                 await dispatcher.complete(HELLO, ["large"])
-        outlook = await dispatcher.outlook(HELLO, ["large"])
-        return outlook.closed, outlook.wait_s
+        estimate = await dispatcher.estimate(HELLO, ["large"])
+        return estimate.closed, estimate.wait_s
 
     closed, wait_s = run([place("only", provider)], after_failures, retries={"same_place": 0})
     assert closed is not None
@@ -82,15 +82,15 @@ def test_where_every_breaker_is_open_it_says_why_and_until_when(provider: FakePr
 
 def test_what_no_place_can_do_is_closed_for_ever(provider: FakeProvider) -> None:
     asks = Request(HELLO.messages, tools=(Tool("clock"),))
-    outlook = run(
-        [place("only", provider)], lambda d: d.outlook(asks, ["large"]), models={"large": {"capabilities": []}}
+    estimate = run(
+        [place("only", provider)], lambda d: d.estimate(asks, ["large"]), models={"large": {"capabilities": []}}
     )
-    assert outlook.closed is not None
-    assert "tools" in outlook.closed
-    assert outlook.wait_s is None
+    assert estimate.closed is not None
+    assert "tools" in estimate.closed
+    assert estimate.wait_s is None
 
 
 def test_the_limits_of_the_request_hold(provider: FakeProvider) -> None:
     places = [place("here", provider, 100.0, region="eu"), place("there", provider, 1.0, region="us")]
-    outlook = run(places, lambda d: d.outlook(HELLO, ["large"], Constraints(regions=frozenset({"eu"}))))
-    assert outlook.usd == pytest.approx(100 * 100.0 / 1e6)
+    estimate = run(places, lambda d: d.estimate(HELLO, ["large"], Constraints(regions=frozenset({"eu"}))))
+    assert estimate.usd == pytest.approx(100 * 100.0 / 1e6)

@@ -1,4 +1,4 @@
-"""One endpoint for a model: an open breaker must not turn random failures into an outage, nor hammer a dead one."""
+"""One endpoint for a model: an open breaker must not call random failures into an outage, nor hammer a dead one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import pytest
 
 from semroute.config import BreakerRules, Config
 from semroute.dispatch import Dispatcher
-from semroute.dispatch.attempt import AttemptLog
 from semroute.dispatch.constraints import Constraints
-from semroute.dispatch.error_policy import ErrorPolicy
+from semroute.dispatch.error_policy import AttemptLog, ErrorPolicy
 from semroute.dispatch.plan import Planner
 from semroute.dispatch.scheduler import EndpointScheduler
 from semroute.errors import AllClosedError, DispatchError
@@ -58,19 +57,19 @@ class Simulation:
         self.now += EVERY_S
         self.retries.request()
         latencies = LatencyWindows(clock=lambda: self.now)
-        turns = EndpointScheduler(
+        scheduler = EndpointScheduler(
             self.plan, self.config, self.gates, latencies, self.retries, self.random, streaming=False
         )
-        record = AttemptLog()
-        while (turn := await turns.next(record, deadline_s=60.0)) is not None:
+        log = AttemptLog()
+        while (call := await scheduler.next(log, deadline_s=60.0)) is not None:
             self.calls += 1
-            name = turn.option.deployment.name
+            name = call.candidate.deployment.name
             if self.random.random() >= failing:
-                await self.gates.release(turn.leave, CallResult.SUCCESS)
+                await self.gates.release(call.permit, CallResult.SUCCESS)
                 return True
-            record.attempts.append(Attempt(name, "large", 1.0))
-            record.verdicts[name] = ErrorPolicy(CallResult.FAILURE, again=True)
-            await self.gates.release(turn.leave, CallResult.FAILURE)
+            log.attempts.append(Attempt(name, "large", 1.0))
+            log.policies[name] = ErrorPolicy(CallResult.FAILURE, again=True)
+            await self.gates.release(call.permit, CallResult.FAILURE)
         return False
 
     def answered(self, failing: float, requests: int = REQUESTS) -> float:
@@ -111,7 +110,7 @@ def test_without_panic_a_dead_endpoint_gets_probes_alone() -> None:
 
 def test_beside_an_open_endpoint_a_closed_one_is_left_alone() -> None:
     simulation = Simulation(deployments=("dead", "well"))
-    dead, _ = [option.place for option in simulation.plan.options]
+    dead, _ = [candidate.endpoint for candidate in simulation.plan.candidates]
 
     async def inside() -> list[str]:
         for _ in range(5):
@@ -120,7 +119,7 @@ def test_beside_an_open_endpoint_a_closed_one_is_left_alone() -> None:
         return [await called(simulation) for _ in range(200)]
 
     async def called(simulation: Simulation) -> str:
-        turns = EndpointScheduler(
+        scheduler = EndpointScheduler(
             simulation.plan,
             simulation.config,
             simulation.gates,
@@ -129,13 +128,13 @@ def test_beside_an_open_endpoint_a_closed_one_is_left_alone() -> None:
             simulation.random,
             streaming=False,
         )
-        record = AttemptLog()
-        first = await turns.next(record, deadline_s=60.0)
+        log = AttemptLog()
+        first = await scheduler.next(log, deadline_s=60.0)
         assert first is not None
-        await simulation.gates.release(first.leave, CallResult.NEUTRAL)
-        record.verdicts[first.option.deployment.name] = ErrorPolicy(CallResult.NEUTRAL)
-        assert await turns.next(record, deadline_s=60.0) is None
-        return first.option.deployment.name
+        await simulation.gates.release(first.permit, CallResult.NEUTRAL)
+        log.policies[first.candidate.deployment.name] = ErrorPolicy(CallResult.NEUTRAL)
+        assert await scheduler.next(log, deadline_s=60.0) is None
+        return first.candidate.deployment.name
 
     assert set(asyncio.run(inside())) == {"well"}
 
@@ -167,7 +166,7 @@ def test_the_error_of_a_request_that_drew_badly_says_that_the_breaker_is_open() 
 async def drawn_badly(simulation: Simulation) -> None:
     for _ in range(20):
         await simulation.request(1.0)
-    turns = EndpointScheduler(
+    scheduler = EndpointScheduler(
         simulation.plan,
         simulation.config,
         simulation.gates,
@@ -176,8 +175,8 @@ async def drawn_badly(simulation: Simulation) -> None:
         simulation.random,
         streaming=False,
     )
-    assert await turns.next(AttemptLog(), deadline_s=60.0) is None
-    error = await turns.closed_error()
+    assert await scheduler.next(AttemptLog(), deadline_s=60.0) is None
+    error = await scheduler.closed_error()
     assert isinstance(error, AllClosedError)
     assert "breaker" in str(error)
 
@@ -213,7 +212,7 @@ def test_a_real_endpoint_that_fails_at_random_answers_as_many_as_it_can(monkeypa
 def two_of_which(half_open: str, opened: str) -> Simulation:
     """Two endpoints: one whose breaker is half-open, and one whose breaker is open."""
     simulation = Simulation({"jitter": 0.0, "open_s": 100.0}, deployments=(half_open, opened))
-    places = {option.place.deployment: option.place for option in simulation.plan.options}
+    places = {candidate.endpoint.deployment: candidate.endpoint for candidate in simulation.plan.candidates}
 
     async def inside() -> None:
         for name in (half_open, opened):
@@ -243,13 +242,13 @@ def test_where_a_probe_failed_the_request_may_still_pass_the_open_breaker_of_ano
     simulation = two_of_which("probed", "closed")
 
     async def inside() -> list[tuple[str, bool]]:
-        turns, record, found = turns_of(simulation), AttemptLog(), []
-        while (turn := await turns.next(record, deadline_s=60.0)) is not None:
-            name = turn.option.deployment.name
-            found.append((name, turn.leave.is_panic))
-            record.attempts.append(Attempt(name, "large", 1.0))
-            record.verdicts[name] = ErrorPolicy(CallResult.FAILURE)
-            await simulation.gates.release(turn.leave, CallResult.FAILURE)
+        scheduler, log, found = turns_of(simulation), AttemptLog(), []
+        while (call := await scheduler.next(log, deadline_s=60.0)) is not None:
+            name = call.candidate.deployment.name
+            found.append((name, call.permit.is_panic))
+            log.attempts.append(Attempt(name, "large", 1.0))
+            log.policies[name] = ErrorPolicy(CallResult.FAILURE)
+            await simulation.gates.release(call.permit, CallResult.FAILURE)
         return found
 
     assert asyncio.run(inside()) == [("probed", False), ("closed", True)]
@@ -257,9 +256,9 @@ def test_where_a_probe_failed_the_request_may_still_pass_the_open_breaker_of_ano
 
 def test_a_probe_and_a_call_in_panic_leave_time_for_what_panic_may_call_after_them() -> None:
     async def first(simulation: Simulation, deadline_s: float) -> tuple[bool, bool]:
-        turn = await turns_of(simulation).next(AttemptLog(), deadline_s=deadline_s)
-        assert turn is not None
-        return turn.leave.is_panic, turn.has_others
+        call = await turns_of(simulation).next(AttemptLog(), deadline_s=deadline_s)
+        assert call is not None
+        return call.permit.is_panic, call.has_others
 
     simulation = two_of_which("probed", "closed")
     assert asyncio.run(first(simulation, 1.0)) == (False, True)

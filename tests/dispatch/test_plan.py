@@ -30,7 +30,7 @@ def plan(
 
 
 def names(found: DispatchPlan) -> list[list[str]]:
-    return [[option.place.key for option in stage.options] for stage in found.stages]
+    return [[candidate.endpoint.key for candidate in stage] for stage in found.stages]
 
 
 def test_each_candidate_is_a_stage_and_each_key_a_place() -> None:
@@ -49,8 +49,8 @@ def test_a_candidate_without_a_deployment_is_no_stage() -> None:
 
 def test_limits_and_the_budget_of_the_key_come_with_the_place() -> None:
     models = {"small": {}, "large": {}, "claude": {"price": {"input": 1.0, "output": 2.0}}}
-    (option,) = plan("claude", budgets={"ANTHROPIC_API_KEY": 7.0}, models=models).options
-    assert (option.place.rpm, option.place.tpm, option.place.budget_usd) == (5, None, 7.0)
+    (candidate,) = plan("claude", budgets={"ANTHROPIC_API_KEY": 7.0}, models=models).candidates
+    assert (candidate.endpoint.rpm, candidate.endpoint.tpm, candidate.endpoint.budget_usd) == (5, None, 7.0)
 
 
 def test_a_call_reserves_its_input_and_its_longest_answer() -> None:
@@ -97,7 +97,7 @@ def test_a_key_that_is_not_set_is_left_out_beside_one_that_is() -> None:
 
 def test_no_key_stands_in_the_repr_of_a_plan() -> None:
     found = Planner(config(), {"TWO": "sk-very-secret"}).plan(HELLO, ("large",), Constraints())
-    assert found.options[0].target.key == "sk-very-secret"
+    assert found.candidates[0].target.key == "sk-very-secret"
     assert "sk-very-secret" not in repr(found)
 
 
@@ -121,6 +121,6 @@ def test_a_deployment_that_there_is_not_is_named_with_those_that_there_are() -> 
 def test_what_a_caller_wants_counts_among_the_models_strengths() -> None:
     models = {"small": {"strengths": {"reasoning": 0.3}}, "large": {"strengths": {"reasoning": 0.9}}, "claude": {}}
     wanted = plan("small", "large", "claude", constraints=Constraints(wants=frozenset({"reasoning"})), models=models)
-    strengths = {option.place.deployment: option.strength for option in wanted.options}
+    strengths = {candidate.endpoint.deployment: candidate.strength for candidate in wanted.candidates}
     assert strengths == {"a": 0.3, "b": 0.9, "c": 0.5}
-    assert {option.strength for option in plan("small", "large", models=models).options} == {0.5}
+    assert {candidate.strength for candidate in plan("small", "large", models=models).candidates} == {0.5}

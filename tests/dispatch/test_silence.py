@@ -146,7 +146,7 @@ def test_no_time_is_left_for_a_place_that_the_budget_does_not_allow_after_this_o
     first.script(hang(1.2 * DEADLINE_S))
 
     async def work(dispatcher: Dispatcher) -> Completion:
-        dear = await dispatcher.outlook(HELLO, ("large",), Constraints(deployment="b"))
+        dear = await dispatcher.estimate(HELLO, ("large",), Constraints(deployment="b"))
         assert dear.usd is not None
         return await answered(dispatcher, deadline_s=2 * DEADLINE_S, total_usd=1.0001 * dear.usd)
 
@@ -343,11 +343,11 @@ def test_many_short_waits_without_a_sign_of_life_are_one_long_one() -> None:
     endings = []
     for _ in range(5):
         now[0] += 3.0
-        endings.append(monitor.ending(SPOT, waited(3.0), Patience(10.0)))
+        endings.append(monitor.result(SPOT, waited(3.0), Patience(10.0)))
     assert endings == [CallResult.NEUTRAL] * 3 + [CallResult.FAILURE] * 2
     monitor.heard(SPOT)
     now[0] += 3.0
-    assert monitor.ending(SPOT, waited(3.0), Patience(10.0)) is CallResult.NEUTRAL
+    assert monitor.result(SPOT, waited(3.0), Patience(10.0)) is CallResult.NEUTRAL
 
 
 def test_requests_that_leave_a_place_no_time_to_answer_say_nothing_of_it() -> None:
@@ -358,7 +358,7 @@ def test_requests_that_leave_a_place_no_time_to_answer_say_nothing_of_it() -> No
     endings = []
     for seconds in [0.5] * 100 + [9.0] * 3:
         now[0] += seconds
-        endings.append(monitor.ending(SPOT, waited(seconds), patience))
+        endings.append(monitor.result(SPOT, waited(seconds), patience))
     assert endings == [CallResult.NEUTRAL] * 102 + [CallResult.FAILURE]
 
 
@@ -366,7 +366,7 @@ def test_waits_at_the_same_time_are_not_added_up() -> None:
     now = [100.0]
     monitor = SilenceMonitor(lambda: now[0])
     now[0] += 3.0
-    assert {monitor.ending(SPOT, waited(3.0), Patience(10.0)) for _ in range(50)} == {CallResult.NEUTRAL}
+    assert {monitor.result(SPOT, waited(3.0), Patience(10.0)) for _ in range(50)} == {CallResult.NEUTRAL}
 
 
 def test_a_moment_of_silence_never_counts() -> None:
@@ -374,15 +374,15 @@ def test_a_moment_of_silence_never_counts() -> None:
     monitor = SilenceMonitor(lambda: now[0])
     for _ in range(100):
         now[0] += 0.2
-        assert monitor.ending(SPOT, waited(0.2), Patience(1.0)) is CallResult.NEUTRAL
+        assert monitor.result(SPOT, waited(0.2), Patience(1.0)) is CallResult.NEUTRAL
 
 
 def test_a_stream_that_has_begun_is_judged_by_its_last_silence() -> None:
     monitor = SilenceMonitor()
     idle_s = SPOT.timeouts.idle_s
-    assert monitor.ending(SPOT, waited(300.0, quiet_s=0.1, has_begun=True), Patience(1.0)) is CallResult.NEUTRAL
-    assert monitor.ending(SPOT, waited(300.0, quiet_s=idle_s, has_begun=True), Patience(100.0)) is CallResult.FAILURE
-    assert monitor.ending(SPOT, waited(300.0, quiet_s=1.1, has_begun=True), Patience(1.0)) is CallResult.FAILURE
+    assert monitor.result(SPOT, waited(300.0, quiet_s=0.1, has_begun=True), Patience(1.0)) is CallResult.NEUTRAL
+    assert monitor.result(SPOT, waited(300.0, quiet_s=idle_s, has_begun=True), Patience(100.0)) is CallResult.FAILURE
+    assert monitor.result(SPOT, waited(300.0, quiet_s=1.1, has_begun=True), Patience(1.0)) is CallResult.FAILURE
 
 
 def test_what_was_usual_is_still_known_when_a_breaker_has_been_open_for_long() -> None:
@@ -394,7 +394,7 @@ def test_what_was_usual_is_still_known_when_a_breaker_has_been_open_for_long() -
 
 
 @pytest.mark.parametrize(
-    ("error", "clock", "ending"),
+    ("error", "clock", "result"),
     [
         (BrokenStreamError("x", status=200), waited(1.0, longest_pause_s=20.0), CallResult.NEUTRAL),
         (BrokenStreamError("x", status=200), waited(1.0, longest_pause_s=1.0), CallResult.FAILURE),
@@ -405,7 +405,7 @@ def test_what_was_usual_is_still_known_when_a_breaker_has_been_open_for_long() -
     ],
 )
 def test_a_failure_that_the_reader_or_this_process_brought_about_is_not_the_places(
-    error: DispatchError, clock: Any, ending: CallResult
+    error: DispatchError, clock: Any, result: CallResult
 ) -> None:
-    verdict = timed(ErrorPolicy(CallResult.FAILURE), error, clock, CallResult.NEUTRAL, idle_s=15.0)
-    assert verdict.ending is ending
+    policy = timed(ErrorPolicy(CallResult.FAILURE), error, clock, CallResult.NEUTRAL, idle_s=15.0)
+    assert policy.result is result

@@ -23,7 +23,7 @@ from semroute.types import CallResult, EndpointStatus
 
 
 @pytest.mark.parametrize(
-    ("error", "verdict"),
+    ("error", "policy"),
     [
         (AuthenticationError("x"), ErrorPolicy(CallResult.SUSPEND, is_the_keys=True)),
         (AuthenticationError("x", fault=Fault.DOUBT), ErrorPolicy(CallResult.SUSPEND, is_the_keys=True)),
@@ -49,9 +49,9 @@ from semroute.types import CallResult, EndpointStatus
     ],
 )
 def test_each_failure_says_what_it_means_for_breaker_throttle_and_going_on(
-    error: DispatchError, verdict: ErrorPolicy
+    error: DispatchError, policy: ErrorPolicy
 ) -> None:
-    assert classify_error(error) == verdict
+    assert classify_error(error) == policy
 
 
 def test_a_timeout_that_our_own_deadline_caused_is_not_held_against_the_place() -> None:
@@ -64,10 +64,10 @@ def test_a_doubtful_refusal_does_not_close_an_endpoint_that_answers_others() -> 
     doubtful = AuthenticationError("x", status=403, fault=Fault.DOUBT)
     of_the_request = ErrorPolicy(CallResult.NEUTRAL, is_the_keys=True)
     assert classify_error(doubtful, EndpointStatus(calls=2, failure_share=0.5)) == of_the_request
-    assert classify_error(doubtful, EndpointStatus(calls=2, failure_share=1.0)).ending is CallResult.SUSPEND
-    assert classify_error(doubtful, EndpointStatus()).ending is CallResult.SUSPEND
+    assert classify_error(doubtful, EndpointStatus(calls=2, failure_share=1.0)).result is CallResult.SUSPEND
+    assert classify_error(doubtful, EndpointStatus()).result is CallResult.SUSPEND
     certain = AuthenticationError("x", status=403, fault=Fault.ACCESS)
-    assert classify_error(certain, EndpointStatus(calls=2)).ending is CallResult.SUSPEND
+    assert classify_error(certain, EndpointStatus(calls=2)).result is CallResult.SUSPEND
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_tokens_of_a_call_that_was_left_go_back(routing_index: Path, provider: F
     room: list[float] = []
 
     async def ask() -> None:
-        places = [router.dispatcher._planner._seats["small-1"].places[0]]
+        places = [router.dispatcher._planner._deployed["small-1"].endpoints[0]]
         provider.script(hang())
         await left_after(router, lambda: bool(provider.requests))
         room.append((await router.dispatcher.gates.standings(places))[0].headroom)
@@ -191,7 +191,7 @@ def test_a_stream_whose_provider_does_not_count_takes_what_was_said_from_the_lim
     async def ask() -> None:
         provider.script(no_usage(answer(LONG)))
         await router.acomplete(SOUP)
-        places = [router.dispatcher._planner._seats["small-1"].places[0]]
+        places = [router.dispatcher._planner._deployed["small-1"].endpoints[0]]
         room.append((await router.dispatcher.gates.standings(places))[0].headroom)
 
     asyncio.run(ask())

@@ -50,8 +50,8 @@ DOORS: tuple[Door, ...] = (
         router.dispatcher.complete(query, names, _limits(limits)))),
     ("dispatcher.stream", lambda router, query, limits, model, names: asyncio.run(
         _end(router.dispatcher.stream(query, names, _limits(limits))))),
-    ("dispatcher.outlook", lambda router, query, limits, model, names: asyncio.run(
-        router.dispatcher.outlook(query, names, _limits(limits)))),
+    ("dispatcher.estimate", lambda router, query, limits, model, names: asyncio.run(
+        router.dispatcher.estimate(query, names, _limits(limits)))),
 )  # fmt: skip
 
 

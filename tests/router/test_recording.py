@@ -14,7 +14,7 @@ from semroute.outcomes.log import open_log
 from semroute.router import Router
 from semroute.router.complete import CANCELLED
 from semroute.testing import FakeProvider, answer, fail, hang
-from semroute.types import Outcome, Request
+from semroute.types import Completion, Outcome, Request
 
 SOUP = "recipe for carrot soup"
 
@@ -110,8 +110,10 @@ def test_a_stream_is_recorded_at_its_end_with_the_time_to_its_first_piece(
     router = Router.load(routing_index, config=config(provider), log=kept)
 
     async def read() -> None:
-        async for _ in router.astream(SOUP):
-            assert not kept.outcomes
+        async for event in router.astream(SOUP):
+            # Whoever has the completion can find its outcome.
+            known = [event.outcome_id] if isinstance(event, Completion) else []
+            assert [one.id for one in kept.outcomes] == known
 
     asyncio.run(read())
     (one,) = kept.outcomes

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 from semroute.catalog import estimated_cost, needs_of
 from semroute.dispatch import Constraints, Dispatcher
-from semroute.types import CallEstimate, Completion, Delta, Request
+from semroute.types import CallEstimate, Completion, Request
 
 
 class DispatchCaller:
@@ -23,13 +23,7 @@ class DispatchCaller:
         self.completed.append(request)
         return await self.dispatcher.complete(request, candidates, Constraints(deadline_s=deadline_s))
 
-    async def stream(
-        self, request: Request, candidates: Sequence[str], *, deadline_s: float | None = None, reserve_s: float = 0.0
-    ) -> AsyncGenerator[Delta | Completion]:
-        async for event in self.dispatcher.stream(request, candidates, Constraints(deadline_s=deadline_s)):
-            yield event
-
-    async def outlook(self, request: Request, candidates: Sequence[str]) -> CallEstimate:
+    async def estimate(self, request: Request, candidates: Sequence[str]) -> CallEstimate:
         needs, config = needs_of(request), self.dispatcher.config
         costs = [
             cost.usd

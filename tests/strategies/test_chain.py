@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -13,13 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semroute.strategies import Chain, Pool, RoutingContext, Strategy
-from semroute.strategies.chain import Deciding
 from semroute.types import Attempt, Cost, Decision, Matrix, ModelClient, Request, StrategyResult
 
 GROUPS = {"frontier": ("large", "claude")}
 MODELS = {"code": ("coder", "large"), "chat": ("small",)}
 NAMES = ("coder", "large", "small", "claude")
-CALLER = cast(ModelClient, object())
+CLIENT = cast(ModelClient, object())
 
 
 @dataclass
@@ -85,18 +84,28 @@ def _nothing_embedded() -> None:
     embedded.clear()
 
 
-def finish(deciding: Deciding) -> list[Decision]:
-    """Run to the end; what is to be awaited is."""
-    try:
-        asking = next(deciding)
-        while True:
-            asking = deciding.send(asyncio.run(asking))
-    except StopIteration as end:
-        return cast(list[Decision], end.value)
+def decide_all(chain: Chain, texts: Sequence[str], client: ModelClient | None = None) -> list[Decision]:
+    """The decisions, which must be the same for a synchronous and an asynchronous caller."""
+
+    async def offload(work: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.to_thread(work, *arguments)
+
+    requests = [Request(())] * len(texts)
+    decisions = chain.decide(texts, requests, client)
+    if client is not None:
+        again = asyncio.run(chain.adecide(texts, requests, client, offload))
+        assert [untimed(one) for one in again] == [untimed(one) for one in decisions]
+    return decisions
 
 
-def decide(*strategies: Strategy, text: str = "q", caller: ModelClient | None = CALLER) -> Decision:
-    return finish(chain(*strategies).decide([text], [Request(())], caller))[0]
+def untimed(decision: Decision) -> dict[str, Any]:
+    """A decision without its times."""
+    told = {**decision.to_dict(), "elapsed_ms": 0.0, "steps_ms": list(decision.steps_ms)}
+    return {**told, "opinions": [replace(one, elapsed_ms=0.0) for one in decision.opinions]}
+
+
+def decide(*strategies: Strategy, text: str = "q", client: ModelClient | None = CLIENT) -> Decision:
+    return decide_all(chain(*strategies), [text], client)[0]
 
 
 def test_the_first_that_decides_ends_the_chain() -> None:
@@ -159,11 +168,11 @@ def test_of_two_narrowings_that_exclude_each_other_the_first_stands() -> None:
 
 
 def test_vectors_are_made_once_for_those_undecided_and_only_if_a_strategy_needs_them() -> None:
-    finish(chain(passed("rules"), decided("semantic", "small")).decide(["a", "b"], [Request(())] * 2, None))
+    decide_all(chain(passed("rules"), decided("semantic", "small")), ["a", "b"])
     assert embedded == []
     first, second = passed("classifier"), passed("judge")
     first.needs_vectors = second.needs_vectors = True
-    finish(chain(passed("rules"), first, second).decide(["a", "b"], [Request(())] * 2, None))
+    decide_all(chain(passed("rules"), first, second), ["a", "b"])
     assert embedded == ["a", "b"]
     assert all(vector is not None for vector in first.vectors + second.vectors)
 
@@ -173,7 +182,7 @@ def test_a_strategy_that_asks_is_told_what_happens_without_it() -> None:
     decide(narrowed("semantic", "coder", "large", category="code"), judge)
     decide(narrowed("rules", "small"), judge)
     decide(judge)
-    assert judge.defaults == [("coder", "large"), ("small",), ("large",)]
+    assert list(dict.fromkeys(judge.defaults)) == [("coder", "large"), ("small",), ("large",)]
 
 
 def test_local_strategies_go_on_after_one_that_asks() -> None:
@@ -186,14 +195,14 @@ def test_local_strategies_go_on_after_one_that_asks() -> None:
 
 def test_a_batch_asks_about_several_queries_together_but_not_about_all() -> None:
     judge = Asks("judge", StrategyResult("judge", "decided", "so", ("small",)))
-    decisions = finish(chain(judge).decide([str(n) for n in range(50)], [Request(())] * 50, CALLER))
+    decisions = decide_all(chain(judge), [str(n) for n in range(50)], CLIENT)
     assert [decision.query for decision in decisions] == [str(n) for n in range(50)]
     assert 2 <= judge.most_together <= 16
 
 
-def test_without_a_caller_a_strategy_that_asks_has_passed() -> None:
+def test_without_a_client_a_strategy_that_asks_has_passed() -> None:
     judge = Asks("judge", StrategyResult("judge", "decided", "so", ("small",)))
-    decision = decide(judge, caller=None)
+    decision = decide(judge, client=None)
     assert (decision.candidates, decision.opinions[0].kind, judge.defaults) == (("large",), "passed", [])
 
 

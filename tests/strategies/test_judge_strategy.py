@@ -266,7 +266,7 @@ def test_a_judge_that_hangs_costs_its_time_only_a_few_queries(provider: FakeProv
     bench = guarded(provider, timeout_s=0.3)
 
     async def ask_all(caller: DispatchCaller) -> list[StrategyResult]:
-        await caller.dispatcher.outlook(Request(({"role": "user", "content": "x"},)), ("small",))  # reads the prices
+        await caller.dispatcher.estimate(Request(({"role": "user", "content": "x"},)), ("small",))  # reads the prices
         said = [await bench.strategy.ask(case(f"query {number}"), caller) for number in range(6)]
         bench.now = 6.0
         return [*said, await bench.strategy.ask(case("later"), caller)]
@@ -288,7 +288,7 @@ def test_requests_in_a_hurry_do_not_close_the_judge_for_others(provider: FakePro
             return await super().complete(request, candidates, deadline_s=0.02)
 
     async def ask_all(caller: DispatchCaller) -> StrategyResult:
-        await caller.dispatcher.outlook(Request(({"role": "user", "content": "x"},)), ("small",))  # reads the prices
+        await caller.dispatcher.estimate(Request(({"role": "user", "content": "x"},)), ("small",))  # reads the prices
         for number in range(5):
             said = await bench.strategy.ask(case(f"query {number}"), Hurried(caller.dispatcher))
             assert said.kind == "passed"
@@ -307,7 +307,7 @@ def test_stalls_of_this_process_do_not_close_the_judge(provider: FakeProvider) -
             raise DeadlineError("the request's deadline passed")
 
     async def ask_all(caller: DispatchCaller) -> StrategyResult:
-        await caller.dispatcher.outlook(Request(({"role": "user", "content": "x"},)), ("small",))  # reads the prices
+        await caller.dispatcher.estimate(Request(({"role": "user", "content": "x"},)), ("small",))  # reads the prices
         for number in range(3):
             said = await bench.strategy.ask(case(f"query {number}"), Stalled(caller.dispatcher))
             assert said.kind == "passed"
