@@ -35,10 +35,10 @@ class _Watched:
         self._gates = gates
         self.admitted: dict[str, Admission] = {}
 
-    async def standings(
+    async def statuses(
         self, places: Sequence[Endpoint], tokens: int = 0, usd: float | Sequence[float] = 0.0
     ) -> list[EndpointStatus]:
-        return await self._gates.standings(places, tokens, usd)
+        return await self._gates.statuses(places, tokens, usd)
 
     async def acquire(
         self, place: Endpoint, tokens: int, usd: float = 0.0, *, panic: float | None = None
@@ -51,8 +51,8 @@ class _Watched:
 
     async def release(
         self,
-        leave: Permit,
-        ending: CallResult,
+        permit: Permit,
+        result: CallResult,
         *,
         tokens: int | None = None,
         usd: float | None = None,
@@ -61,10 +61,10 @@ class _Watched:
         refused: str | None = None,
     ) -> None:
         why = {"reason": reason, "refused": refused}
-        await self._gates.release(leave, ending, tokens=tokens, usd=usd, wait_s=wait_s, **why)
+        await self._gates.release(permit, result, tokens=tokens, usd=usd, wait_s=wait_s, **why)
         if tokens is not None:
-            noted = self.admitted[leave.id]
-            self.admitted[leave.id] = Admission(noted.asked, noted.told, tokens)
+            noted = self.admitted[permit.id]
+            self.admitted[permit.id] = Admission(noted.asked, noted.told, tokens)
 
     async def publish(self, snapshot: Mapping[str, Any]) -> None:
         await self._gates.publish(snapshot)

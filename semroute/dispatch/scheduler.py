@@ -284,7 +284,7 @@ class EndpointScheduler:
     async def _statuses(self, candidates: Sequence[Candidate]) -> list[EndpointStatus]:
         """Return the endpoints' status, reopening those with a replaced key."""
         endpoints, prices = [one.endpoint for one in candidates], [one.usd or 0.0 for one in candidates]
-        statuses = await self._gates.standings(endpoints, self._plan.tokens, prices)
+        statuses = await self._gates.statuses(endpoints, self._plan.tokens, prices)
         replaced = [
             (candidate.endpoint, status.refused)
             for candidate, status in zip(candidates, statuses, strict=True)
@@ -294,7 +294,7 @@ class EndpointScheduler:
             return statuses
         for endpoint, refused in replaced:
             await self._gates.welcome(endpoint, refused)
-        return await self._gates.standings(endpoints, self._plan.tokens, prices)
+        return await self._gates.statuses(endpoints, self._plan.tokens, prices)
 
 
 def _is_broken(status: EndpointStatus) -> bool:

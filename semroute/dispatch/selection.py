@@ -42,7 +42,7 @@ async def estimate_call(
     """
     candidates = plan.candidates
     endpoints = [candidate.endpoint for candidate in candidates]
-    statuses = await gates.standings(endpoints, plan.tokens, [candidate.usd or 0.0 for candidate in candidates])
+    statuses = await gates.statuses(endpoints, plan.tokens, [candidate.usd or 0.0 for candidate in candidates])
     is_open = [one for one, status in zip(candidates, statuses, strict=True) if status.wait_s == 0.0]
     if not is_open:
         waits = [status.wait_s for status in statuses if status.wait_s is not None]

@@ -37,7 +37,7 @@ STATE_FILE = Path(".semroute/state.json")
 
 
 KEYS = {"at", "places", "latencies"}
-PLACE_KEYS = {"deployment", "credential", "breaker", "calls", "failure_share", "in_flight", "headroom", "spent_usd"}
+ENDPOINT_KEYS = {"deployment", "credential", "breaker", "calls", "failure_share", "in_flight", "headroom", "spent_usd"}
 LATENCY_KEYS = {
     "deployment",
     "streaming",
@@ -49,7 +49,7 @@ LATENCY_KEYS = {
 }
 
 
-def places_of(config: Config) -> list[Endpoint]:
+def endpoints_of(config: Config) -> list[Endpoint]:
     """Return the endpoints: each deployment with each credential.
 
     They are in the order of the file.
@@ -63,18 +63,18 @@ def places_of(config: Config) -> list[Endpoint]:
 
 async def describe(gates: AdmissionControl, latencies: LatencyWindows, config: Config) -> dict[str, Any]:
     """Return endpoint status and latencies of this process, for JSON."""
-    places = places_of(config)
-    standings = await gates.standings(places)
+    endpoints = endpoints_of(config)
+    statuses = await gates.statuses(endpoints)
     rows = [
-        {"deployment": place.deployment, "credential": place.credential, **_shown(standing)}
-        for place, standing in zip(places, standings, strict=True)
+        {"deployment": endpoint.deployment, "credential": endpoint.credential, **_shown(status)}
+        for endpoint, status in zip(endpoints, statuses, strict=True)
     ]
     return {"at": datetime.now(UTC).isoformat(timespec="seconds"), "places": rows, "latencies": latencies.snapshot()}
 
 
-def _shown(standing: EndpointStatus) -> dict[str, Any]:
+def _shown(status: EndpointStatus) -> dict[str, Any]:
     """Return the status without the digest of a refused key, which is private."""
-    return {name: value for name, value in standing._asdict().items() if name != "refused"}
+    return {name: value for name, value in status._asdict().items() if name != "refused"}
 
 
 def save_state(path: Path, gates: MemoryGates, description: Mapping[str, Any]) -> None:
@@ -140,8 +140,8 @@ async def enable(config: Config, env: Mapping[str, str], name: str, *, file: Pat
         DataError: the saved state cannot be read.
         StateError: Redis is away.
     """
-    places = [place for place in places_of(config) if name in (place.deployment, place.credential)]
-    if not places:
+    endpoints = [endpoint for endpoint in endpoints_of(config) if name in (endpoint.deployment, endpoint.credential)]
+    if not endpoints:
         # The message does not repeat the name: it may be a key pasted by mistake, which must not reach a log.
         keys = sorted({variable for deployment in config.deployments for variable in deployment.api_key_env})
         meant = did_you_mean(name, [*keys, *(deployment.name for deployment in config.deployments)])
@@ -152,11 +152,11 @@ async def enable(config: Config, env: Mapping[str, str], name: str, *, file: Pat
         )
     gates = open_gates(config, env)
     if isinstance(gates, MemoryGates):
-        _leave_wish(file, places)
+        _request_reopening(file, endpoints)
         return
     try:
-        await gates.lift(places)
-        if any(place.credential == name for place in places):
+        await gates.lift(endpoints)
+        if any(endpoint.credential == name for endpoint in endpoints):
             await gates.enable(name)  # also at hosts that the configuration no longer names
     finally:
         await gates.close()
@@ -190,15 +190,17 @@ def wishes(file: Path) -> dict[str, float]:
     return found
 
 
-def _leave_wish(file: Path, places: Sequence[Endpoint]) -> None:
+def _request_reopening(file: Path, endpoints: Sequence[Endpoint]) -> None:
     saved = _read(file)
     if saved is None:
         raise InputError(
             f"the state is in process (state: memory), and none has saved its state in {file}: restart the process"
         )
     with atomic_write(wish_file(file)) as part:
-        part.write_text(json.dumps({**wishes(file), **dict.fromkeys((place.key for place in places), time.time())}))
-    lifted = {(place.deployment, place.credential) for place in places}
+        part.write_text(
+            json.dumps({**wishes(file), **dict.fromkeys((endpoint.key for endpoint in endpoints), time.time())})
+        )
+    lifted = {(endpoint.deployment, endpoint.credential) for endpoint in endpoints}
     for row in saved["places"]:
         if (row["deployment"], row["credential"]) in lifted:
             row.update(breaker="closed", failure_share=0.0, calls=0, ramp=1.0, wait_s=0.0, reason=None)
@@ -234,7 +236,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         raise DataError(f"the saved state cannot be read ({type(error).__name__}); delete it", path=path) from error
     if not isinstance(saved, dict) or not isinstance(saved.get("gates"), dict) or not saved.keys() >= KEYS:
         raise DataError("not a saved state of semroute; delete it", path=path)
-    if not (_are_rows(saved["places"], PLACE_KEYS) and _are_rows(saved["latencies"], LATENCY_KEYS)):
+    if not (_are_rows(saved["places"], ENDPOINT_KEYS) and _are_rows(saved["latencies"], LATENCY_KEYS)):
         raise DataError("not a saved state of semroute; delete it", path=path)
     return saved
 
@@ -400,7 +402,7 @@ class Reporter:
             return
         wanted = {key for key, at in found.items() if at > self._heeded_to}
         self._heeded_to = max([self._heeded_to, *found.values()])
-        await self._gates.lift([place for place in places_of(self._config) if place.key in wanted])
+        await self._gates.lift([endpoint for endpoint in endpoints_of(self._config) if endpoint.key in wanted])
 
     async def report(self) -> None:
         """Report the status now."""

@@ -229,14 +229,14 @@ class Breaker:
         calls = self._all_calls.total(now)
         return min((PANIC_FACTOR * self._all_good.total(now) + 1.0) / (calls + 1), 1.0) if calls else 0.0
 
-    def lets_panic(self, now: float, draw: float) -> bool:
+    def lets_panic(self, now: float, sample: float) -> bool:
         """Return True if a call that :meth:`wait` rejects is permitted in panic.
 
-        ``draw`` is a random number from 0 to 1.
+        ``sample`` is a random number from 0 to 1.
         """
         if self._rules.panic_per_s <= 0.0:
             return False
-        return now >= self._panicked_at + 1.0 / self._rules.panic_per_s or draw < self.panic_share(now)
+        return now >= self._panicked_at + 1.0 / self._rules.panic_per_s or sample < self.panic_share(now)
 
     def panic(self, now: float) -> Ticket:
         """Permit a call for which :meth:`lets_panic` has just returned True."""
@@ -244,7 +244,7 @@ class Breaker:
         self._all_calls.add(now)
         return Ticket(NO_ERA, is_panic=True)
 
-    def enter(self, now: float) -> Ticket | None:
+    def acquire(self, now: float) -> Ticket | None:
         """Permit a call, as a probe if half-open; None if :meth:`wait` rejects it."""
         if self._open_until is None:
             return Ticket(self._era)
@@ -254,7 +254,7 @@ class Breaker:
         self._leases[self._last_lease] = now + self._rules.probe_lease_s
         return Ticket(self._era, self._last_lease)
 
-    def leave(self, ticket: Ticket, ending: CallResult, now: float) -> None:
+    def release(self, ticket: Ticket, result: CallResult, now: float) -> None:
         """Record a call result.
 
         A probe's lease is released whatever the result; the result of an expired lease does not count.
@@ -263,19 +263,19 @@ class Breaker:
         if ticket.lease is not None:
             self._forget_lost_probes(now)
             has_lease = self._leases.pop(ticket.lease, None) is not None
-        if ending is CallResult.SUCCESS or ending is CallResult.FAILURE:
-            if ending is CallResult.SUCCESS:
+        if result is CallResult.SUCCESS or result is CallResult.FAILURE:
+            if result is CallResult.SUCCESS:
                 self._all_good.add(now)
             if ticket.is_panic:
-                self._judge_panic(ending, now)
+                self._judge_panic(result, now)
             else:
                 self._all_calls.add(now)
         if ticket.era != self._era:
             return
         if self._open_until is None:
-            self._count(ending, now)
+            self._count(result, now)
         elif has_lease:
-            self._judge_probe(ending, now)
+            self._judge_probe(result, now)
 
     def lift(self) -> None:
         """Reset it as if it had never failed; running calls no longer count."""
@@ -291,30 +291,30 @@ class Breaker:
         self._open_until = None
         self._failed_rounds = 0
 
-    def _judge_probe(self, ending: CallResult, now: float) -> None:
-        if ending is CallResult.FAILURE:
+    def _judge_probe(self, result: CallResult, now: float) -> None:
+        if result is CallResult.FAILURE:
             self._bad_probes += 1
             if self._bad_probes >= self._rules.failed_probes:
                 self._failed_rounds += 1
                 probes = self._bad_probes + self._good_probes
                 self._open(now, f"{self._bad_probes} of {probes} probes failed")
-        elif ending is CallResult.SUCCESS:
+        elif result is CallResult.SUCCESS:
             self._good_probes += 1
             if self._good_probes >= self._rules.successes:
                 self._close(now)
 
-    def _judge_panic(self, ending: CallResult, now: float) -> None:
+    def _judge_panic(self, result: CallResult, now: float) -> None:
         if self._open_until is None or now >= self._open_until:
             return
-        self._good_in_panic = self._good_in_panic + 1 if ending is CallResult.SUCCESS else 0
+        self._good_in_panic = self._good_in_panic + 1 if result is CallResult.SUCCESS else 0
         if self._good_in_panic >= self._rules.successes:
             self._open_until = now
 
-    def _count(self, ending: CallResult, now: float) -> None:
-        if ending is not CallResult.SUCCESS and ending is not CallResult.FAILURE:
+    def _count(self, result: CallResult, now: float) -> None:
+        if result is not CallResult.SUCCESS and result is not CallResult.FAILURE:
             return
         self._calls.add(now)
-        if ending is CallResult.FAILURE:
+        if result is CallResult.FAILURE:
             self._failures.add(now)
             self._in_a_row += 1
         else:

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from semroute.resilience.redis.failover import FailoverGates
 
 
-def account(place: Endpoint) -> str:
+def account(endpoint: Endpoint) -> str:
     """Return the account that pays for an endpoint: its credential or itself."""
-    return place.credential if place.credential is not None else place.key
+    return endpoint.credential if endpoint.credential is not None else endpoint.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,52 +52,52 @@ class EndpointGate:
     """Breaker, suspension, throttle and running calls of one endpoint.
 
     Args:
-        place: the endpoint, with its limits as last seen.
+        endpoint: the endpoint, with its limits as last seen.
         rules: thresholds of its breaker.
         rng: the breaker's source of jitter.
         lease_s: a call that has not returned after this is dropped, seconds; its reservation counts as spent.
         window_s: the throttle's window.
     """
 
-    def __init__(self, place: Endpoint, rules: BreakerRules, rng: Random, lease_s: float, window_s: float) -> None:
-        self.place = place
-        self.account = account(place)
-        self.login = login(place)
+    def __init__(self, endpoint: Endpoint, rules: BreakerRules, rng: Random, lease_s: float, window_s: float) -> None:
+        self.endpoint = endpoint
+        self.account = account(endpoint)
+        self.login = login(endpoint)
         self.breaker = Breaker(rules, rng)
         self.suspension = Suspension(rules, rng)
-        self.throttle = Throttle(place.rpm, place.tpm, place.parallel, window_s=window_s)
+        self.throttle = Throttle(endpoint.rpm, endpoint.tpm, endpoint.parallel, window_s=window_s)
         self._lease_s = lease_s
         # In the order in which they began, which is the order in which their leases end; an ordinary dict is slow to
         # find its first key after many were removed there.
         self._held: OrderedDict[str, RunningCall] = OrderedDict()
 
-    def limit(self, place: Endpoint) -> None:
+    def limit(self, endpoint: Endpoint) -> None:
         """Update the limits to those of the endpoint as configured now."""
-        self.place, self.login = place, login(place)
-        self.throttle.rpm, self.throttle.tpm, self.throttle.parallel = place.rpm, place.tpm, place.parallel
+        self.endpoint, self.login = endpoint, login(endpoint)
+        self.throttle.rpm, self.throttle.tpm, self.throttle.parallel = endpoint.rpm, endpoint.tpm, endpoint.parallel
 
     def wait(self, now: float, tokens: int) -> Wait | None:
         """Return a call's wait, breaker and budget aside; None if it may run."""
         self._forget_lost(now)
         return longest(self.suspension.wait(now), self.throttle.wait(now, tokens))
 
-    def enter(self, id: str, now: float, tokens: int, charge: Charge, ticket: Ticket) -> bool:
+    def acquire(self, id: str, now: float, tokens: int, charge: Charge, ticket: Ticket) -> bool:
         """Permit a call with a breaker ticket, for which :meth:`wait` is None.
 
         True if it is a probe of the suspension.
         """
         self._held[id] = RunningCall(now, ticket, self.throttle.admit(now, tokens), charge)
-        return self.suspension.enter(id, now)
+        return self.suspension.acquire(id, now)
 
-    def leave(
-        self, id: str, ending: CallResult, now: float, tokens: int | None, reason: str | None, refused: str | None
+    def release(
+        self, id: str, result: CallResult, now: float, tokens: int | None, reason: str | None, refused: str | None
     ) -> Charge | None:
         """Release a call and return its charge to settle; None if already done."""
         held = self._held.pop(id, None)
         if held is None:
             return None
-        self.breaker.leave(held.ticket, ending, now)
-        self.suspension.leave(id, ending, now, reason, refused)
+        self.breaker.release(held.ticket, result, now)
+        self.suspension.release(id, result, now, reason, refused)
         self.throttle.settle(held.reservation, tokens)
         return held.charge
 
@@ -110,7 +110,7 @@ class EndpointGate:
     def forget_running(self, now: float) -> None:
         """Release all running calls in a forked child, which never ends them."""
         for id in list(self._held):
-            self.leave(id, CallResult.NEUTRAL, now, None, None, None)
+            self.release(id, CallResult.NEUTRAL, now, None, None, None)
 
     def _forget_lost(self, now: float) -> None:
         while self._held:
@@ -118,7 +118,7 @@ class EndpointGate:
             held = self._held[id]
             if now < held.since + self._lease_s:
                 return
-            self.leave(id, CallResult.NEUTRAL, now, None, None, None)
+            self.release(id, CallResult.NEUTRAL, now, None, None, None)
 
 
 # Admission control in this process's memory: the default, which needs no server.
@@ -164,7 +164,7 @@ class MemoryGates:
         self._lease_s = lease_s
         self._window_s = window_s
         self._lock = forks.lock()
-        self._places: dict[str, EndpointGate] = {}
+        self._endpoints: dict[str, EndpointGate] = {}
         self._disabled: dict[str, Disabled] = {}
         self._spending = MonthlySpending(wall())
         # A permit of another admission control must not be mistaken for one of ours.
@@ -172,51 +172,51 @@ class MemoryGates:
         self._numbers = itertools.count()
         forks.in_child(self, MemoryGates._after_fork)
 
-    async def standings(
-        self, places: Sequence[Endpoint], tokens: int = 0, usd: float | Sequence[float] = 0.0
+    async def statuses(
+        self, endpoints: Sequence[Endpoint], tokens: int = 0, usd: float | Sequence[float] = 0.0
     ) -> list[EndpointStatus]:
-        """Return each endpoint's status; see ``AdmissionControl.standings``."""
+        """Return each endpoint's status; see ``AdmissionControl.statuses``."""
         with self._lock:
             now, wall = self._clock(), self._wall()
             taken = counted_tokens(tokens)
             return [
-                self._standing(self._gate(place), taken, counted_usd(cost), now, wall)
-                for place, cost in each(places, usd)
+                self._status(self._gate(endpoint), taken, counted_usd(cost), now, wall)
+                for endpoint, cost in each(endpoints, usd)
             ]
 
     async def acquire(
-        self, place: Endpoint, tokens: int, usd: float = 0.0, *, panic: float | None = None
+        self, endpoint: Endpoint, tokens: int, usd: float = 0.0, *, panic: float | None = None
     ) -> Permit | Rejection:
         """Acquire a permit and reserve in one step; see ``AdmissionControl``."""
         taken, cost = counted_tokens(tokens), counted_usd(usd)
         with self._lock:
             now, wall = self._clock(), self._wall()
-            gate = self._gate(place)
+            gate = self._gate(endpoint)
             closed, other = gate.breaker.wait(now), self._other_wait(gate, taken, cost, now, wall)
             panics = closed is not None and panic is not None and gate.breaker.lets_panic(now, panic)
             wait = other if panics else longest(closed, other)
             if wait is not None:
-                return Rejection(place, wait.reason, wait.wait_s)
-            ticket = gate.breaker.panic(now) if panics else gate.breaker.enter(now)
+                return Rejection(endpoint, wait.reason, wait.wait_s)
+            ticket = gate.breaker.panic(now) if panics else gate.breaker.acquire(now)
             if ticket is None:
                 raise AssertionError("a breaker whose wait() found nothing lets a call through")
             charge = self._spending.reserve(gate.account, cost, wall)
             id, is_probe = self._admit(gate, taken, charge, ticket, now)
-            return Permit(place, id, tokens, usd, is_probe, panics)
+            return Permit(endpoint, id, tokens, usd, is_probe, panics)
 
-    def import_permit(self, place: Endpoint, tokens: int, *, is_closed: bool) -> Permit | None:
+    def import_permit(self, endpoint: Endpoint, tokens: int, *, is_closed: bool) -> Permit | None:
         """Import a permit of a shared admission control, without its cost.
 
         None if a limit is used up here.
 
         Args:
-            place: the endpoint.
+            endpoint: the endpoint.
             tokens: input and most output.
             is_closed: True if the endpoint's shared breaker is closed: then nothing may reject calls to it here.
         """
         with self._lock:
             now = self._clock()
-            gate = self._gate(place)
+            gate = self._gate(endpoint)
             if is_closed:
                 self._disabled.pop(gate.login, None)
                 gate.suspension.lift()
@@ -225,17 +225,17 @@ class MemoryGates:
             taken = counted_tokens(tokens)
             if gate.throttle.wait(now, taken) is not None:
                 return None
-            ticket = gate.breaker.enter(now) if is_closed else Ticket(NO_ERA)
+            ticket = gate.breaker.acquire(now) if is_closed else Ticket(NO_ERA)
             if ticket is None:
                 raise AssertionError("a closed breaker lets every call through")
             charge = self._spending.reserve(gate.account, 0.0, self._wall())
             id, is_probe = self._admit(gate, taken, charge, ticket, now)
-            return Permit(place, id, tokens, 0.0, is_probe)
+            return Permit(endpoint, id, tokens, 0.0, is_probe)
 
     async def release(
         self,
-        leave: Permit,
-        ending: CallResult,
+        permit: Permit,
+        result: CallResult,
         *,
         tokens: int | None = None,
         usd: float | None = None,
@@ -244,19 +244,19 @@ class MemoryGates:
         refused: str | None = None,
     ) -> None:
         """Release a permit, once; see ``AdmissionControl.release``."""
-        tokens, usd = settled(leave, tokens, usd)
-        heeded = heeded_s(self._rules, ending, wait_s)
+        tokens, usd = settled(permit, tokens, usd)
+        heeded = heeded_s(self._rules, result, wait_s)
         with self._lock:
             now = self._clock()
-            gate = self._gate(leave.place)
-            charge = gate.leave(leave.id, ending, now, tokens, reason, refused)
+            gate = self._gate(permit.endpoint)
+            charge = gate.release(permit.id, result, now, tokens, reason, refused)
             if charge is None:
                 return
             if usd is not None:
                 self._spending.settle(charge, usd, self._wall())
             if heeded is not None:
                 gate.throttle.hint(now, heeded)
-            self._judge_login(gate, leave.id, ending, now, short_reason(reason), refused)
+            self._judge_login(gate, permit.id, result, now, short_reason(reason), refused)
 
     async def enable(self, credential: str | None) -> None:
         """Enable a credential's endpoints; None: those that need no key."""
@@ -264,22 +264,22 @@ class MemoryGates:
             for name in [name for name in self._disabled if is_login_of(name, credential)]:
                 del self._disabled[name]
 
-    async def welcome(self, place: Endpoint, refused: str) -> None:
+    async def welcome(self, endpoint: Endpoint, refused: str) -> None:
         """Enable an endpoint that refused the key of this digest before."""
         with self._lock:
-            gate = self._gate(place)
+            gate = self._gate(endpoint)
             disabled = self._disabled.get(gate.login)
             if disabled is not None and disabled.refused == refused:
                 del self._disabled[gate.login]
             if gate.suspension.refused == refused:
                 gate.suspension.lift()
 
-    async def lift(self, places: Sequence[Endpoint]) -> None:
+    async def lift(self, endpoints: Sequence[Endpoint]) -> None:
         """Reset hints, breakers, suspensions and disabled keys of endpoints."""
         with self._lock:
-            for place in places:
-                self._gate(place).lift()
-                self._disabled.pop(login(place), None)
+            for endpoint in endpoints:
+                self._gate(endpoint).lift()
+                self._disabled.pop(login(endpoint), None)
 
     async def close(self) -> None:
         """Do nothing: there is nothing to release."""
@@ -299,7 +299,7 @@ class MemoryGates:
                 "month": self._spending.month(wall),
                 "spent_usd": self._spending.spent(wall),
                 "disabled": {name: disabled.reason for name, disabled in self._disabled.items()},
-                "places": [self._described(gate, now, wall) for gate in self._places.values()],
+                "places": [self._described(gate, now, wall) for gate in self._endpoints.values()],
             }
 
     def restore(self, snapshot: Mapping[str, object]) -> None:
@@ -318,57 +318,57 @@ class MemoryGates:
         with self._lock:
             self._spending.restore(month, spent, self._wall())
 
-    def _gate(self, place: Endpoint) -> EndpointGate:
-        key = place.key
-        gate = self._places.get(key)
+    def _gate(self, endpoint: Endpoint) -> EndpointGate:
+        key = endpoint.key
+        gate = self._endpoints.get(key)
         if gate is None:
-            gate = EndpointGate(place, self._rules, self._rng, self._lease_s, self._window_s)
-            self._places[key] = gate
-        elif place is not gate.place and place != gate.place:
-            gate.limit(place)
+            gate = EndpointGate(endpoint, self._rules, self._rng, self._lease_s, self._window_s)
+            self._endpoints[key] = gate
+        elif endpoint is not gate.endpoint and endpoint != gate.endpoint:
+            gate.limit(endpoint)
         return gate
 
     def _other_wait(self, gate: EndpointGate, tokens: int, usd: float, now: float, wall: float) -> Wait | None:
         """Return a call's wait, the breaker aside; None if it may run."""
         disabled = self._disabled.get(gate.login)
         if disabled is not None and now < disabled.probe_at:
-            return Wait(None, f"{account_name(gate.place)} is disabled: {disabled.reason}")
+            return Wait(None, f"{account_name(gate.endpoint)} is disabled: {disabled.reason}")
         wait = gate.wait(now, tokens)
-        if gate.place.budget_usd is None:
+        if gate.endpoint.budget_usd is None:
             return wait
-        return longest(wait, self._spending.wait(gate.account, usd, gate.place.budget_usd, wall))
+        return longest(wait, self._spending.wait(gate.account, usd, gate.endpoint.budget_usd, wall))
 
     def _admit(self, gate: EndpointGate, tokens: int, charge: Charge, ticket: Ticket, now: float) -> tuple[str, bool]:
         """Count a permitted call; return its id, and True if it is a probe."""
         id = f"{self._prefix}-{next(self._numbers)}"
-        is_probe = gate.enter(id, now, tokens, charge, ticket) or ticket.lease is not None
+        is_probe = gate.acquire(id, now, tokens, charge, ticket) or ticket.lease is not None
         disabled = self._disabled.get(gate.login)
         if disabled is not None:
             disabled.probe, disabled.probe_at, is_probe = id, now + self._rules.disabled_probe_s, True
         return id, is_probe
 
     def _judge_login(
-        self, gate: EndpointGate, id: str, ending: CallResult, now: float, reason: str, refused: str | None
+        self, gate: EndpointGate, id: str, result: CallResult, now: float, reason: str, refused: str | None
     ) -> None:
         disabled = self._disabled.get(gate.login)
         if disabled is None:
-            if ending is CallResult.DISABLE:
+            if result is CallResult.DISABLE:
                 self._disabled[gate.login] = Disabled(reason, refused, now + self._rules.disabled_probe_s)
         elif disabled.probe == id:
             disabled.probe = None
-            if ending is CallResult.SUCCESS:
+            if result is CallResult.SUCCESS:
                 del self._disabled[gate.login]
-            elif ending is CallResult.DISABLE:
+            elif result is CallResult.DISABLE:
                 disabled.reason, disabled.refused = reason, refused
 
     def _after_fork(self) -> None:
         """Drop the parent's calls, and never reuse its ids."""
         self._prefix = secrets.token_hex(4)
         self._rng.seed()
-        for gate in self._places.values():
+        for gate in self._endpoints.values():
             gate.forget_running(self._clock())
 
-    def _standing(self, gate: EndpointGate, tokens: int, usd: float, now: float, wall: float) -> EndpointStatus:
+    def _status(self, gate: EndpointGate, tokens: int, usd: float, now: float, wall: float) -> EndpointStatus:
         wait = longest(gate.breaker.wait(now), self._other_wait(gate, tokens, usd, now, wall))
         breaker, disabled = gate.breaker, self._disabled.get(gate.login)
         state, ramp, refused = breaker.state(now), breaker.ramp(now), gate.suspension.refused
@@ -383,7 +383,7 @@ class MemoryGates:
             failure_share=breaker.failure_share(now),
             calls=breaker.calls(now),
             ramp=ramp,
-            headroom=min(gate.throttle.headroom(now, tokens), _money_left(gate.place, spent + usd)),
+            headroom=min(gate.throttle.headroom(now, tokens), _money_left(gate.endpoint, spent + usd)),
             in_flight=gate.throttle.in_flight,
             spent_usd=spent,
             wait_s=0.0 if wait is None else wait.wait_s,
@@ -393,25 +393,25 @@ class MemoryGates:
 
     def _described(self, gate: EndpointGate, now: float, wall: float) -> dict[str, object]:
         requests, tokens = gate.throttle.used(now)
-        standing = self._standing(gate, 0, 0.0, now, wall)._asdict()
-        del standing["refused"]
-        return {**asdict(gate.place), **standing, "requests": requests, "tokens": tokens}
+        status = self._status(gate, 0, 0.0, now, wall)._asdict()
+        del status["refused"]
+        return {**asdict(gate.endpoint), **status, "requests": requests, "tokens": tokens}
 
 
-def each(places: Sequence[Endpoint], usd: float | Sequence[float]) -> Iterator[tuple[Endpoint, float]]:
+def each(endpoints: Sequence[Endpoint], usd: float | Sequence[float]) -> Iterator[tuple[Endpoint, float]]:
     """Pair each endpoint with its expected cost: one for all, or one each."""
-    return zip(places, itertools.repeat(usd) if isinstance(usd, int | float) else usd, strict=False)
+    return zip(endpoints, itertools.repeat(usd) if isinstance(usd, int | float) else usd, strict=False)
 
 
-def account_name(place: Endpoint) -> str:
+def account_name(endpoint: Endpoint) -> str:
     """Return the account of an endpoint, for a person."""
-    return place.deployment if place.credential is None else place.credential
+    return endpoint.deployment if endpoint.credential is None else endpoint.credential
 
 
-def _money_left(place: Endpoint, spent_usd: float) -> float:
-    if place.budget_usd is None:
+def _money_left(endpoint: Endpoint, spent_usd: float) -> float:
+    if endpoint.budget_usd is None:
         return 1.0
-    return max(1.0 - spent_usd / place.budget_usd, 0.0) if place.budget_usd > 0 else 0.0
+    return max(1.0 - spent_usd / endpoint.budget_usd, 0.0) if endpoint.budget_usd > 0 else 0.0
 
 
 # Admission control as configured.

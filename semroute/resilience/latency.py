@@ -26,11 +26,11 @@ def quantile(ordered: Sequence[float], q: float) -> float:
     """
     if not 0.0 <= q <= 1.0:
         raise ValueError(f"a quantile is from 0 to 1, not {q}")
-    place = q * (len(ordered) - 1)
-    below = int(place)
+    rank = q * (len(ordered) - 1)
+    below = int(rank)
     if below + 1 >= len(ordered):
         return ordered[below]
-    return ordered[below] + (ordered[below + 1] - ordered[below]) * (place - below)
+    return ordered[below] + (ordered[below + 1] - ordered[below]) * (rank - below)
 
 
 class SortedValues:

@@ -57,15 +57,15 @@ def amount_of(usd: float) -> int:
     return round(counted_usd(usd) * PER_USD)
 
 
-def settled(leave: Permit, tokens: float | None, usd: float | None) -> tuple[int | None, float | None]:
+def settled(permit: Permit, tokens: float | None, usd: float | None) -> tuple[int | None, float | None]:
     """Return the tokens and USD to which a call is settled.
 
     None keeps the reservation: if a number is not known, or is implausible for such a call. With implausible tokens the
     cost that follows from them is implausible too.
     """
-    if tokens is not None and not tokens <= 2 * counted_tokens(leave.tokens) + UNFORESEEN_TOKENS:
+    if tokens is not None and not tokens <= 2 * counted_tokens(permit.tokens) + UNFORESEEN_TOKENS:
         return None, None
-    if usd is not None and not usd <= UNFORESEEN * counted_usd(leave.usd) + UNFORESEEN_USD:
+    if usd is not None and not usd <= UNFORESEEN * counted_usd(permit.usd) + UNFORESEEN_USD:
         usd = None
     return None if tokens is None else counted_tokens(tokens), None if usd is None else counted_usd(usd)
 
@@ -94,17 +94,17 @@ class MonthlySpending:
 
     def month(self, wall: float) -> str:
         """Return the current month, such as ``2026-11``."""
-        self._turn(wall)
+        self._start_month(wall)
         return self._month
 
     def spent(self, wall: float) -> dict[str, float]:
         """Return USD spent or reserved this month, by account."""
-        self._turn(wall)
+        self._start_month(wall)
         return {account: amount / PER_USD for account, amount in self._spent.items()}
 
     def spent_by(self, account: str, wall: float) -> float:
         """Return USD that an account has spent or reserved this month."""
-        self._turn(wall)
+        self._start_month(wall)
         return self._spent.get(account, 0) / PER_USD
 
     def wait(self, account: str, usd: float, budget_usd: float, wall: float) -> Wait | None:
@@ -117,7 +117,7 @@ class MonthlySpending:
             return Wait(
                 None, f"a call of {usd:g} USD is dearer than the monthly budget of {account}, {budget_usd:g} USD"
             )
-        self._turn(wall)
+        self._start_month(wall)
         spent = self._spent.get(account, 0)
         if spent + amount <= budget:
             return None
@@ -126,25 +126,25 @@ class MonthlySpending:
 
     def reserve(self, account: str, usd: float, wall: float) -> Charge:
         """Reserve the expected cost of a call."""
-        self._turn(wall)
+        self._start_month(wall)
         charge = Charge(account, self._month, amount_of(usd))
         self._spent[account] = self._spent.get(account, 0) + charge.amount
         return charge
 
     def settle(self, charge: Charge, usd: float, wall: float) -> None:
         """Settle a charge to the call's cost; one of a past month changes nothing."""
-        self._turn(wall)
+        self._start_month(wall)
         if charge.month == self._month:
             self._spent[charge.account] = self._spent.get(charge.account, 0) - charge.amount + amount_of(usd)
 
     def restore(self, month: str, spent: Mapping[str, float], wall: float) -> None:
         """Restore saved spending of the current month; higher amounts stay."""
-        self._turn(wall)
+        self._start_month(wall)
         if month == self._month:
             for account, usd in spent.items():
                 self._spent[account] = max(self._spent.get(account, 0), amount_of(usd))
 
-    def _turn(self, wall: float) -> None:
+    def _start_month(self, wall: float) -> None:
         if wall >= self._ends:
             self._begin(wall)
 
@@ -236,11 +236,11 @@ WINDOW_S = 60.0
 """Window of requests and tokens a minute, seconds."""
 
 
-def heeded_s(rules: BreakerRules, ending: CallResult, wait_s: float | None) -> float | None:
+def heeded_s(rules: BreakerRules, result: CallResult, wait_s: float | None) -> float | None:
     """Return the seconds to respect a provider's wait hint; None without."""
     if wait_s is None or math.isnan(wait_s):
         return None
-    most_s = rules.most_failure_hint_s if ending is CallResult.FAILURE else rules.most_hint_s
+    most_s = rules.most_failure_hint_s if result is CallResult.FAILURE else rules.most_hint_s
     return min(max(wait_s, 0.0), most_s)
 
 

@@ -22,14 +22,14 @@ MOST_REASON = 300
 """Longest stored reason, characters."""
 
 
-def login(place: Endpoint) -> str:
+def login(endpoint: Endpoint) -> str:
     """Return the name of a credential at one host, disabled as one.
 
     An endpoint that needs no credential has its own key as name.
     """
-    if place.credential is None:
-        return place.key
-    return place.credential if place.origin is None else f"{place.credential}@{place.origin}"
+    if endpoint.credential is None:
+        return endpoint.key
+    return endpoint.credential if endpoint.origin is None else f"{endpoint.credential}@{endpoint.origin}"
 
 
 def is_login_of(name: str, credential: str | None) -> bool:
@@ -108,24 +108,24 @@ class Suspension:
             return Wait(wait_s, f"suspended: {self._why}")
         return Wait(min(ASK_AGAIN_S, wait_s), f"suspended, a probe is under way: {self._why}")
 
-    def enter(self, id: str, now: float) -> bool:
+    def acquire(self, id: str, now: float) -> bool:
         """Permit a call for which :meth:`wait` is None; True if it is a probe."""
         if self._until is None:
             return False
         self._probe, self._until = id, now + self._rules.probe_lease_s
         return True
 
-    def leave(self, id: str, ending: CallResult, now: float, reason: str | None, refused: str | None) -> None:
+    def release(self, id: str, result: CallResult, now: float, reason: str | None, refused: str | None) -> None:
         """Record a call result."""
         is_probe = self._until is not None and id == self._probe
         if is_probe:
             self._probe, self._until = None, now
-        if ending is CallResult.SUSPEND and (is_probe or self._until is None):
+        if result is CallResult.SUSPEND and (is_probe or self._until is None):
             longest_s = min(self._rules.suspend_s * 2.0 ** min(self._times, 64), self._rules.most_suspend_s)
             self._until = now + longest_s * (1.0 - self._rules.jitter * self._rng.random())
             self._times += 1
             self._why, self.refused = short_reason(reason), refused
-        elif ending is CallResult.SUCCESS and is_probe:
+        elif result is CallResult.SUCCESS and is_probe:
             self.lift()
 
     def lift(self) -> None:

@@ -306,11 +306,11 @@ the request, or is a matter of the deployment's own breaker."""
 class CallBreaker(Protocol):
     """Circuit breaker like :class:`semroute.resilience.breaker.Breaker`."""
 
-    def enter(self, now: float) -> Any:
+    def acquire(self, now: float) -> Any:
         """Permit a call and return its ticket; None if it is rejected."""
         ...
 
-    def leave(self, ticket: Any, ending: CallResult, now: float) -> None:
+    def release(self, ticket: Any, result: CallResult, now: float) -> None:
         """Record a call result."""
         ...
 
@@ -408,7 +408,7 @@ class JudgeStrategy:
         return StrategyResult(self.name, "decided", judgement.reason, (judgement.choice, *others), attempts=attempts)
 
     async def _judgement(self, asked: Question, key: bytes, caller: ModelClient) -> Judgement:
-        ticket = self._enter()
+        ticket = self._acquire()
         if ticket is None:
             return Judgement(None, f"{self._model} did not answer in time again and again, and is not asked for now")
         started, is_answered = self._clock(), False
@@ -426,25 +426,25 @@ class JudgeStrategy:
         finally:
             meter.stop()
             waited_s = self._clock() - started - (meter.seconds() - stalled_before)
-            self._leave(ticket, waited_s, is_answered)
+            self._release(ticket, waited_s, is_answered)
         if judgement.is_final:
             self._recall.put(key, judgement)
         return judgement
 
-    def _enter(self) -> object | None:
+    def _acquire(self) -> object | None:
         if self._breaker is None:
             return self
         with self._breaker_lock:
-            ticket: object | None = self._breaker.enter(self._clock())
+            ticket: object | None = self._breaker.acquire(self._clock())
             return ticket
 
-    def _leave(self, ticket: object, waited_s: float, is_answered: bool) -> None:
+    def _release(self, ticket: object, waited_s: float, is_answered: bool) -> None:
         if self._breaker is None:
             return
         is_late = waited_s >= WAITED * self._judge.timeout_s
-        ending = CallResult.SUCCESS if is_answered else CallResult.FAILURE if is_late else CallResult.NEUTRAL
+        result = CallResult.SUCCESS if is_answered else CallResult.FAILURE if is_late else CallResult.NEUTRAL
         with self._breaker_lock:
-            self._breaker.leave(ticket, ending, self._clock())
+            self._breaker.release(ticket, result, self._clock())
 
     async def _call(self, asked: Question, caller: ModelClient) -> Judgement:
         ceiling = self._judge.max_usd

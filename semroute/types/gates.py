@@ -108,7 +108,7 @@ class Permit:
     it, because no other endpoint could be called.
     """
 
-    place: Endpoint
+    endpoint: Endpoint
     id: str
     tokens: int
     usd: float = 0.0
@@ -123,7 +123,7 @@ class Rejection:
     ``wait_s``: seconds until a retry is useful; None when no waiting helps.
     """
 
-    place: Endpoint
+    endpoint: Endpoint
     reason: str
     wait_s: float | None
 
@@ -134,8 +134,8 @@ class AdmissionControl(Protocol):
     Every method is atomic; none raises for an unknown endpoint.
     """
 
-    async def standings(
-        self, places: Sequence[Endpoint], tokens: int = 0, usd: float | Sequence[float] = 0.0
+    async def statuses(
+        self, endpoints: Sequence[Endpoint], tokens: int = 0, usd: float | Sequence[float] = 0.0
     ) -> list[EndpointStatus]:
         """Return the status of each endpoint for a call.
 
@@ -146,14 +146,14 @@ class AdmissionControl(Protocol):
         ...
 
     async def acquire(
-        self, place: Endpoint, tokens: int, usd: float = 0.0, *, panic: float | None = None
+        self, endpoint: Endpoint, tokens: int, usd: float = 0.0, *, panic: float | None = None
     ) -> Permit | Rejection:
         """Return a permit with its reservation, or a rejection, in one step.
 
         Every permit must be returned by :meth:`release`.
 
         Args:
-            place: the endpoint.
+            endpoint: the endpoint.
             tokens: input and most output; negative counts as 0.
             usd: expected cost.
             panic: a random number from 0 to 1, where no other endpoint can be called: an open breaker permits a share
@@ -163,8 +163,8 @@ class AdmissionControl(Protocol):
 
     async def release(
         self,
-        leave: Permit,
-        ending: CallResult,
+        permit: Permit,
+        result: CallResult,
         *,
         tokens: int | None = None,
         usd: float | None = None,
@@ -175,8 +175,8 @@ class AdmissionControl(Protocol):
         """Return a permit; a second time does nothing.
 
         Args:
-            leave: the permit from :meth:`acquire`.
-            ending: result of the call.
+            permit: the permit from :meth:`acquire`.
+            result: result of the call.
             tokens: tokens it really took; None keeps the reservation as spent (they are not known), and so does a
                 count that no call can have taken.
             usd: USD it really cost; None, and a cost that no such call can have, keep the reservation as spent.
@@ -195,14 +195,14 @@ class AdmissionControl(Protocol):
         """
         ...
 
-    async def welcome(self, place: Endpoint, refused: str) -> None:
+    async def welcome(self, endpoint: Endpoint, refused: str) -> None:
         """Lift what closed an endpoint for the key of this digest, and only that.
 
         It is called when there is another key.
         """
         ...
 
-    async def lift(self, places: Sequence[Endpoint]) -> None:
+    async def lift(self, endpoints: Sequence[Endpoint]) -> None:
         """Lift whatever closes these endpoints.
 
         That is hints, breakers, suspensions and disabled credentials.

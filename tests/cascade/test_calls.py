@@ -119,8 +119,8 @@ def test_a_reader_who_leaves_ends_the_call(bench: Any) -> None:
         async with aclosing(bench.stream(config, dispatcher)) as events:
             async for _ in events:
                 break
-        from semroute.dispatch.status import places_of
+        from semroute.dispatch.status import endpoints_of
 
-        return sum(standing.in_flight for standing in await dispatcher.gates.standings(places_of(config)))
+        return sum(status.in_flight for status in await dispatcher.gates.statuses(endpoints_of(config)))
 
     assert bench.run(config, leave) == 0

@@ -69,15 +69,15 @@ def ask(
         return found[-1]
 
     async def work() -> tuple[list[Completion], dict[str, BreakerState]]:
-        from semroute.dispatch.status import places_of
+        from semroute.dispatch.status import endpoints_of
 
         async with httpx.AsyncClient() as client:
             dispatcher = Dispatcher(config, client=client, env={}, random=Random(0))
             try:
                 answers = [await one(dispatcher) for _ in range(times)]
-                known = places_of(config)
-                standings = await dispatcher.gates.standings(known)
-                states = {where.deployment: standing.breaker for where, standing in zip(known, standings, strict=True)}
+                known = endpoints_of(config)
+                statuses = await dispatcher.gates.statuses(known)
+                states = {where.deployment: status.breaker for where, status in zip(known, statuses, strict=True)}
                 return answers, states
             finally:
                 await dispatcher.close()

@@ -101,10 +101,10 @@ def refusal(where: Config, *candidates: str, **more: Any) -> DispatchError:
 
 
 async def no_passes_left(dispatcher: Dispatcher) -> bool:
-    from semroute.dispatch.status import places_of
+    from semroute.dispatch.status import endpoints_of
 
-    standings = await dispatcher.gates.standings(places_of(dispatcher.config))
-    return all(standing.in_flight == 0 for standing in standings)
+    statuses = await dispatcher.gates.statuses(endpoints_of(dispatcher.config))
+    return all(status.in_flight == 0 for status in statuses)
 
 
 def test_an_answer_comes_with_its_attempt_cost_and_the_parts_of_the_choice(first: FakeProvider) -> None:
@@ -183,9 +183,9 @@ def test_a_refused_key_disables_its_places_visibly_and_another_key_answers(first
 
     async def twice(dispatcher: Dispatcher) -> list[Completion]:
         answers = [await dispatcher.complete(HELLO, ("large",)) for _ in range(2)]
-        from semroute.dispatch.status import places_of
+        from semroute.dispatch.status import endpoints_of
 
-        states = [s.breaker for s in await dispatcher.gates.standings(places_of(where))]
+        states = [s.breaker for s in await dispatcher.gates.statuses(endpoints_of(where))]
         assert sorted(states) == [BreakerState.CLOSED, BreakerState.DISABLED]
         return answers
 

@@ -29,7 +29,7 @@ class Case(NamedTuple):
 
     status: int
     code: str | None
-    ending: CallResult
+    result: CallResult
     elsewhere: bool = True
     message: str = "scripted"
 
@@ -116,9 +116,9 @@ class Recorder(MemoryGates):
         super().__init__(config.breaker)
         self.told: list[tuple[str, CallResult, float | None, str | None]] = []
 
-    async def release(self, leave: Permit, ending: CallResult, **more: Any) -> None:
-        self.told.append((leave.place.deployment, ending, more.get("wait_s"), more.get("reason")))
-        await super().release(leave, ending, **more)
+    async def release(self, permit: Permit, result: CallResult, **more: Any) -> None:
+        self.told.append((permit.endpoint.deployment, result, more.get("wait_s"), more.get("reason")))
+        await super().release(permit, result, **more)
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def test_a_refusal_ends_as_the_table_says(
     where = config(providers, wire)
     gates = Recorder(where)
     (found,) = run(where, gates, streaming=streaming)
-    assert gates.told[0][:2] == ("a", case.ending)
+    assert gates.told[0][:2] == ("a", case.result)
     assert isinstance(found, Completion) is case.elsewhere
     if isinstance(found, DispatchError):
         assert found.is_final
@@ -211,7 +211,7 @@ def test_an_error_event_of_a_stream_ends_as_its_status_would(
     where = config(providers, wire)
     gates = Recorder(where)
     (found,) = run(where, gates, streaming=True)
-    assert gates.told[0][:2] == ("a", case.ending)
+    assert gates.told[0][:2] == ("a", case.result)
     assert isinstance(found, Completion) is case.elsewhere
 
 
@@ -221,11 +221,11 @@ PAGE = b"<!DOCTYPE html><html><title>Attention Required! | Cloudflare</title>Sor
 @pytest.mark.parametrize("streaming", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("wire", FORMATS)
 @pytest.mark.parametrize(
-    ("status", "ending"),
+    ("status", "result"),
     [(400, NEUTRAL), (401, SUSPEND), (403, SUSPEND), (413, NEUTRAL), (422, NEUTRAL), (503, FAILURE)],
 )
 def test_a_page_in_place_of_an_answer_never_disables_a_key_and_ends_no_request(
-    providers: tuple[FakeProvider, FakeProvider], status: int, ending: CallResult, wire: str, streaming: bool
+    providers: tuple[FakeProvider, FakeProvider], status: int, result: CallResult, wire: str, streaming: bool
 ) -> None:
     page = PAGE + b"invalid_api_key api key not valid"
     providers[0].script(Reply(status, page, {"content-type": "text/html"}))
@@ -234,7 +234,7 @@ def test_a_page_in_place_of_an_answer_never_disables_a_key_and_ends_no_request(
     (found,) = run(where, gates, streaming=streaming)
     assert isinstance(found, Completion)
     assert found.deployment == "b"
-    assert gates.told[0][:2] == ("a", ending)
+    assert gates.told[0][:2] == ("a", result)
 
 
 QUOTED = [

@@ -15,7 +15,7 @@ from resilience.redis_server import own_redis
 
 from semroute.config import Config
 from semroute.dispatch import Dispatcher
-from semroute.dispatch.status import enable, places_of, read_status, wish_file
+from semroute.dispatch.status import enable, endpoints_of, read_status, wish_file
 from semroute.errors import AllClosedError, DataError, DispatchError, InputError
 from semroute.testing import FakeProvider, fail, hang
 from semroute.types import BreakerState, CallResult, EndpointStatus, Permit, Request
@@ -48,11 +48,11 @@ async def disabled(dispatcher: Dispatcher, reason: str = "401: invalid key") -> 
     """Let the gates hold the key of the place for invalid, as dispatch does."""
     from semroute.resilience.suspension import digest_key
 
-    (place,) = places_of(dispatcher.config)
-    leave = await dispatcher.gates.acquire(place, 1)
-    assert isinstance(leave, Permit)
-    await dispatcher.gates.release(leave, CallResult.DISABLE, reason=reason, refused=digest_key("old"))
-    (found,) = await dispatcher.gates.standings([place])
+    (place,) = endpoints_of(dispatcher.config)
+    permit = await dispatcher.gates.acquire(place, 1)
+    assert isinstance(permit, Permit)
+    await dispatcher.gates.release(permit, CallResult.DISABLE, reason=reason, refused=digest_key("old"))
+    (found,) = await dispatcher.gates.statuses([place])
     assert found.breaker is BreakerState.DISABLED
     return found
 
@@ -95,12 +95,12 @@ def test_nothing_that_is_shared_holds_the_key_or_a_plain_digest_of_it(provider: 
         from semroute.resilience.suspension import digest_key
 
         dispatcher = Dispatcher(where, env={"THE_KEY": key})
-        (place,) = places_of(where)
-        for ending in (CallResult.SUSPEND, CallResult.DISABLE):
-            leave = await dispatcher.gates.acquire(place, 1)
-            assert isinstance(leave, Permit)
-            await dispatcher.gates.release(leave, ending, refused=digest_key(key))
-            await dispatcher.gates.lift([place]) if ending is CallResult.SUSPEND else None
+        (place,) = endpoints_of(where)
+        for result in (CallResult.SUSPEND, CallResult.DISABLE):
+            permit = await dispatcher.gates.acquire(place, 1)
+            assert isinstance(permit, Permit)
+            await dispatcher.gates.release(permit, result, refused=digest_key(key))
+            await dispatcher.gates.lift([place]) if result is CallResult.SUSPEND else None
         server = dispatcher.gates._shared.server  # type: ignore[union-attr]
         names = await server.command("KEYS", "*")
         found = [await server.command("HGETALL", name) for name in names if b"disabled" in name or b"breaker" in name]
@@ -128,7 +128,7 @@ def test_the_tokens_that_a_cancelled_call_did_not_take_go_back(provider: FakePro
                 await asyncio.sleep(0.01)
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
-            (found,) = await dispatcher.gates.standings(places_of(where))
+            (found,) = await dispatcher.gates.statuses(endpoints_of(where))
             answer = (await dispatcher.complete(long, ("large",))).text
             await dispatcher.close()
             return found.headroom, answer
@@ -164,7 +164,7 @@ def test_a_process_with_state_of_its_own_lifts_what_it_is_asked_to(
             return answer
 
     async def disabled_too(dispatcher: Dispatcher) -> None:
-        await dispatcher.gates.lift(places_of(where))
+        await dispatcher.gates.lift(endpoints_of(where))
         await disabled(dispatcher)
 
     assert asyncio.run(closed_and_enabled()) == "hello there you"
@@ -217,6 +217,6 @@ def test_a_key_is_one_at_each_host(provider: FakeProvider) -> None:
     bases = ["https://API.example/v1", "https://api.example:443/other", "http://api.example/v1", "https://b.example"]
     places = [{"name": f"d{i}", "model": "m", "base_url": base, "api_key_env": "K"} for i, base in enumerate(bases)]
     keyless = {"name": "free", "model": "m", "base_url": "http://localhost:1"}
-    found = [place.origin for place in places_of(Config.model_validate({"deployments": [*places, keyless]}))]
+    found = [place.origin for place in endpoints_of(Config.model_validate({"deployments": [*places, keyless]}))]
     here = "https://api.example:443"
     assert found == [here, here, "http://api.example:80", "https://b.example:443", None]

@@ -93,13 +93,13 @@ async def all_at_once(dispatcher: Dispatcher) -> None:
     async with asyncio.TaskGroup() as group:
         reads = [group.create_task(read(dispatcher, number, all_open)) for number in range(STREAMS)]
         await all_open.wait()
-        assert (await standing(dispatcher)).in_flight == STREAMS
+        assert (await status(dispatcher)).in_flight == STREAMS
         await all_open.wait()
     assert [await task for task in reads] == [text_of(number) for number in range(STREAMS)]
 
 
-async def standing(dispatcher: Dispatcher) -> EndpointStatus:
-    (found,) = await dispatcher.gates.standings([Endpoint("only", parallel=STREAMS)])
+async def status(dispatcher: Dispatcher) -> EndpointStatus:
+    (found,) = await dispatcher.gates.statuses([Endpoint("only", parallel=STREAMS)])
     return found
 
 
@@ -134,7 +134,7 @@ def test_500_streams_at_once_are_not_mixed_up_and_leave_nothing_behind(base_url:
             for _ in range(2):
                 await all_at_once(dispatcher)
                 memory.append(memory_mb())
-            at_rest = await standing(dispatcher)
+            at_rest = await status(dispatcher)
             assert (at_rest.in_flight, at_rest.failure_share) == (0, 0.0)
         stats = await stats_at_rest(base_url)
         assert stats["in_flight"] == 0
@@ -156,7 +156,7 @@ def test_of_500_streams_half_are_left_and_the_others_do_not_notice(base_url: str
             assert await kept == [text_of(number) for number in range(0, STREAMS, 2)]
             wholes = [text_of(number, LONG) for number in range(1, STREAMS, 2)]
             assert all(whole.startswith(part) for whole, part in zip(wholes, await gone, strict=True))
-            at_rest = await standing(dispatcher)
+            at_rest = await status(dispatcher)
             assert (at_rest.in_flight, at_rest.failure_share) == (0, 0.0)
             assert at_rest.breaker is BreakerState.CLOSED
         stats = await stats_at_rest(base_url)

@@ -114,8 +114,8 @@ def test_beside_an_open_endpoint_a_closed_one_is_left_alone() -> None:
 
     async def inside() -> list[str]:
         for _ in range(5):
-            leave = await simulation.gates.acquire(dead, 1)
-            await simulation.gates.release(leave, CallResult.FAILURE)  # type: ignore[arg-type]
+            permit = await simulation.gates.acquire(dead, 1)
+            await simulation.gates.release(permit, CallResult.FAILURE)  # type: ignore[arg-type]
         return [await called(simulation) for _ in range(200)]
 
     async def called(simulation: Simulation) -> str:
@@ -146,9 +146,9 @@ def test_panic_lets_nothing_through_a_limit() -> None:
     async def inside() -> None:
         place = Endpoint("p", rpm=6)
         for _ in range(rules.in_a_row):
-            leave = await gates.acquire(place, 1)
-            assert isinstance(leave, Permit)
-            await gates.release(leave, CallResult.FAILURE)
+            permit = await gates.acquire(place, 1)
+            assert isinstance(permit, Permit)
+            await gates.release(permit, CallResult.FAILURE)
         assert isinstance(await gates.acquire(place, 1), Rejection)
         assert isinstance(await gates.acquire(place, 1, panic=0.0), Permit)
         refusal = await gates.acquire(place, 1, panic=0.0)
@@ -217,9 +217,9 @@ def two_of_which(half_open: str, opened: str) -> Simulation:
     async def inside() -> None:
         for name in (half_open, opened):
             for _ in range(5):
-                leave = await simulation.gates.acquire(places[name], 1)
-                assert isinstance(leave, Permit)
-                await simulation.gates.release(leave, CallResult.FAILURE)
+                permit = await simulation.gates.acquire(places[name], 1)
+                assert isinstance(permit, Permit)
+                await simulation.gates.release(permit, CallResult.FAILURE)
             simulation.now += 50.0
 
     asyncio.run(inside())

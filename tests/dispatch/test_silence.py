@@ -17,7 +17,7 @@ from semroute.config import BreakerRules, Config, Deployment, Timeouts
 from semroute.dispatch import Constraints, Dispatcher
 from semroute.dispatch.error_policy import ErrorPolicy
 from semroute.dispatch.silence import FLOOR_S, UNMEASURED_S, Patience, SilenceMonitor, timed
-from semroute.dispatch.status import places_of
+from semroute.dispatch.status import endpoints_of
 from semroute.errors import BrokenStreamError, DispatchError, ProviderTimeoutError, UnavailableError
 from semroute.resilience import MemoryGates
 from semroute.testing import FakeProvider, Reply, drip, fail, hang, stall_after
@@ -80,8 +80,8 @@ class Bench:
         return asyncio.run(inside())
 
     async def state(self, name: str = "a") -> BreakerState:
-        places = [one for one in places_of(self.config) if one.deployment == name]
-        return (await self.gates.standings(places))[0].breaker
+        places = [one for one in endpoints_of(self.config) if one.deployment == name]
+        return (await self.gates.statuses(places))[0].breaker
 
 
 async def answered(dispatcher: Dispatcher, *, streaming: bool = False, **limits: Any) -> Completion:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from semroute.config import BreakerRules, Config
-from semroute.dispatch.status import Reporter, describe, enable, places_of, read_status, restore_state, save_state
+from semroute.dispatch.status import Reporter, describe, enable, endpoints_of, read_status, restore_state, save_state
 from semroute.errors import DataError
 from semroute.resilience import LatencyWindows, MemoryGates
 from semroute.resilience.gates import open_gates
@@ -32,9 +32,9 @@ def spent_gates(usd: float) -> MemoryGates:
     gates = MemoryGates(BreakerRules())
 
     async def spend() -> None:
-        leave = await gates.acquire(places_of(CONFIG)[0], 10, usd)
-        assert isinstance(leave, Permit)
-        await gates.release(leave, CallResult.SUCCESS, tokens=10, usd=usd)
+        permit = await gates.acquire(endpoints_of(CONFIG)[0], 10, usd)
+        assert isinstance(permit, Permit)
+        await gates.release(permit, CallResult.SUCCESS, tokens=10, usd=usd)
 
     asyncio.run(spend())
     return gates
@@ -47,7 +47,7 @@ def saved(path: Path, gates: MemoryGates) -> dict[str, Any]:
 
 
 def test_every_deployment_with_every_key_is_a_place() -> None:
-    assert [place.key for place in places_of(CONFIG)] == ["a|ONE", "a|TWO", "b|"]
+    assert [place.key for place in endpoints_of(CONFIG)] == ["a|ONE", "a|TWO", "b|"]
 
 
 def test_the_months_spending_survives_the_process(tmp_path: Path) -> None:
@@ -55,8 +55,8 @@ def test_the_months_spending_survives_the_process(tmp_path: Path) -> None:
     saved(path, spent_gates(3.0))
     fresh = MemoryGates(BreakerRules())
     restore_state(path, fresh)
-    (standing, *_) = asyncio.run(fresh.standings(places_of(CONFIG)))
-    assert standing.spent_usd == pytest.approx(3.0)
+    (status, *_) = asyncio.run(fresh.statuses(endpoints_of(CONFIG)))
+    assert status.spent_usd == pytest.approx(3.0)
 
 
 def test_status_shows_what_was_saved(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_status_shows_what_was_saved(tmp_path: Path) -> None:
 def test_without_a_file_the_spending_starts_at_nothing(tmp_path: Path) -> None:
     gates = MemoryGates(BreakerRules())
     restore_state(tmp_path / "none.json", gates)
-    assert asyncio.run(gates.standings(places_of(CONFIG)))[0].spent_usd == 0.0
+    assert asyncio.run(gates.statuses(endpoints_of(CONFIG)))[0].spent_usd == 0.0
 
 
 @pytest.mark.parametrize(
@@ -141,13 +141,13 @@ def test_a_key_that_was_refused_is_enabled_for_every_replica() -> None:
         await gates.heartbeat()
         if gates.mode != "shared":
             absent(f"no Redis at {url}")
-        (place,) = places_of(config)
-        leave = await gates.acquire(place, 1)
-        assert isinstance(leave, Permit)
-        await gates.release(leave, CallResult.DISABLE, reason="refused")
-        before = (await gates.standings([place]))[0].breaker
+        (place,) = endpoints_of(config)
+        permit = await gates.acquire(place, 1)
+        assert isinstance(permit, Permit)
+        await gates.release(permit, CallResult.DISABLE, reason="refused")
+        before = (await gates.statuses([place]))[0].breaker
         await enable(config, {}, "REFUSED_ONCE")
-        after = (await gates.standings([place]))[0].breaker
+        after = (await gates.statuses([place]))[0].breaker
         await gates.close()
         return [before, after]
 

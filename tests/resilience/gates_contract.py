@@ -45,7 +45,7 @@ class ContractGates(AdmissionControl, Protocol):
         """Let the credential's places be called again; None: the places that need no key."""
         ...
 
-    async def lift(self, places: Sequence[Endpoint]) -> None:
+    async def lift(self, endpoints: Sequence[Endpoint]) -> None:
         """Lift whatever closes these places."""
         ...
 
@@ -61,41 +61,41 @@ class World(Protocol):
         ...
 
 
-async def entered(gates: AdmissionControl, place: Endpoint = PLACE, tokens: int = 0, usd: float = 0.0) -> Permit:
-    answer = await gates.acquire(place, tokens, usd)
+async def entered(gates: AdmissionControl, endpoint: Endpoint = PLACE, tokens: int = 0, usd: float = 0.0) -> Permit:
+    answer = await gates.acquire(endpoint, tokens, usd)
     assert isinstance(answer, Permit), answer
-    assert (answer.place, answer.tokens, answer.usd) == (place, tokens, usd)
+    assert (answer.endpoint, answer.tokens, answer.usd) == (endpoint, tokens, usd)
     return answer
 
 
-async def refused(gates: AdmissionControl, place: Endpoint = PLACE, tokens: int = 0, usd: float = 0.0) -> Rejection:
-    answer = await gates.acquire(place, tokens, usd)
+async def refused(gates: AdmissionControl, endpoint: Endpoint = PLACE, tokens: int = 0, usd: float = 0.0) -> Rejection:
+    answer = await gates.acquire(endpoint, tokens, usd)
     assert isinstance(answer, Rejection), answer
-    assert answer.place == place
+    assert answer.endpoint == endpoint
     assert answer.reason
     return answer
 
 
-async def standing(
-    gates: AdmissionControl, place: Endpoint = PLACE, tokens: int = 0, usd: float = 0.0
+async def status(
+    gates: AdmissionControl, endpoint: Endpoint = PLACE, tokens: int = 0, usd: float = 0.0
 ) -> EndpointStatus:
-    (found,) = await gates.standings([place], tokens, usd)
+    (found,) = await gates.statuses([endpoint], tokens, usd)
     return found
 
 
-async def state(gates: AdmissionControl, place: Endpoint = PLACE) -> BreakerState:
-    return (await standing(gates, place)).breaker
+async def state(gates: AdmissionControl, endpoint: Endpoint = PLACE) -> BreakerState:
+    return (await status(gates, endpoint)).breaker
 
 
-async def end(gates: AdmissionControl, endings: Iterable[CallResult], place: Endpoint = PLACE) -> None:
+async def end(gates: AdmissionControl, results: Iterable[CallResult], endpoint: Endpoint = PLACE) -> None:
     """One call after the other, each with its ending."""
-    for ending in endings:
-        await gates.release(await entered(gates, place), ending)
+    for result in results:
+        await gates.release(await entered(gates, endpoint), result)
 
 
-async def opened(gates: AdmissionControl, place: Endpoint = PLACE) -> None:
-    await end(gates, [CallResult.FAILURE] * RULES.in_a_row, place)
-    assert await state(gates, place) is BreakerState.OPEN
+async def opened(gates: AdmissionControl, endpoint: Endpoint = PLACE) -> None:
+    await end(gates, [CallResult.FAILURE] * RULES.in_a_row, endpoint)
+    assert await state(gates, endpoint) is BreakerState.OPEN
 
 
 async def half_opened(world: World) -> None:
@@ -126,11 +126,11 @@ class GatesContract:
 
     def test_a_place_that_was_never_called_stands_open_to_calls(self) -> None:
         async def test(world: World) -> None:
-            assert await world.gates.standings([PLACE, Endpoint("other")], 1000, 0.5) == [
+            assert await world.gates.statuses([PLACE, Endpoint("other")], 1000, 0.5) == [
                 EndpointStatus(),
                 EndpointStatus(),
             ]
-            assert await world.gates.standings([]) == []
+            assert await world.gates.statuses([]) == []
 
         self.run(test)
 
@@ -139,7 +139,7 @@ class GatesContract:
             await end(world.gates, [CallResult.FAILURE] * (RULES.in_a_row - 1))
             assert await state(world.gates) is BreakerState.CLOSED
             await end(world.gates, [CallResult.FAILURE])
-            found = await standing(world.gates)
+            found = await status(world.gates)
             assert found.breaker is BreakerState.OPEN
             assert found.reason
             assert wait_of(found) == pytest.approx(RULES.open_s, abs=SLACK_S)
@@ -159,7 +159,7 @@ class GatesContract:
     def test_half_of_twenty_calls_open_it(self) -> None:
         async def test(world: World) -> None:
             await end(world.gates, [CallResult.SUCCESS, CallResult.FAILURE] * 9 + [CallResult.SUCCESS])
-            found = await standing(world.gates)
+            found = await status(world.gates)
             assert found.breaker is BreakerState.CLOSED
             assert (found.calls, found.failure_share) == (19, pytest.approx(9 / 19))
             await end(world.gates, [CallResult.FAILURE])
@@ -172,7 +172,7 @@ class GatesContract:
             await end(world.gates, [CallResult.SUCCESS, CallResult.FAILURE] * 9)
             await world.advance(RULES.window_s + SLACK_S)
             await end(world.gates, [CallResult.SUCCESS, CallResult.FAILURE] * 9)
-            found = await standing(world.gates)
+            found = await status(world.gates)
             assert (found.breaker, found.calls) == (BreakerState.CLOSED, 18)
 
         self.run(test)
@@ -180,7 +180,7 @@ class GatesContract:
     def test_neutral_endings_count_neither_way(self) -> None:
         async def test(world: World) -> None:
             await end(world.gates, [CallResult.FAILURE, CallResult.NEUTRAL, CallResult.NEUTRAL] * (RULES.in_a_row - 1))
-            found = await standing(world.gates)
+            found = await status(world.gates)
             assert (found.breaker, found.calls) == (BreakerState.CLOSED, RULES.in_a_row - 1)
             await end(world.gates, [CallResult.FAILURE])
             assert await state(world.gates) is BreakerState.OPEN
@@ -217,7 +217,7 @@ class GatesContract:
             await end(world.gates, [CallResult.SUCCESS])
             ramps = []
             for _ in range(4):
-                found = await standing(world.gates)
+                found = await status(world.gates)
                 assert found.breaker is BreakerState.CLOSED
                 ramps.append(found.ramp)
                 await world.advance(RULES.ramp_s / 3)
@@ -240,9 +240,9 @@ class GatesContract:
         async def test(world: World) -> None:
             await opened(world.gates)
             for expected in (10.0, 20.0, 40.0, 50.0, 50.0):
-                await world.advance(wait_of(await standing(world.gates)))
+                await world.advance(wait_of(await status(world.gates)))
                 await end(world.gates, [CallResult.FAILURE] * RULES.failed_probes)
-                found = await standing(world.gates)
+                found = await status(world.gates)
                 assert found.breaker is BreakerState.OPEN
                 assert wait_of(found) == pytest.approx(expected, abs=SLACK_S)
 
@@ -250,10 +250,10 @@ class GatesContract:
 
     def test_jitter_spreads_the_time_open_and_keeps_below_the_longest(self) -> None:
         async def test(world: World) -> None:
-            places = [Endpoint(f"place-{number}") for number in range(20)]
-            for place in places:
-                await opened(world.gates, place)
-            waits = [wait_of(found) for found in await world.gates.standings(places)]
+            endpoints = [Endpoint(f"place-{number}") for number in range(20)]
+            for endpoint in endpoints:
+                await opened(world.gates, endpoint)
+            waits = [wait_of(found) for found in await world.gates.statuses(endpoints)]
             assert all(2.5 - SLACK_S <= wait <= 5.0 for wait in waits)
             assert max(waits) - min(waits) > 0.2
 
@@ -264,7 +264,7 @@ class GatesContract:
             await half_opened(world)
             for probe in [await entered(world.gates) for _ in range(2)]:
                 await world.gates.release(probe, CallResult.FAILURE)
-            assert wait_of(await standing(world.gates)) == pytest.approx(2 * RULES.open_s, abs=SLACK_S)
+            assert wait_of(await status(world.gates)) == pytest.approx(2 * RULES.open_s, abs=SLACK_S)
 
         self.run(test, STRICT)
 
@@ -319,12 +319,12 @@ class GatesContract:
             await opened(world.gates)
             await world.gates.release(late.pop(), CallResult.SUCCESS)
             await world.gates.release(late.pop(), CallResult.FAILURE)
-            found = await standing(world.gates)
+            found = await status(world.gates)
             assert found.breaker is BreakerState.OPEN
             assert wait_of(found) == pytest.approx(RULES.open_s, abs=SLACK_S)
             await world.advance(RULES.open_s)
-            for ending in [CallResult.SUCCESS] * 3 + [CallResult.FAILURE]:
-                await world.gates.release(late.pop(), ending)
+            for result in [CallResult.SUCCESS] * 3 + [CallResult.FAILURE]:
+                await world.gates.release(late.pop(), result)
             assert await state(world.gates) is BreakerState.HALF_OPEN
             await end(world.gates, [CallResult.SUCCESS] * RULES.successes)
             while late:
@@ -338,11 +338,11 @@ class GatesContract:
             sibling, other = Endpoint("openai-large", PLACE.credential), Endpoint("other", "OTHER_KEY")
             running = await entered(world.gates)
             await world.gates.release(await entered(world.gates), CallResult.DISABLE, reason="401: key revoked")
-            for place in (PLACE, sibling):
-                found = await standing(world.gates, place)
+            for endpoint in (PLACE, sibling):
+                found = await status(world.gates, endpoint)
                 assert (found.breaker, found.wait_s) == (BreakerState.DISABLED, None)
                 assert "401: key revoked" in (found.reason or "")
-                refusal = await refused(world.gates, place)
+                refusal = await refused(world.gates, endpoint)
                 assert refusal.wait_s is None
                 assert "401: key revoked" in refusal.reason
             await entered(world.gates, other)
@@ -380,7 +380,7 @@ class GatesContract:
                 world.gates,
                 [CallResult.SUCCESS, CallResult.FAILURE, CallResult.SUCCESS, CallResult.FAILURE, CallResult.FAILURE],
             )
-            found = await standing(world.gates)
+            found = await status(world.gates)
             assert found.breaker is BreakerState.OPEN
             assert "3 of 5 probes failed" in (found.reason or "")
 
@@ -392,10 +392,10 @@ class GatesContract:
         async def test(world: World) -> None:
             await opened(world.gates)
             for _ in range(3):
-                leave = await world.gates.acquire(PLACE, 0, panic=0.99)
-                assert isinstance(leave, Permit)
-                assert (leave.is_panic, leave.is_probe) == (True, False)
-                await world.gates.release(leave, CallResult.FAILURE)
+                permit = await world.gates.acquire(PLACE, 0, panic=0.99)
+                assert isinstance(permit, Permit)
+                assert (permit.is_panic, permit.is_probe) == (True, False)
+                await world.gates.release(permit, CallResult.FAILURE)
                 assert isinstance(await world.gates.acquire(PLACE, 0, panic=0.2), Rejection)
                 await refused(world.gates)
                 await world.advance(1.0 / RULES.panic_per_s)
@@ -420,9 +420,9 @@ class GatesContract:
             await opened(world.gates)
             for _ in range(RULES.successes):
                 assert await state(world.gates) is BreakerState.OPEN
-                leave = await world.gates.acquire(PLACE, 0, panic=0.0)
-                assert isinstance(leave, Permit)
-                await world.gates.release(leave, CallResult.SUCCESS)
+                permit = await world.gates.acquire(PLACE, 0, panic=0.0)
+                assert isinstance(permit, Permit)
+                await world.gates.release(permit, CallResult.SUCCESS)
             await end(world.gates, [CallResult.SUCCESS] * RULES.successes)
             assert await state(world.gates) is BreakerState.CLOSED
 
@@ -451,7 +451,7 @@ class GatesContract:
             sibling = Endpoint("openai-large", PLACE.credential)
             late = await entered(world.gates)
             await world.gates.release(await entered(world.gates), CallResult.SUSPEND, reason="403: not in this region")
-            found = await standing(world.gates)
+            found = await status(world.gates)
             assert found.breaker is BreakerState.SUSPENDED
             assert wait_of(found) == pytest.approx(RULES.suspend_s, abs=SLACK_S)
             assert "403: not in this region" in (await refused(world.gates)).reason
@@ -462,7 +462,7 @@ class GatesContract:
             assert probe.is_probe
             assert 0 < wait_of(await refused(world.gates)) < 1
             await world.gates.release(probe, CallResult.SUCCESS)
-            assert await standing(world.gates) == EndpointStatus(calls=1)
+            assert await status(world.gates) == EndpointStatus(calls=1)
             await entered(world.gates)
 
         self.run(test)
@@ -474,10 +474,10 @@ class GatesContract:
                 await end(world.gates, [CallResult.SUSPEND])
                 for other in others:
                     await world.gates.release(other, CallResult.SUSPEND)
-                assert wait_of(await standing(world.gates)) == pytest.approx(expected, abs=SLACK_S)
+                assert wait_of(await status(world.gates)) == pytest.approx(expected, abs=SLACK_S)
                 await world.advance(expected)
             await end(world.gates, [CallResult.SUCCESS, CallResult.SUSPEND])
-            assert wait_of(await standing(world.gates)) == pytest.approx(120.0, abs=SLACK_S)
+            assert wait_of(await status(world.gates)) == pytest.approx(120.0, abs=SLACK_S)
 
         self.run(test, RULES.model_copy(update={"most_suspend_s": 500.0}))
 
@@ -499,16 +499,16 @@ class GatesContract:
         async def test(world: World) -> None:
             sibling = Endpoint("openai-large", PLACE.credential)
             await end(world.gates, [CallResult.DISABLE])
-            for ending in (CallResult.DISABLE, CallResult.FAILURE, CallResult.SUCCESS):
+            for result in (CallResult.DISABLE, CallResult.FAILURE, CallResult.SUCCESS):
                 await world.advance(RULES.disabled_probe_s - SLACK_S)
                 await refused(world.gates)
                 await world.advance(SLACK_S)
                 probe = await entered(world.gates)
                 assert probe.is_probe
-                for place in (PLACE, sibling):
-                    assert (await refused(world.gates, place)).wait_s is None
+                for endpoint in (PLACE, sibling):
+                    assert (await refused(world.gates, endpoint)).wait_s is None
                 assert await state(world.gates) is BreakerState.DISABLED
-                await world.gates.release(probe, ending)
+                await world.gates.release(probe, result)
             await entered(world.gates, sibling)
             assert await state(world.gates) is BreakerState.CLOSED
 
@@ -520,7 +520,7 @@ class GatesContract:
             await end(world.gates, [CallResult.DISABLE], here)
             assert await state(world.gates, here) is BreakerState.DISABLED
             await entered(world.gates, there, usd=0.75)
-            assert (await standing(world.gates, here)).spent_usd == 0.75
+            assert (await status(world.gates, here)).spent_usd == 0.75
             await world.gates.enable("KEY_OF_OTHERS")
             assert await state(world.gates, here) is BreakerState.DISABLED
             await world.gates.enable("KEY")
@@ -530,32 +530,32 @@ class GatesContract:
 
     def test_what_closed_a_place_for_one_key_is_lifted_for_another(self) -> None:
         async def test(world: World) -> None:
-            for ending in (CallResult.DISABLE, CallResult.SUSPEND):
+            for result in (CallResult.DISABLE, CallResult.SUSPEND):
                 digest = digest_key("sk-old")
                 assert digest is not None
-                await world.gates.release(await entered(world.gates), ending, refused=digest)
-                assert (await standing(world.gates)).refused == digest
+                await world.gates.release(await entered(world.gates), result, refused=digest)
+                assert (await status(world.gates)).refused == digest
                 await world.gates.welcome(PLACE, "of:another")
                 await refused(world.gates)
                 await world.gates.welcome(PLACE, digest)
                 await end(world.gates, [CallResult.NEUTRAL])
-                assert (await standing(world.gates)).refused is None
+                assert (await status(world.gates)).refused is None
 
         self.run(test)
 
     def test_lifting_a_place_lifts_hint_breaker_suspension_and_disabled_key(self) -> None:
         async def test(world: World) -> None:
-            for ending in (CallResult.FAILURE, CallResult.SUSPEND, CallResult.DISABLE):
+            for result in (CallResult.FAILURE, CallResult.SUSPEND, CallResult.DISABLE):
                 running = [await entered(world.gates, usd=0.25) for _ in range(RULES.in_a_row)]
                 late = await entered(world.gates)
-                for leave in running:
-                    await world.gates.release(leave, ending, wait_s=1000.0)
+                for permit in running:
+                    await world.gates.release(permit, result, wait_s=1000.0)
                 await refused(world.gates)
                 await world.gates.lift([PLACE])
-                found = await standing(world.gates)
+                found = await status(world.gates)
                 assert (found.breaker, found.wait_s, found.ramp) == (BreakerState.CLOSED, 0.0, 1.0)
                 await world.gates.release(late, CallResult.FAILURE)
-            assert (await standing(world.gates)).spent_usd == 3 * RULES.in_a_row * 0.25
+            assert (await status(world.gates)).spent_usd == 3 * RULES.in_a_row * 0.25
 
         self.run(test)
 
@@ -563,122 +563,122 @@ class GatesContract:
 
     def test_a_hint_is_heeded_up_to_a_most_that_depends_on_its_cause(self) -> None:
         async def test(world: World) -> None:
-            for ending, most_s in (
+            for result, most_s in (
                 (CallResult.NEUTRAL, RULES.most_hint_s),
                 (CallResult.FAILURE, RULES.most_failure_hint_s),
             ):
                 for wait_s in (86400.0, 3.2e7, float("inf")):
-                    place = Endpoint(f"{ending}-{wait_s}")
-                    await world.gates.release(await entered(world.gates, place), ending, wait_s=wait_s)
-                    assert wait_of(await standing(world.gates, place)) == pytest.approx(most_s, abs=SLACK_S)
+                    endpoint = Endpoint(f"{result}-{wait_s}")
+                    await world.gates.release(await entered(world.gates, endpoint), result, wait_s=wait_s)
+                    assert wait_of(await status(world.gates, endpoint)) == pytest.approx(most_s, abs=SLACK_S)
             for wait_s in (-5.0, float("nan")):
                 await world.gates.release(await entered(world.gates), CallResult.NEUTRAL, wait_s=wait_s)
-                assert wait_of(await standing(world.gates)) == 0.0
+                assert wait_of(await status(world.gates)) == 0.0
 
         self.run(test)
 
     def test_a_negative_reservation_lifts_nobodys_limit(self) -> None:
         async def test(world: World) -> None:
-            place = Endpoint("p", "KEY", tpm=1000, budget_usd=1.0)
-            await entered(world.gates, place, -(10**9), -5.0)
-            await entered(world.gates, place, 1000, 1.0)
-            await refused(world.gates, place, 1)
-            assert (await standing(world.gates, place, -(10**9), -5.0)).spent_usd == 1.0
+            endpoint = Endpoint("p", "KEY", tpm=1000, budget_usd=1.0)
+            await entered(world.gates, endpoint, -(10**9), -5.0)
+            await entered(world.gates, endpoint, 1000, 1.0)
+            await refused(world.gates, endpoint, 1)
+            assert (await status(world.gates, endpoint, -(10**9), -5.0)).spent_usd == 1.0
             other = await entered(world.gates, Endpoint("q", "OTHER", tpm=1000, budget_usd=1.0), 1000, 1.0)
             await world.gates.release(other, CallResult.SUCCESS, tokens=-(10**12), usd=-7.0)
-            found = await standing(world.gates, other.place)
+            found = await status(world.gates, other.endpoint)
             assert (found.headroom, found.spent_usd) == (1.0, 0.0)
 
         self.run(test)
 
     def test_absurd_counts_close_nothing_and_the_reservation_stands(self) -> None:
         async def test(world: World) -> None:
-            place = Endpoint("p", "KEY", tpm=1000, budget_usd=1.0)
+            endpoint = Endpoint("p", "KEY", tpm=1000, budget_usd=1.0)
             for tokens, usd in ((10**12, 1e6), (10**30, 1e300), (None, float("inf")), (None, float("nan"))):
-                leave = await entered(world.gates, place, 100, 0.125)
-                await world.gates.release(leave, CallResult.SUCCESS, tokens=tokens, usd=usd)
-            found = await standing(world.gates, place)
+                permit = await entered(world.gates, endpoint, 100, 0.125)
+                await world.gates.release(permit, CallResult.SUCCESS, tokens=tokens, usd=usd)
+            found = await status(world.gates, endpoint)
             assert (found.headroom, found.spent_usd, found.wait_s) == (0.5, 0.5, 0.0)
             for tokens, usd in ((10**15, 0.0), (0, 1e12), (0, float("inf"))):
-                await refused(world.gates, place, tokens, usd)
+                await refused(world.gates, endpoint, tokens, usd)
                 await entered(world.gates, Endpoint("unlimited"), tokens, usd)
 
         self.run(test)
 
     def test_requests_a_minute_are_kept_in_every_sliding_minute(self) -> None:
         async def test(world: World) -> None:
-            place = Endpoint("p", rpm=3)
-            await end(world.gates, [CallResult.SUCCESS], place)
+            endpoint = Endpoint("p", rpm=3)
+            await end(world.gates, [CallResult.SUCCESS], endpoint)
             await world.advance(20.0)
-            await end(world.gates, [CallResult.SUCCESS] * 2, place)
-            assert wait_of(await refused(world.gates, place)) == pytest.approx(40.0, abs=SLACK_S)
+            await end(world.gates, [CallResult.SUCCESS] * 2, endpoint)
+            assert wait_of(await refused(world.gates, endpoint)) == pytest.approx(40.0, abs=SLACK_S)
             await world.advance(40.0)
-            await end(world.gates, [CallResult.SUCCESS], place)
-            assert wait_of(await refused(world.gates, place)) == pytest.approx(20.0, abs=SLACK_S)
+            await end(world.gates, [CallResult.SUCCESS], endpoint)
+            assert wait_of(await refused(world.gates, endpoint)) == pytest.approx(20.0, abs=SLACK_S)
 
         self.run(test)
 
     def test_tokens_a_minute_are_kept_and_the_wait_is_for_as_many_as_are_asked_for(self) -> None:
         async def test(world: World) -> None:
-            place = Endpoint("p", tpm=1000)
-            await entered(world.gates, place, 300)
+            endpoint = Endpoint("p", tpm=1000)
+            await entered(world.gates, endpoint, 300)
             await world.advance(10.0)
-            await entered(world.gates, place, 700)
-            assert wait_of(await refused(world.gates, place, 1)) == pytest.approx(50.0, abs=SLACK_S)
-            assert wait_of(await refused(world.gates, place, 300)) == pytest.approx(50.0, abs=SLACK_S)
-            assert wait_of(await refused(world.gates, place, 301)) == pytest.approx(60.0, abs=SLACK_S)
-            await entered(world.gates, place, 0)
-            await world.advance(wait_of(await refused(world.gates, place, 300)))
-            await entered(world.gates, place, 300)
-            await refused(world.gates, place, 1)
+            await entered(world.gates, endpoint, 700)
+            assert wait_of(await refused(world.gates, endpoint, 1)) == pytest.approx(50.0, abs=SLACK_S)
+            assert wait_of(await refused(world.gates, endpoint, 300)) == pytest.approx(50.0, abs=SLACK_S)
+            assert wait_of(await refused(world.gates, endpoint, 301)) == pytest.approx(60.0, abs=SLACK_S)
+            await entered(world.gates, endpoint, 0)
+            await world.advance(wait_of(await refused(world.gates, endpoint, 300)))
+            await entered(world.gates, endpoint, 300)
+            await refused(world.gates, endpoint, 1)
 
         self.run(test)
 
     def test_a_refused_call_leaves_nothing_behind(self) -> None:
         async def test(world: World) -> None:
-            place = Endpoint("p", "KEY", rpm=10, tpm=1000, parallel=2, budget_usd=1.0)
-            leave = await entered(world.gates, place, 600, 0.5)
-            before = await standing(world.gates, place)
+            endpoint = Endpoint("p", "KEY", rpm=10, tpm=1000, parallel=2, budget_usd=1.0)
+            permit = await entered(world.gates, endpoint, 600, 0.5)
+            before = await status(world.gates, endpoint)
             for _ in range(20):
-                await refused(world.gates, place, 401)
-            after = await standing(world.gates, place)
+                await refused(world.gates, endpoint, 401)
+            after = await status(world.gates, endpoint)
             assert (after.headroom, after.in_flight, after.spent_usd) == (before.headroom, 1, 0.5)
-            await world.gates.release(leave, CallResult.SUCCESS, tokens=0)
-            await entered(world.gates, place, 1000)
+            await world.gates.release(permit, CallResult.SUCCESS, tokens=0)
+            await entered(world.gates, endpoint, 1000)
 
         self.run(test)
 
     def test_a_request_larger_than_the_limit_is_refused_for_good(self) -> None:
         async def test(world: World) -> None:
-            place = Endpoint("p", tpm=1000)
-            refusal = await refused(world.gates, place, 1001)
+            endpoint = Endpoint("p", tpm=1000)
+            refusal = await refused(world.gates, endpoint, 1001)
             assert refusal.wait_s is None
             assert "1001" in refusal.reason
-            found = await standing(world.gates, place, 1001)
+            found = await status(world.gates, endpoint, 1001)
             assert (found.wait_s, found.headroom) == (None, 0.0)
-            await entered(world.gates, place, 1000)
+            await entered(world.gates, endpoint, 1000)
 
         self.run(test)
 
     def test_a_reservation_becomes_what_the_call_took(self) -> None:
         async def test(world: World) -> None:
-            place = Endpoint("p", tpm=1000)
-            less, more, unknown = [await entered(world.gates, place, 300) for _ in range(3)]
+            endpoint = Endpoint("p", tpm=1000)
+            less, more, unknown = [await entered(world.gates, endpoint, 300) for _ in range(3)]
             await world.gates.release(unknown, CallResult.SUCCESS)
-            await refused(world.gates, place, 101)
+            await refused(world.gates, endpoint, 101)
             await world.gates.release(less, CallResult.SUCCESS, tokens=100)
-            await refused(world.gates, place, 301)
+            await refused(world.gates, endpoint, 301)
             await world.gates.release(more, CallResult.SUCCESS, tokens=500)
-            await refused(world.gates, place, 101)
-            await entered(world.gates, place, 100)
+            await refused(world.gates, endpoint, 101)
+            await entered(world.gates, endpoint, 100)
 
         self.run(test)
 
     def test_more_than_was_reserved_is_counted_even_over_the_limit(self) -> None:
         async def test(world: World) -> None:
-            place = Endpoint("p", tpm=1000)
-            await world.gates.release(await entered(world.gates, place, 100), CallResult.SUCCESS, tokens=1500)
-            found = await standing(world.gates, place, 1)
+            endpoint = Endpoint("p", tpm=1000)
+            await world.gates.release(await entered(world.gates, endpoint, 100), CallResult.SUCCESS, tokens=1500)
+            found = await status(world.gates, endpoint, 1)
             assert found.headroom == 0.0
             assert wait_of(found) == pytest.approx(60.0, abs=SLACK_S)
 
@@ -686,26 +686,26 @@ class GatesContract:
 
     def test_parallel_calls_are_kept_and_a_call_that_ends_makes_room(self) -> None:
         async def test(world: World) -> None:
-            place = Endpoint("p", parallel=2)
-            one, _ = [await entered(world.gates, place) for _ in range(2)]
-            assert wait_of(await refused(world.gates, place)) > 0
-            assert (await standing(world.gates, place)).in_flight == 2
+            endpoint = Endpoint("p", parallel=2)
+            one, _ = [await entered(world.gates, endpoint) for _ in range(2)]
+            assert wait_of(await refused(world.gates, endpoint)) > 0
+            assert (await status(world.gates, endpoint)).in_flight == 2
             await world.gates.release(one, CallResult.NEUTRAL, tokens=0)
-            await entered(world.gates, place)
-            await refused(world.gates, place)
+            await entered(world.gates, endpoint)
+            await refused(world.gates, endpoint)
 
         self.run(test)
 
     def test_a_second_leave_does_nothing(self) -> None:
         async def test(world: World) -> None:
-            place = Endpoint("p", "KEY", tpm=1000, parallel=2, budget_usd=1.0)
-            one, _ = [await entered(world.gates, place, 400, 0.25) for _ in range(2)]
+            endpoint = Endpoint("p", "KEY", tpm=1000, parallel=2, budget_usd=1.0)
+            one, _ = [await entered(world.gates, endpoint, 400, 0.25) for _ in range(2)]
             await world.gates.release(one, CallResult.SUCCESS)
-            before = await standing(world.gates, place)
-            for ending in [CallResult.FAILURE] * RULES.in_a_row + [CallResult.DISABLE]:
-                await world.gates.release(one, ending, tokens=0, usd=0.0, wait_s=60.0)
-            assert await standing(world.gates, place) == before
-            await refused(world.gates, place, 201)
+            before = await status(world.gates, endpoint)
+            for result in [CallResult.FAILURE] * RULES.in_a_row + [CallResult.DISABLE]:
+                await world.gates.release(one, result, tokens=0, usd=0.0, wait_s=60.0)
+            assert await status(world.gates, endpoint) == before
+            await refused(world.gates, endpoint, 201)
 
         self.run(test)
 
@@ -715,12 +715,12 @@ class GatesContract:
             await world.gates.release(passes.pop(), CallResult.NEUTRAL, wait_s=30.0)
             await world.gates.release(passes.pop(), CallResult.NEUTRAL, wait_s=2.0)
             await world.gates.release(passes.pop(), CallResult.SUCCESS)
-            found = await standing(world.gates)
+            found = await status(world.gates)
             assert found.breaker is BreakerState.CLOSED
             assert wait_of(found) == pytest.approx(30.0, abs=SLACK_S)
             assert wait_of(await refused(world.gates)) == pytest.approx(30.0, abs=SLACK_S)
             await world.gates.release(passes.pop(), CallResult.NEUTRAL, wait_s=40.0)
-            assert wait_of(await standing(world.gates)) == pytest.approx(40.0, abs=SLACK_S)
+            assert wait_of(await status(world.gates)) == pytest.approx(40.0, abs=SLACK_S)
             await world.advance(40.0)
             await entered(world.gates)
 
@@ -732,68 +732,68 @@ class GatesContract:
             await world.gates.release(one, CallResult.NEUTRAL, wait_s=5.0)
             await world.advance(60.0)
             await world.gates.release(two, CallResult.NEUTRAL, wait_s=5.0)
-            assert wait_of(await standing(world.gates)) == pytest.approx(5.0, abs=SLACK_S)
+            assert wait_of(await status(world.gates)) == pytest.approx(5.0, abs=SLACK_S)
 
         self.run(test)
 
     def test_headroom_is_what_is_left_after_this_call_under_the_tightest_limit(self) -> None:
         async def test(world: World) -> None:
-            place = Endpoint("p", "KEY", rpm=100, tpm=1000, parallel=10, budget_usd=10.0)
-            assert (await standing(world.gates, place)).headroom == pytest.approx(0.9)
-            assert (await standing(world.gates, place, 600)).headroom == pytest.approx(0.4)
-            assert (await standing(world.gates, place, 600, 8.0)).headroom == pytest.approx(0.2)
-            await world.gates.release(await entered(world.gates, place, 500), CallResult.SUCCESS)
-            assert (await standing(world.gates, place)).headroom == pytest.approx(0.5)
-            assert (await standing(world.gates, place, 500)).headroom == pytest.approx(0.0)
-            assert (await standing(world.gates, place, 600)).headroom == 0.0
+            endpoint = Endpoint("p", "KEY", rpm=100, tpm=1000, parallel=10, budget_usd=10.0)
+            assert (await status(world.gates, endpoint)).headroom == pytest.approx(0.9)
+            assert (await status(world.gates, endpoint, 600)).headroom == pytest.approx(0.4)
+            assert (await status(world.gates, endpoint, 600, 8.0)).headroom == pytest.approx(0.2)
+            await world.gates.release(await entered(world.gates, endpoint, 500), CallResult.SUCCESS)
+            assert (await status(world.gates, endpoint)).headroom == pytest.approx(0.5)
+            assert (await status(world.gates, endpoint, 500)).headroom == pytest.approx(0.0)
+            assert (await status(world.gates, endpoint, 600)).headroom == 0.0
 
         self.run(test)
 
     def test_calls_that_ask_at_the_same_moment_never_pass_together(self) -> None:
         async def test(world: World) -> None:
-            for place, tokens in [
+            for endpoint, tokens in [
                 (Endpoint("a", parallel=3), 0),
                 (Endpoint("b", rpm=3), 0),
                 (Endpoint("c", tpm=350), 100),
             ]:
-                answers = await asyncio.gather(*(world.gates.acquire(place, tokens) for _ in range(30)))
+                answers = await asyncio.gather(*(world.gates.acquire(endpoint, tokens) for _ in range(30)))
                 assert sum(isinstance(answer, Permit) for answer in answers) == 3
 
         self.run(test)
 
     def test_a_call_that_is_never_given_back_is_forgotten_in_the_end(self) -> None:
         async def test(world: World) -> None:
-            place = Endpoint("p", tpm=100, parallel=1)
-            lost = await entered(world.gates, place, 100)
+            endpoint = Endpoint("p", tpm=100, parallel=1)
+            lost = await entered(world.gates, endpoint, 100)
             await world.advance(FORGOTTEN_S)
-            assert (await standing(world.gates, place)).in_flight == 0
-            await entered(world.gates, place, 100)
+            assert (await status(world.gates, endpoint)).in_flight == 0
+            await entered(world.gates, endpoint, 100)
             await world.gates.release(lost, CallResult.SUCCESS)
-            assert (await standing(world.gates, place)).in_flight == 1
+            assert (await status(world.gates, endpoint)).in_flight == 1
 
         self.run(test)
 
     def test_a_cancelled_task_gives_everything_back(self) -> None:
         async def test(world: World) -> None:
-            place = Endpoint("p", "KEY", tpm=1000, parallel=4, budget_usd=1.0)
+            endpoint = Endpoint("p", "KEY", tpm=1000, parallel=4, budget_usd=1.0)
 
             async def call() -> None:
-                leave = await entered(world.gates, place, 250, 0.25)
+                permit = await entered(world.gates, endpoint, 250, 0.25)
                 try:
                     await asyncio.sleep(3600)
                 finally:
-                    await world.gates.release(leave, CallResult.NEUTRAL, tokens=0, usd=0.0)
+                    await world.gates.release(permit, CallResult.NEUTRAL, tokens=0, usd=0.0)
 
             tasks = [asyncio.create_task(call()) for _ in range(4)]
-            while (await standing(world.gates, place)).in_flight < 4:
+            while (await status(world.gates, endpoint)).in_flight < 4:
                 await asyncio.sleep(0)
-            await refused(world.gates, place, 1)
+            await refused(world.gates, endpoint, 1)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            found = await standing(world.gates, place)
+            found = await status(world.gates, endpoint)
             assert (found.in_flight, found.spent_usd, found.calls) == (0, 0.0, 0)
-            await entered(world.gates, place, 1000, 1.0)
+            await entered(world.gates, endpoint, 1000, 1.0)
 
         self.run(test)
 
@@ -806,7 +806,7 @@ class GatesContract:
             await entered(world.gates, two, usd=0.25)
             assert "KEY" in (await refused(world.gates, two, usd=0.5)).reason
             await world.gates.release(first, CallResult.SUCCESS, usd=0.125)
-            assert (await standing(world.gates, two)).spent_usd == pytest.approx(0.375)
+            assert (await status(world.gates, two)).spent_usd == pytest.approx(0.375)
             await entered(world.gates, two, usd=0.5)
             await refused(world.gates, one, usd=0.25)
             await entered(world.gates, Endpoint("one", "OTHER_KEY", budget_usd=1.0), usd=1.0)
@@ -815,23 +815,23 @@ class GatesContract:
 
     def test_what_a_call_cost_beyond_its_reservation_is_spent_too(self) -> None:
         async def test(world: World) -> None:
-            place = Endpoint("p", "KEY", budget_usd=1.0)
-            await world.gates.release(await entered(world.gates, place, usd=0.5), CallResult.FAILURE, usd=2.0)
+            endpoint = Endpoint("p", "KEY", budget_usd=1.0)
+            await world.gates.release(await entered(world.gates, endpoint, usd=0.5), CallResult.FAILURE, usd=2.0)
             await world.gates.release(await entered(world.gates, Endpoint("free"), usd=0.0), CallResult.SUCCESS)
-            assert (await standing(world.gates, place)).spent_usd == pytest.approx(2.0)
-            await refused(world.gates, place)
+            assert (await status(world.gates, endpoint)).spent_usd == pytest.approx(2.0)
+            await refused(world.gates, endpoint)
 
         self.run(test)
 
     def test_a_spent_budget_waits_for_the_next_month(self) -> None:
         async def test(world: World) -> None:
-            place = Endpoint("p", "KEY", budget_usd=1.0)
-            await entered(world.gates, place, usd=1.0)
-            refusal = await refused(world.gates, place, usd=0.5)
+            endpoint = Endpoint("p", "KEY", budget_usd=1.0)
+            await entered(world.gates, endpoint, usd=1.0)
+            refusal = await refused(world.gates, endpoint, usd=0.5)
             assert 0 < wait_of(refusal) <= 31 * 24 * 3600
             await world.advance(wait_of(refusal) + SLACK_S)
-            assert (await standing(world.gates, place)).spent_usd == 0.0
-            await entered(world.gates, place, usd=1.0)
+            assert (await status(world.gates, endpoint)).spent_usd == 0.0
+            await entered(world.gates, endpoint, usd=1.0)
 
         self.run(test)
 

@@ -18,7 +18,7 @@ PROBE_ENDINGS = [CallResult.SUCCESS, CallResult.FAILURE, CallResult.NEUTRAL, Cal
 
 
 def entered(breaker: Breaker, now: float) -> Ticket:
-    ticket = breaker.enter(now)
+    ticket = breaker.acquire(now)
     assert ticket is not None
     return ticket
 
@@ -27,7 +27,7 @@ def opened(rules: BreakerRules = RULES, seed: int = 1) -> Breaker:
     """Open since second 0."""
     breaker = Breaker(rules, Random(seed))
     for _ in range(rules.in_a_row):
-        breaker.leave(entered(breaker, 0.0), CallResult.FAILURE, 0.0)
+        breaker.release(entered(breaker, 0.0), CallResult.FAILURE, 0.0)
     assert breaker.state(0.0) is BreakerState.OPEN
     return breaker
 
@@ -36,7 +36,7 @@ def closed_again(rules: BreakerRules = RULES) -> Breaker:
     """Closed at second 5 after it was open."""
     breaker = opened(rules)
     for _ in range(rules.successes):
-        breaker.leave(entered(breaker, 5.0), CallResult.SUCCESS, 5.0)
+        breaker.release(entered(breaker, 5.0), CallResult.SUCCESS, 5.0)
     assert breaker.state(5.0) is BreakerState.CLOSED
     return breaker
 
@@ -50,28 +50,28 @@ def wait_s(breaker: Breaker, now: float) -> float:
 
 def test_a_half_open_breaker_lets_two_probes_through() -> None:
     breaker = opened()
-    assert breaker.enter(4.999) is None
+    assert breaker.acquire(4.999) is None
     assert [entered(breaker, 5.0).lease for _ in range(2)] == [1, 2]
-    assert breaker.enter(5.0) is None
+    assert breaker.acquire(5.0) is None
     assert "2 probes" in breaker.wait(5.0).reason  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("ending", PROBE_ENDINGS)
-def test_a_probe_gives_its_lease_back_however_it_ends(ending: CallResult) -> None:
+@pytest.mark.parametrize("result", PROBE_ENDINGS)
+def test_a_probe_gives_its_lease_back_however_it_ends(result: CallResult) -> None:
     breaker = opened(RULES.model_copy(update={"probes": 1, "successes": 9}))
-    breaker.leave(entered(breaker, 5.0), ending, 6.0)
+    breaker.release(entered(breaker, 5.0), result, 6.0)
     entered(breaker, 6.0 + 10.0)
-    assert breaker.enter(6.0 + 10.0) is None
+    assert breaker.acquire(6.0 + 10.0) is None
 
 
 def test_a_cancelled_probe_that_nobody_gives_back_does_not_keep_it_half_open() -> None:
     breaker = opened()
     for _ in range(2):
         entered(breaker, 5.0)
-    assert breaker.enter(5.0 + RULES.probe_lease_s - 0.01) is None
+    assert breaker.acquire(5.0 + RULES.probe_lease_s - 0.01) is None
     for _ in range(RULES.successes):
         now = 5.0 + RULES.probe_lease_s
-        breaker.leave(entered(breaker, now), CallResult.SUCCESS, now)
+        breaker.release(entered(breaker, now), CallResult.SUCCESS, now)
     assert breaker.state(130.0) is BreakerState.CLOSED
 
 
@@ -79,12 +79,12 @@ def test_a_late_success_does_not_close_an_open_breaker() -> None:
     breaker = Breaker(RULES, Random(1))
     late = [entered(breaker, 0.0) for _ in range(10)]
     for _ in range(5):
-        breaker.leave(entered(breaker, 0.0), CallResult.FAILURE, 0.0)
+        breaker.release(entered(breaker, 0.0), CallResult.FAILURE, 0.0)
     for ticket in late[:5]:
-        breaker.leave(ticket, CallResult.SUCCESS, 1.0)
+        breaker.release(ticket, CallResult.SUCCESS, 1.0)
     assert breaker.state(1.0) is BreakerState.OPEN
     for ticket in late[5:]:
-        breaker.leave(ticket, CallResult.SUCCESS, 6.0)
+        breaker.release(ticket, CallResult.SUCCESS, 6.0)
     assert breaker.state(6.0) is BreakerState.HALF_OPEN
 
 
@@ -92,25 +92,25 @@ def test_a_late_failure_of_a_call_that_is_no_probe_does_not_open_it_again() -> N
     breaker = Breaker(STRICT, Random(1))
     late = entered(breaker, 0.0)
     for _ in range(5):
-        breaker.leave(entered(breaker, 0.0), CallResult.FAILURE, 0.0)
-    breaker.leave(late, CallResult.FAILURE, 6.0)
+        breaker.release(entered(breaker, 0.0), CallResult.FAILURE, 0.0)
+    breaker.release(late, CallResult.FAILURE, 6.0)
     assert breaker.state(6.0) is BreakerState.HALF_OPEN
-    breaker.leave(entered(breaker, 6.0), CallResult.FAILURE, 6.0)
+    breaker.release(entered(breaker, 6.0), CallResult.FAILURE, 6.0)
     assert wait_s(breaker, 6.0) == 10.0
 
 
 def test_the_client_going_away_is_no_failure() -> None:
     breaker = Breaker(RULES, Random(1))
     for _ in range(100):
-        breaker.leave(entered(breaker, 0.0), CallResult.NEUTRAL, 0.0)
+        breaker.release(entered(breaker, 0.0), CallResult.NEUTRAL, 0.0)
     assert (breaker.state(0.0), breaker.calls(0.0)) == (BreakerState.CLOSED, 0)
 
 
 def test_a_failure_share_below_the_bar_never_opens_it() -> None:
     breaker = Breaker(RULES, Random(1))
     for number in range(300):
-        ending = CallResult.FAILURE if number % 10 in (0, 2, 4, 6) else CallResult.SUCCESS
-        breaker.leave(entered(breaker, number / 10), ending, number / 10)
+        result = CallResult.FAILURE if number % 10 in (0, 2, 4, 6) else CallResult.SUCCESS
+        breaker.release(entered(breaker, number / 10), result, number / 10)
     assert breaker.state(30.0) is BreakerState.CLOSED
     assert breaker.failure_share(30.0) == pytest.approx(0.4, abs=0.02)
 
@@ -118,7 +118,7 @@ def test_a_failure_share_below_the_bar_never_opens_it() -> None:
 def test_a_row_of_failures_counts_however_rare_the_calls() -> None:
     breaker = Breaker(RULES, Random(1))
     for minute in range(5):
-        breaker.leave(entered(breaker, 60.0 * minute), CallResult.FAILURE, 60.0 * minute)
+        breaker.release(entered(breaker, 60.0 * minute), CallResult.FAILURE, 60.0 * minute)
     assert breaker.state(240.0) is BreakerState.OPEN
 
 
@@ -136,11 +136,11 @@ def test_a_ramp_of_no_length_is_over_at_once() -> None:
 
 def test_after_it_closed_it_opens_for_the_first_time_again() -> None:
     breaker = opened()
-    breaker.leave(entered(breaker, 5.0), CallResult.FAILURE, 5.0)
+    breaker.release(entered(breaker, 5.0), CallResult.FAILURE, 5.0)
     for _ in range(RULES.successes):
-        breaker.leave(entered(breaker, 15.0), CallResult.SUCCESS, 15.0)
+        breaker.release(entered(breaker, 15.0), CallResult.SUCCESS, 15.0)
     for _ in range(RULES.in_a_row):
-        breaker.leave(entered(breaker, 15.0), CallResult.FAILURE, 15.0)
+        breaker.release(entered(breaker, 15.0), CallResult.FAILURE, 15.0)
     assert wait_s(breaker, 15.0) == RULES.open_s
 
 
@@ -156,10 +156,10 @@ def test_replicas_that_opened_together_do_not_probe_together() -> None:
 
 def test_probes_that_succeeded_before_it_opened_again_do_not_count_towards_closing() -> None:
     breaker = opened(STRICT)
-    for ending in (CallResult.SUCCESS, CallResult.SUCCESS, CallResult.FAILURE):
-        breaker.leave(entered(breaker, 5.0), ending, 5.0)
+    for result in (CallResult.SUCCESS, CallResult.SUCCESS, CallResult.FAILURE):
+        breaker.release(entered(breaker, 5.0), result, 5.0)
     for _ in range(RULES.successes - 1):
-        breaker.leave(entered(breaker, 15.0), CallResult.SUCCESS, 15.0)
+        breaker.release(entered(breaker, 15.0), CallResult.SUCCESS, 15.0)
     assert breaker.state(15.0) is BreakerState.HALF_OPEN
 
 
@@ -168,7 +168,7 @@ def test_a_hundred_failed_probes_wait_no_longer_than_the_longest_time() -> None:
     for _ in range(100):
         now += wait_s(breaker, now)
         for _ in range(RULES.failed_probes):
-            breaker.leave(entered(breaker, now), CallResult.FAILURE, now)
+            breaker.release(entered(breaker, now), CallResult.FAILURE, now)
     assert wait_s(breaker, now) == pytest.approx(RULES.most_open_s)
 
 
@@ -232,7 +232,7 @@ class BreakerMachine(RuleBasedStateMachine):
     def a_call_asks(self) -> None:
         state, leased = self.breaker.state(self.now), self.leased()
         wait = self.breaker.wait(self.now)
-        ticket = self.breaker.enter(self.now)
+        ticket = self.breaker.acquire(self.now)
         assert (ticket is None) == (wait is not None)
         assert (ticket is None) == (
             state is BreakerState.OPEN or (state is BreakerState.HALF_OPEN and leased >= self.rules.probes)
@@ -243,23 +243,23 @@ class BreakerMachine(RuleBasedStateMachine):
             self.running.append((self.now, ticket, is_probe, self.period))
 
     @precondition(lambda self: self.running)
-    @rule(which=st.integers(0, 99), ending=st.sampled_from([CallResult.FAILURE] * 3 + PROBE_ENDINGS))
-    def a_call_ends(self, which: int, ending: CallResult) -> None:
+    @rule(which=st.integers(0, 99), result=st.sampled_from([CallResult.FAILURE] * 3 + PROBE_ENDINGS))
+    def a_call_ends(self, which: int, result: CallResult) -> None:
         since, ticket, is_probe, period = self.running.pop(which % len(self.running))
         before, waited = self.breaker.state(self.now), self.breaker.wait(self.now)
-        self.breaker.leave(ticket, ending, self.now)
+        self.breaker.release(ticket, result, self.now)
         after = self.breaker.state(self.now)
-        counts = period == self.period and ending in (CallResult.SUCCESS, CallResult.FAILURE)
+        counts = period == self.period and result in (CallResult.SUCCESS, CallResult.FAILURE)
         if is_probe and before is BreakerState.HALF_OPEN:
-            self.judge_probe(counts and self.now < since + self.rules.probe_lease_s, ending, after)
+            self.judge_probe(counts and self.now < since + self.rules.probe_lease_s, result, after)
         elif counts and before is BreakerState.CLOSED:
-            self.judge_call(ending, after)
+            self.judge_call(result, after)
         else:
             assert after is before
             assert before is BreakerState.HALF_OPEN or self.breaker.wait(self.now) == waited
 
-    def judge_probe(self, counts: bool, ending: CallResult, after: BreakerState) -> None:
-        self.bad_probes += counts and ending is CallResult.FAILURE
+    def judge_probe(self, counts: bool, result: CallResult, after: BreakerState) -> None:
+        self.bad_probes += counts and result is CallResult.FAILURE
         if self.bad_probes >= self.rules.failed_probes:
             assert after is BreakerState.OPEN
             self.failed_rounds += 1
@@ -267,7 +267,7 @@ class BreakerMachine(RuleBasedStateMachine):
             assert longest * (1 - self.rules.jitter) - 1e-6 <= wait_s(self.breaker, self.now) <= longest + 1e-6
             self.turned()
             return
-        self.good_probes += counts and ending is CallResult.SUCCESS
+        self.good_probes += counts and result is CallResult.SUCCESS
         if self.good_probes >= self.rules.successes:
             assert after is BreakerState.CLOSED
             self.failed_rounds = 0
@@ -275,8 +275,8 @@ class BreakerMachine(RuleBasedStateMachine):
         else:
             assert after is BreakerState.HALF_OPEN
 
-    def judge_call(self, ending: CallResult, after: BreakerState) -> None:
-        self.era.append((self.now, ending))
+    def judge_call(self, result: CallResult, after: BreakerState) -> None:
+        self.era.append((self.now, result))
         row = 0
         for _, earlier in reversed(self.era):
             if earlier is CallResult.SUCCESS:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
-from resilience.gates_contract import RULES, GatesContract, World, end, entered, half_opened, refused, standing, state
+from resilience.gates_contract import RULES, GatesContract, World, end, entered, half_opened, refused, state, status
 
 from semroute.config import BreakerRules
 from semroute.errors import DataError
@@ -39,16 +39,16 @@ def test_tasks_cancelled_at_any_moment_leave_nothing_behind() -> None:
     rng, world = Random(7), MemoryWorld()
 
     async def call() -> None:
-        leave = await world.gates.acquire(LIMITED, 100, 0.1)
-        if not isinstance(leave, Permit):
+        permit = await world.gates.acquire(LIMITED, 100, 0.1)
+        if not isinstance(permit, Permit):
             return
-        ending, tokens = CallResult.NEUTRAL, 0
+        result, tokens = CallResult.NEUTRAL, 0
         try:
             for _ in range(rng.randint(0, 5)):
                 await asyncio.sleep(0)
-            ending, tokens = CallResult.SUCCESS, 1
+            result, tokens = CallResult.SUCCESS, 1
         finally:
-            await world.gates.release(leave, ending, tokens=tokens, usd=0.0)
+            await world.gates.release(permit, result, tokens=tokens, usd=0.0)
 
     async def inside() -> None:
         for _ in range(100):
@@ -60,10 +60,10 @@ def test_tasks_cancelled_at_any_moment_leave_nothing_behind() -> None:
                     task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             assert all(task.done() for task in tasks)
-            found = await standing(world.gates, LIMITED)
+            found = await status(world.gates, LIMITED)
             assert (found.in_flight, found.spent_usd, found.breaker) == (0, 0.0, BreakerState.CLOSED)
             await world.advance(60.0)
-        assert (await standing(world.gates, LIMITED)).headroom == pytest.approx(1 - 1 / 8)
+        assert (await status(world.gates, LIMITED)).headroom == pytest.approx(1 - 1 / 8)
 
     asyncio.run(inside())
 
@@ -74,12 +74,12 @@ def test_a_cancelled_probe_is_followed_by_another() -> None:
         await half_opened(world)
 
         async def probe() -> None:
-            leave = await entered(world.gates)
-            assert leave.is_probe
+            permit = await entered(world.gates)
+            assert permit.is_probe
             try:
                 await asyncio.sleep(3600)
             finally:
-                await world.gates.release(leave, CallResult.NEUTRAL, tokens=0, usd=0.0)
+                await world.gates.release(permit, CallResult.NEUTRAL, tokens=0, usd=0.0)
 
         for _ in range(10):
             tasks = [asyncio.create_task(probe()) for _ in range(RULES.probes)]
@@ -99,9 +99,9 @@ def test_a_call_that_is_forgotten_has_spent_what_it_reserved() -> None:
         world = MemoryWorld()
         lost = await entered(world.gates, LIMITED, 500, 0.5)
         await world.advance(3600.0)
-        assert (await standing(world.gates, LIMITED)).in_flight == 0
+        assert (await status(world.gates, LIMITED)).in_flight == 0
         await world.gates.release(lost, CallResult.SUCCESS, tokens=0, usd=0.0)
-        found = await standing(world.gates, LIMITED)
+        found = await status(world.gates, LIMITED)
         assert (found.in_flight, found.spent_usd) == (0, 0.5)
 
     asyncio.run(inside())
@@ -112,7 +112,7 @@ def test_a_pass_of_other_gates_is_not_taken_for_one_of_ours() -> None:
         ours, theirs = MemoryWorld().gates, MemoryWorld().gates
         await entered(ours, LIMITED)
         await ours.release(await entered(theirs, LIMITED), CallResult.DISABLE, wait_s=60.0)
-        found = await standing(ours, LIMITED)
+        found = await status(ours, LIMITED)
         assert (found.in_flight, found.breaker, found.wait_s) == (1, BreakerState.CLOSED, 0.0)
 
     asyncio.run(inside())
@@ -134,28 +134,28 @@ def test_limits_are_those_of_the_place_as_it_is_asked_for_last() -> None:
 def test_the_reason_and_the_wait_are_those_of_the_longest_obstacle() -> None:
     async def inside() -> None:
         world = MemoryWorld()
-        place = Endpoint("p", "KEY", rpm=5, budget_usd=1.0)
-        await end(world.gates, [CallResult.FAILURE] * 5, place)
-        refusal = await refused(world.gates, place)
+        endpoint = Endpoint("p", "KEY", rpm=5, budget_usd=1.0)
+        await end(world.gates, [CallResult.FAILURE] * 5, endpoint)
+        refusal = await refused(world.gates, endpoint)
         assert (refusal.wait_s, refusal.reason) == (60.0, "5 requests a minute are used up")
-        refusal = await refused(world.gates, place, usd=2.0)
+        refusal = await refused(world.gates, endpoint, usd=2.0)
         assert (refusal.wait_s, "dearer" in refusal.reason) == (None, True)
 
     asyncio.run(inside())
 
 
 def test_threads_with_loops_of_their_own_never_pass_a_limit_together() -> None:
-    gates, place, passes = MemoryWorld().gates, Endpoint("p", rpm=500, parallel=1000), []
+    gates, endpoint, passes = MemoryWorld().gates, Endpoint("p", rpm=500, parallel=1000), []
 
     async def many() -> None:
-        passes.extend([answer for _ in range(400) if isinstance(answer := await gates.acquire(place, 0), Permit)])
+        passes.extend([answer for _ in range(400) if isinstance(answer := await gates.acquire(endpoint, 0), Permit)])
 
     threads = [threading.Thread(target=lambda: asyncio.run(many())) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(passes) == len({leave.id for leave in passes}) == 500
+    assert len(passes) == len({permit.id for permit in passes}) == 500
 
 
 def test_the_snapshot_shows_every_place_and_is_ready_for_json() -> None:
@@ -184,12 +184,12 @@ def test_spending_goes_on_from_a_snapshot_of_the_same_month() -> None:
         saved = json.loads(json.dumps(before.gates.snapshot()))
         for _ in range(2):
             after.gates.restore(saved)
-        assert (await standing(after.gates, LIMITED)).spent_usd == 0.75
+        assert (await status(after.gates, LIMITED)).spent_usd == 0.75
         await refused(after.gates, LIMITED, 0, 0.5)
         later = MemoryWorld()
         await later.advance(31 * 24 * 3600.0)
         later.gates.restore(saved)
-        assert (await standing(later.gates, LIMITED)).spent_usd == 0.0
+        assert (await status(later.gates, LIMITED)).spent_usd == 0.0
 
     asyncio.run(inside())
 

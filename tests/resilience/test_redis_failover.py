@@ -22,7 +22,7 @@ from semroute.types import BreakerState, CallResult, Endpoint, Permit, Rejection
 RULES = BreakerRules(jitter=0.0)
 # The contract lets hours pass at once, in which no process could say that it lives.
 SLOT_S = 1e6
-TEND_S = 0.05
+HEARTBEAT_S = 0.05
 
 
 @pytest.fixture(scope="module")
@@ -97,16 +97,16 @@ class LocalEnabling:
         with pytest.raises(StateError):
             await self._gates.enable(credential)
 
-    async def lift(self, places: Sequence[Endpoint]) -> None:
+    async def lift(self, endpoints: Sequence[Endpoint]) -> None:
         with pytest.raises(StateError):
-            await self._gates.lift(places)
+            await self._gates.lift(endpoints)
 
 
 def replica(redis: OwnRedis, prefix: str = "semroute:{test}:", **options: Any) -> FailoverGates:
     server = Server(redis.url, timeout_s=0.1)
     shared = RedisGates(server, RULES, prefix=prefix)
     return FailoverGates(
-        shared, Replicas(server, prefix=prefix), lambda: MemoryGates(RULES), **{"tend_s": TEND_S, **options}
+        shared, Replicas(server, prefix=prefix), lambda: MemoryGates(RULES), **{"heartbeat_s": HEARTBEAT_S, **options}
     )
 
 
@@ -124,8 +124,8 @@ async def replicas(redis: OwnRedis, count: int) -> AsyncGenerator[list[FailoverG
             await one.close()
 
 
-async def passes(gates: FailoverGates, place: Endpoint, calls: int, tokens: int = 0) -> list[Permit]:
-    answers = [await gates.acquire(place, tokens) for _ in range(calls)]
+async def passes(gates: FailoverGates, endpoint: Endpoint, calls: int, tokens: int = 0) -> list[Permit]:
+    answers = [await gates.acquire(endpoint, tokens) for _ in range(calls)]
     return [answer for answer in answers if isinstance(answer, Permit)]
 
 
@@ -158,17 +158,17 @@ def test_replicas_count_each_other_and_share_one_limit(redis: OwnRedis) -> None:
 def test_a_killed_redis_raises_nothing_and_is_told_of_once(redis: OwnRedis, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         async with replicas(redis, 2) as (one, other):
-            place = Endpoint("p", "KEY", rpm=100, tpm=10_000, parallel=100, budget_usd=10.0)
-            before = await passes(one, place, 3, 10)
+            endpoint = Endpoint("p", "KEY", rpm=100, tpm=10_000, parallel=100, budget_usd=10.0)
+            before = await passes(one, endpoint, 3, 10)
             assert one.mode == other.mode == "shared"
             redis.kill()
-            taken = await asyncio.gather(*(one.acquire(place, 10, 0.01) for _ in range(20)))
+            taken = await asyncio.gather(*(one.acquire(endpoint, 10, 0.01) for _ in range(20)))
             assert one.mode == "local"
-            for leave in [*before, *taken]:
-                assert isinstance(leave, Permit)
-                await one.release(leave, CallResult.SUCCESS, tokens=5, usd=0.01)
-                await one.release(leave, CallResult.FAILURE)
-            assert (await one.standings([place]))[0].in_flight == 0
+            for permit in [*before, *taken]:
+                assert isinstance(permit, Permit)
+                await one.release(permit, CallResult.SUCCESS, tokens=5, usd=0.01)
+                await one.release(permit, CallResult.FAILURE)
+            assert (await one.statuses([endpoint]))[0].in_flight == 0
             await one.publish({"places": []})
             assert await one.read_snapshots() == {}
             with pytest.raises(StateError):
@@ -190,8 +190,8 @@ def test_no_call_waits_for_a_redis_that_is_known_to_be_away(redis: OwnRedis) -> 
             first_s = time.monotonic() - started
             assert 0.09 < first_s < 1.0
             started = time.monotonic()
-            for leave in await passes(one, Endpoint("p"), 100):
-                await one.release(leave, CallResult.SUCCESS)
+            for permit in await passes(one, Endpoint("p"), 100):
+                await one.release(permit, CallResult.SUCCESS)
             assert time.monotonic() - started < 0.5
             redis.thaw()
 
@@ -202,8 +202,8 @@ def test_while_it_is_away_the_replicas_together_stay_within_the_limit(redis: Own
     async def test() -> None:
         async with replicas(redis, 3) as all_three:
             redis.kill()
-            place = Endpoint("p", rpm=30, tpm=3000)
-            assert [len(await passes(one, place, 30, 100)) for one in all_three] == [10, 10, 10]
+            endpoint = Endpoint("p", rpm=30, tpm=3000)
+            assert [len(await passes(one, endpoint, 30, 100)) for one in all_three] == [10, 10, 10]
 
     run(test)
 
@@ -211,10 +211,10 @@ def test_while_it_is_away_the_replicas_together_stay_within_the_limit(redis: Own
 def test_what_a_replica_had_used_before_counts_against_its_share(redis: OwnRedis) -> None:
     async def test() -> None:
         async with replicas(redis, 3) as all_three:
-            place = Endpoint("p", rpm=30)
-            before = [len(await passes(one, place, 10)) for one in all_three]
+            endpoint = Endpoint("p", rpm=30)
+            before = [len(await passes(one, endpoint, 10)) for one in all_three]
             redis.kill()
-            after = [len(await passes(one, place, 30)) for one in all_three]
+            after = [len(await passes(one, endpoint, 30)) for one in all_three]
             assert (before, after) == ([10] * 3, [0] * 3)
 
     run(test)
@@ -223,11 +223,11 @@ def test_what_a_replica_had_used_before_counts_against_its_share(redis: OwnRedis
 def test_the_overshoot_around_the_moment_it_goes_away_is_at_most_what_is_stated(redis: OwnRedis) -> None:
     async def test() -> None:
         async with replicas(redis, 3) as (greedy, *others):
-            place = Endpoint("p", rpm=30)
-            assert len(await passes(greedy, place, 40)) == 30
+            endpoint = Endpoint("p", rpm=30)
+            assert len(await passes(greedy, endpoint, 40)) == 30
             redis.kill()
-            assert len(await passes(greedy, place, 30)) == 0
-            assert sum([len(await passes(other, place, 30)) for other in others]) == 30 * 2 // 3
+            assert len(await passes(greedy, endpoint, 30)) == 0
+            assert sum([len(await passes(other, endpoint, 30)) for other in others]) == 30 * 2 // 3
 
     run(test)
 
@@ -235,26 +235,26 @@ def test_the_overshoot_around_the_moment_it_goes_away_is_at_most_what_is_stated(
 def test_when_it_is_back_it_knows_what_passed_meanwhile(redis: OwnRedis) -> None:
     async def test() -> None:
         async with replicas(redis, 2) as (one, other):
-            place = Endpoint("p", "KEY", rpm=10, tpm=1000, parallel=10, budget_usd=10.0)
+            endpoint = Endpoint("p", "KEY", rpm=10, tpm=1000, parallel=10, budget_usd=10.0)
             redis.kill()
-            mine = [await one.acquire(place, 100, 1.0) for _ in range(4)]
-            his = await other.acquire(place, 100, 1.0)
+            mine = [await one.acquire(endpoint, 100, 1.0) for _ in range(4)]
+            his = await other.acquire(endpoint, 100, 1.0)
             assert isinstance(his, Permit)
-            for leave in mine[:2]:
-                assert isinstance(leave, Permit)
-                await one.release(leave, CallResult.SUCCESS, tokens=10, usd=0.5)
+            for permit in mine[:2]:
+                assert isinstance(permit, Permit)
+                await one.release(permit, CallResult.SUCCESS, tokens=10, usd=0.5)
             redis.start()
             await eventually(lambda: one.mode == other.mode == "shared")
-            (found,) = await other.standings([place])
+            (found,) = await other.statuses([endpoint])
             assert (found.in_flight, found.spent_usd) == (3, 4.0)
             assert found.headroom == pytest.approx(0.4)  # of the requests: 5 were made, this would be the sixth
-            for gates, leave in ((one, mine[2]), (one, mine[3]), (other, his)):
-                assert isinstance(leave, Permit)
-                await gates.release(leave, CallResult.SUCCESS, tokens=100, usd=0.0)
-                await gates.release(leave, CallResult.SUCCESS, tokens=100, usd=9.0)
-            (found,) = await one.standings([place])
+            for gates, permit in ((one, mine[2]), (one, mine[3]), (other, his)):
+                assert isinstance(permit, Permit)
+                await gates.release(permit, CallResult.SUCCESS, tokens=100, usd=0.0)
+                await gates.release(permit, CallResult.SUCCESS, tokens=100, usd=9.0)
+            (found,) = await one.statuses([endpoint])
             assert (found.in_flight, found.spent_usd) == (0, 1.0)
-            assert len(await passes(one, place, 10)) == 5
+            assert len(await passes(one, endpoint, 10)) == 5
 
     run(test)
 
@@ -262,24 +262,24 @@ def test_when_it_is_back_it_knows_what_passed_meanwhile(redis: OwnRedis) -> None
 def test_a_redis_that_comes_back_empty_is_told_the_last_minute_and_the_budgets(redis: OwnRedis) -> None:
     async def test() -> None:
         async with replicas(redis, 2) as (one, other):
-            place = Endpoint("p", "KEY", rpm=10, tpm=1000, parallel=10, budget_usd=10.0)
-            ended, running = [await one.acquire(place, 100, 2.0) for _ in range(2)]
-            his = await other.acquire(place, 200, 1.0)
-            for gates, leave in ((one, ended), (other, his)):
-                assert isinstance(leave, Permit)
-                await gates.release(leave, CallResult.SUCCESS)
-            await asyncio.gather(one.standings([place]), other.standings([place]))
+            endpoint = Endpoint("p", "KEY", rpm=10, tpm=1000, parallel=10, budget_usd=10.0)
+            ended, running = [await one.acquire(endpoint, 100, 2.0) for _ in range(2)]
+            his = await other.acquire(endpoint, 200, 1.0)
+            for gates, permit in ((one, ended), (other, his)):
+                assert isinstance(permit, Permit)
+                await gates.release(permit, CallResult.SUCCESS)
+            await asyncio.gather(one.statuses([endpoint]), other.statuses([endpoint]))
             redis.kill()
-            assert isinstance(await one.acquire(place, 100, 0.5), Permit)
+            assert isinstance(await one.acquire(endpoint, 100, 0.5), Permit)
             redis.start()
             await other.heartbeat()
             await eventually(lambda: one.mode == other.mode == "shared")
-            (found,) = await other.standings([place])
+            (found,) = await other.statuses([endpoint])
             assert (found.in_flight, found.spent_usd) == (2, 5.5)
-            assert len(await passes(other, place, 10, 100)) == 5  # 500 tokens of the first four are counted
+            assert len(await passes(other, endpoint, 10, 100)) == 5  # 500 tokens of the first four are counted
             assert isinstance(running, Permit)
             await one.release(running, CallResult.SUCCESS, tokens=0)
-            assert len(await passes(other, place, 10, 100)) == 1
+            assert len(await passes(other, endpoint, 10, 100)) == 1
 
     run(test)
 
@@ -287,18 +287,18 @@ def test_a_redis_that_comes_back_empty_is_told_the_last_minute_and_the_budgets(r
 def test_a_redis_that_kept_its_memory_counts_nothing_twice(redis: OwnRedis) -> None:
     async def test() -> None:
         async with replicas(redis, 1) as (one,):
-            place = Endpoint("p", "KEY", rpm=10, tpm=1000, parallel=10, budget_usd=10.0)
-            ended, running = [await one.acquire(place, 100, 2.0) for _ in range(2)]
+            endpoint = Endpoint("p", "KEY", rpm=10, tpm=1000, parallel=10, budget_usd=10.0)
+            ended, running = [await one.acquire(endpoint, 100, 2.0) for _ in range(2)]
             assert isinstance(ended, Permit)
             await one.release(ended, CallResult.SUCCESS, tokens=50, usd=1.0)
             redis.freeze()
-            await one.standings([place])
+            await one.statuses([endpoint])
             assert one.mode == "local"
             redis.thaw()
             await eventually(lambda: one.mode == "shared")
-            (found,) = await one.standings([place], 850)
+            (found,) = await one.statuses([endpoint], 850)
             assert (found.in_flight, found.spent_usd, found.wait_s) == (1, 3.0, 0.0)
-            assert len(await passes(one, place, 10, 850)) == 1
+            assert len(await passes(one, endpoint, 10, 850)) == 1
             assert isinstance(running, Permit)
             await one.release(running, CallResult.SUCCESS, tokens=0, usd=0.0)
 
@@ -310,14 +310,14 @@ def test_what_the_calls_meanwhile_brought_reaches_the_others(redis: OwnRedis) ->
         async with replicas(redis, 2) as (one, other):
             hinted, refused = Endpoint("p", "KEY"), Endpoint("q", "OTHER_KEY")
             redis.kill()
-            (leave,) = await passes(one, hinted, 1)
-            await one.release(leave, CallResult.FAILURE, wait_s=30.0)
-            (leave,) = await passes(one, refused, 1)
-            await one.release(leave, CallResult.DISABLE, reason="401: no such key")
-            (leave,) = await passes(other, hinted, 1)
+            (permit,) = await passes(one, hinted, 1)
+            await one.release(permit, CallResult.FAILURE, wait_s=30.0)
+            (permit,) = await passes(one, refused, 1)
+            await one.release(permit, CallResult.DISABLE, reason="401: no such key")
+            (permit,) = await passes(other, hinted, 1)
             redis.start()
             await eventually(lambda: one.mode == other.mode == "shared")
-            found = await other.standings([hinted, refused])
+            found = await other.statuses([hinted, refused])
             assert found[0].wait_s == pytest.approx(30.0, abs=2.0)
             assert found[1].breaker is BreakerState.DISABLED
             assert "401: no such key" in (found[1].reason or "")
@@ -328,17 +328,17 @@ def test_what_the_calls_meanwhile_brought_reaches_the_others(redis: OwnRedis) ->
 def test_a_pass_of_redis_that_comes_back_while_it_is_away_is_given_back_later(redis: OwnRedis) -> None:
     async def test() -> None:
         async with replicas(redis, 1) as (one,):
-            place = Endpoint("p", "KEY", tpm=1000, parallel=2, budget_usd=5.0)
-            leave = await one.acquire(place, 900, 3.0)
-            assert isinstance(leave, Permit)
+            endpoint = Endpoint("p", "KEY", tpm=1000, parallel=2, budget_usd=5.0)
+            permit = await one.acquire(endpoint, 900, 3.0)
+            assert isinstance(permit, Permit)
             redis.freeze()
-            await one.release(leave, CallResult.SUCCESS, tokens=100, usd=1.0)
+            await one.release(permit, CallResult.SUCCESS, tokens=100, usd=1.0)
             assert one.mode == "local"
             redis.thaw()
             await eventually(lambda: one.mode == "shared")
-            (found,) = await one.standings([place])
+            (found,) = await one.statuses([endpoint])
             assert (found.in_flight, found.spent_usd) == (0, 1.0)
-            assert len(await passes(one, place, 1, 900)) == 1
+            assert len(await passes(one, endpoint, 1, 900)) == 1
 
     run(test)
 
@@ -346,16 +346,16 @@ def test_a_pass_of_redis_that_comes_back_while_it_is_away_is_given_back_later(re
 def test_an_answer_that_comes_too_late_leaves_nothing_behind(redis: OwnRedis) -> None:
     async def test() -> None:
         async with replicas(redis, 1) as (one,):
-            place = Endpoint("p", "KEY", tpm=1000, parallel=2, budget_usd=5.0)
+            endpoint = Endpoint("p", "KEY", tpm=1000, parallel=2, budget_usd=5.0)
             redis.freeze()
-            leave = await one.acquire(place, 500, 1.0)  # the question is in the server's buffer
-            assert isinstance(leave, Permit)
-            await one.release(leave, CallResult.NEUTRAL, tokens=0, usd=0.0)
+            permit = await one.acquire(endpoint, 500, 1.0)  # the question is in the server's buffer
+            assert isinstance(permit, Permit)
+            await one.release(permit, CallResult.NEUTRAL, tokens=0, usd=0.0)
             redis.thaw()
             await eventually(lambda: one.mode == "shared")
-            (found,) = await one.standings([place])
+            (found,) = await one.statuses([endpoint])
             assert (found.in_flight, found.spent_usd) == (0, 0.0)
-            assert len(await passes(one, place, 1, 1000)) == 1
+            assert len(await passes(one, endpoint, 1, 1000)) == 1
 
     run(test)
 
@@ -363,15 +363,15 @@ def test_an_answer_that_comes_too_late_leaves_nothing_behind(redis: OwnRedis) ->
 def test_a_breaker_of_this_process_opens_while_redis_is_away(redis: OwnRedis) -> None:
     async def test() -> None:
         async with replicas(redis, 1) as (one,):
-            place = Endpoint("p", "KEY")
+            endpoint = Endpoint("p", "KEY")
             for number in range(RULES.in_a_row):
                 if number == 2:  # what failed before counts
                     redis.kill()
-                (leave,) = await passes(one, place, 1)
-                await one.release(leave, CallResult.FAILURE)
-            refusal = await one.acquire(place, 0)
+                (permit,) = await passes(one, endpoint, 1)
+                await one.release(permit, CallResult.FAILURE)
+            refusal = await one.acquire(endpoint, 0)
             assert isinstance(refusal, Rejection)
-            assert refusal.place == place
+            assert refusal.endpoint == endpoint
             assert "breaker open" in refusal.reason
 
     run(test)
@@ -380,14 +380,14 @@ def test_a_breaker_of_this_process_opens_while_redis_is_away(redis: OwnRedis) ->
 def test_of_a_budget_each_replica_spends_its_part_of_what_was_left(redis: OwnRedis) -> None:
     async def test() -> None:
         async with replicas(redis, 2) as (one, other):
-            place = Endpoint("p", "KEY", budget_usd=10.0)
-            leave = await one.acquire(place, 0, 4.0)
-            assert isinstance(leave, Permit)
-            await other.standings([place])
+            endpoint = Endpoint("p", "KEY", budget_usd=10.0)
+            permit = await one.acquire(endpoint, 0, 4.0)
+            assert isinstance(permit, Permit)
+            await other.statuses([endpoint])
             redis.kill()
             spent = {}
             for gates in (one, other):
-                answers = [await gates.acquire(place, 0, 1.0) for _ in range(10)]
+                answers = [await gates.acquire(endpoint, 0, 1.0) for _ in range(10)]
                 spent[gates] = sum(isinstance(answer, Permit) for answer in answers)
             assert list(spent.values()) == [3, 3]
 
@@ -429,7 +429,7 @@ def test_a_replica_that_only_looks_is_not_counted(redis: OwnRedis) -> None:
     async def test() -> None:
         async with replicas(redis, 1) as (one,):
             onlooker = replica(redis)
-            await onlooker.standings([Endpoint("p")])
+            await onlooker.statuses([Endpoint("p")])
             await onlooker.read_snapshots()
             await one.heartbeat()
             assert one.replicas == 1
@@ -439,9 +439,9 @@ def test_a_replica_that_only_looks_is_not_counted(redis: OwnRedis) -> None:
 
 
 def test_a_share_is_a_part_of_every_limit_but_never_nothing() -> None:
-    place = Endpoint("p", "KEY", rpm=10, tpm=2, parallel=None, budget_usd=10.0)
-    assert share(place, 4, 2.0) == Endpoint("p", "KEY", rpm=2, tpm=1, parallel=None, budget_usd=2.0)
-    assert share(place, 4, 12.0).budget_usd == 0.0
+    endpoint = Endpoint("p", "KEY", rpm=10, tpm=2, parallel=None, budget_usd=10.0)
+    assert share(endpoint, 4, 2.0) == Endpoint("p", "KEY", rpm=2, tpm=1, parallel=None, budget_usd=2.0)
+    assert share(endpoint, 4, 12.0).budget_usd == 0.0
 
 
 @pytest.mark.services
@@ -450,7 +450,9 @@ def test_no_secret_shows_when_redis_goes_away(caplog: pytest.LogCaptureFixture) 
 
     async def test(running: OwnRedis) -> None:
         server = Server(running.url, password=secret)
-        gates = FailoverGates(RedisGates(server, RULES), Replicas(server), lambda: MemoryGates(RULES), tend_s=TEND_S)
+        gates = FailoverGates(
+            RedisGates(server, RULES), Replicas(server), lambda: MemoryGates(RULES), heartbeat_s=HEARTBEAT_S
+        )
         await gates.acquire(Endpoint("p"), 0)
         assert gates.mode == "shared"
         running.kill()

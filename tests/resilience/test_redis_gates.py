@@ -62,19 +62,19 @@ class TestRedisGates(GatesContract):
         await gates.close()
 
 
-async def run_here(gates: RedisGates, place: Endpoint, *, calls: int, tokens: int = 0) -> int:
+async def run_here(gates: RedisGates, endpoint: Endpoint, *, calls: int, tokens: int = 0) -> int:
     """Ask for many calls at once; how many were let through."""
-    answers = await asyncio.gather(*(gates.acquire(place, tokens) for _ in range(calls)))
+    answers = await asyncio.gather(*(gates.acquire(endpoint, tokens) for _ in range(calls)))
     return sum(isinstance(answer, Permit) for answer in answers)
 
 
 def test_time_is_the_servers_when_no_clock_is_given(redis: OwnRedis) -> None:
     async def test() -> tuple[float, float]:
         gates = RedisGates(Server(redis.url), RULES, prefix=own_prefix())
-        place = Endpoint("p", rpm=1)
-        await gates.acquire(place, 0)
+        endpoint = Endpoint("p", rpm=1)
+        await gates.acquire(endpoint, 0)
         seconds, micros = await gates.server.command("TIME")
-        ((_, at),) = await gates.server.command("ZRANGE", gates._keys(place)[1], 0, -1, "WITHSCORES")
+        ((_, at),) = await gates.server.command("ZRANGE", gates._keys(endpoint)[1], 0, -1, "WITHSCORES")
         await gates.close()
         return float(at), int(seconds) + int(micros) / 1e6
 
@@ -87,13 +87,13 @@ def test_every_key_has_the_prefix_and_goes_by_itself(redis: OwnRedis) -> None:
         prefix = own_prefix()
         gates = RedisGates(Server(redis.url), RULES, prefix=prefix)
         before = set(await gates.server.command("KEYS", "*"))
-        place = Endpoint("p", "KEY", rpm=100, tpm=1000, parallel=10, budget_usd=1.0)
-        running = await gates.acquire(place, 10, 0.1)
+        endpoint = Endpoint("p", "KEY", rpm=100, tpm=1000, parallel=10, budget_usd=1.0)
+        running = await gates.acquire(endpoint, 10, 0.1)
         assert isinstance(running, Permit)
-        for ending in [CallResult.FAILURE] * RULES.in_a_row + [CallResult.DISABLE]:
-            leave = await gates.acquire(place, 10, 0.01)
-            if isinstance(leave, Permit):
-                await gates.release(leave, ending, wait_s=0.0)
+        for result in [CallResult.FAILURE] * RULES.in_a_row + [CallResult.DISABLE]:
+            permit = await gates.acquire(endpoint, 10, 0.01)
+            if isinstance(permit, Permit):
+                await gates.release(permit, result, wait_s=0.0)
         await gates.release(running, CallResult.DISABLE, wait_s=1000.0)
         keys = set(await gates.server.command("KEYS", "*")) - before
         assert len(keys) >= 5
@@ -109,12 +109,12 @@ def test_scripts_that_redis_has_lost_are_loaded_again(redis: OwnRedis) -> None:
     async def test() -> None:
         gates = RedisGates(Server(redis.url), RULES, prefix=own_prefix())
         for _ in range(3):
-            leave = await gates.acquire(Endpoint("p"), 0)
+            permit = await gates.acquire(Endpoint("p"), 0)
             await gates.server.command("SCRIPT", "FLUSH")
-            assert isinstance(leave, Permit)
-            await gates.release(leave, CallResult.SUCCESS)
+            assert isinstance(permit, Permit)
+            await gates.release(permit, CallResult.SUCCESS)
             await gates.server.command("SCRIPT", "FLUSH")
-            assert (await gates.standings([Endpoint("p")]))[0].in_flight == 0
+            assert (await gates.statuses([Endpoint("p")]))[0].in_flight == 0
         await gates.close()
 
     asyncio.run(test())
@@ -122,10 +122,10 @@ def test_scripts_that_redis_has_lost_are_loaded_again(redis: OwnRedis) -> None:
 
 def test_one_object_serves_loops_one_after_the_other_and_at_the_same_time(redis: OwnRedis) -> None:
     gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=own_prefix())
-    place, passed = Endpoint("p", rpm=50), []
+    endpoint, passed = Endpoint("p", rpm=50), []
 
     def in_a_loop() -> None:
-        passed.append(asyncio.run(run_here(gates, place, calls=40)))
+        passed.append(asyncio.run(run_here(gates, endpoint, calls=40)))
 
     in_a_loop()
     threads = [threading.Thread(target=in_a_loop) for _ in range(3)]
@@ -181,13 +181,13 @@ def test_two_processes_that_race_for_one_limit_use_all_of_it_and_no_more(redis: 
 
 def test_a_breaker_that_one_opens_is_open_for_all(redis: OwnRedis) -> None:
     async def test() -> None:
-        prefix, place = own_prefix(), Endpoint("p", "KEY")
+        prefix, endpoint = own_prefix(), Endpoint("p", "KEY")
         one, other = [RedisGates(Server(redis.url), RULES, prefix=prefix) for _ in range(2)]
         for _ in range(RULES.in_a_row):
-            leave = await one.acquire(place, 0)
-            assert isinstance(leave, Permit)
-            await one.release(leave, CallResult.FAILURE)
-        refusal = await other.acquire(place, 0)
+            permit = await one.acquire(endpoint, 0)
+            assert isinstance(permit, Permit)
+            await one.release(permit, CallResult.FAILURE)
+        refusal = await other.acquire(endpoint, 0)
         assert not isinstance(refusal, Permit)
         assert "in a row" in refusal.reason
         await one.close()
@@ -199,16 +199,16 @@ def test_a_breaker_that_one_opens_is_open_for_all(redis: OwnRedis) -> None:
 def test_a_question_that_is_cancelled_gives_back_what_it_got(redis: OwnRedis) -> None:
     async def test() -> None:
         gates = RedisGates(Server(redis.url), RULES, prefix=own_prefix())
-        place = Endpoint("p", "KEY", tpm=1000, parallel=5, budget_usd=1.0)
+        endpoint = Endpoint("p", "KEY", tpm=1000, parallel=5, budget_usd=1.0)
         for delay_s in (0.0, 0.0001, 0.0003, 0.001):
-            asking = asyncio.create_task(gates.acquire(place, 1000, 1.0))
+            asking = asyncio.create_task(gates.acquire(endpoint, 1000, 1.0))
             await asyncio.sleep(delay_s)
             asking.cancel()
             answer: Any = (await asyncio.gather(asking, return_exceptions=True))[0]
             if isinstance(answer, Permit):  # it was answered before
                 await gates.release(answer, CallResult.NEUTRAL, tokens=0, usd=0.0)
         await gates.close()
-        (found,) = await gates.standings([place])
+        (found,) = await gates.statuses([endpoint])
         assert (found.in_flight, found.spent_usd, found.headroom) == (0, 0.0, 0.8)
         await gates.close()
 
@@ -218,14 +218,14 @@ def test_a_question_that_is_cancelled_gives_back_what_it_got(redis: OwnRedis) ->
 def test_a_leave_that_is_cancelled_arrives_all_the_same(redis: OwnRedis) -> None:
     async def test() -> None:
         gates = RedisGates(Server(redis.url), RULES, prefix=own_prefix())
-        leave = await gates.acquire(Endpoint("p"), 0)
-        assert isinstance(leave, Permit)
-        giving = asyncio.create_task(gates.release(leave, CallResult.SUCCESS))
+        permit = await gates.acquire(Endpoint("p"), 0)
+        assert isinstance(permit, Permit)
+        giving = asyncio.create_task(gates.release(permit, CallResult.SUCCESS))
         await asyncio.sleep(0)
         giving.cancel()
         await asyncio.gather(giving, return_exceptions=True)
         await gates.close()
-        assert (await gates.standings([Endpoint("p")]))[0].in_flight == 0
+        assert (await gates.statuses([Endpoint("p")]))[0].in_flight == 0
         await gates.close()
 
     asyncio.run(test())

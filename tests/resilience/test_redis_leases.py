@@ -51,10 +51,10 @@ def run(redis: OwnRedis, test: Callable[[RedisGates, Time], Awaitable[None]]) ->
     asyncio.run(inside())
 
 
-async def entered(gates: RedisGates, place: Endpoint = PLACE, tokens: int = 0, usd: float = 0.0) -> Permit:
-    leave = await gates.acquire(place, tokens, usd)
-    assert isinstance(leave, Permit), leave
-    return leave
+async def entered(gates: RedisGates, endpoint: Endpoint = PLACE, tokens: int = 0, usd: float = 0.0) -> Permit:
+    permit = await gates.acquire(endpoint, tokens, usd)
+    assert isinstance(permit, Permit), permit
+    return permit
 
 
 async def renew(gates: RedisGates) -> None:
@@ -74,7 +74,7 @@ def test_slots_of_a_process_that_is_no_longer_heard_are_free_within_seconds(redi
         assert isinstance(refusal, Rejection)
         assert refusal.wait_s == pytest.approx(4.0, abs=1.0)  # it was not heard for two heartbeats
         clock.ahead_s += 4.0
-        assert (await gates.standings([PLACE]))[0].in_flight == 0
+        assert (await gates.statuses([PLACE]))[0].in_flight == 0
         await entered(gates)
 
     run(redis, test)
@@ -82,14 +82,14 @@ def test_slots_of_a_process_that_is_no_longer_heard_are_free_within_seconds(redi
 
 def test_a_call_that_runs_keeps_its_slot_as_long_as_its_process_says_that_it_lives(redis: OwnRedis) -> None:
     async def test(gates: RedisGates, clock: Time) -> None:
-        leave, _ = [await entered(gates) for _ in range(2)]
+        permit, _ = [await entered(gates) for _ in range(2)]
         for _ in range(10):
             clock.ahead_s += RENEW_S
             await renew(gates)
             assert isinstance(await gates.acquire(PLACE, 0), Rejection)
-        await gates.release(leave, CallResult.SUCCESS)
+        await gates.release(permit, CallResult.SUCCESS)
         await renew(gates)
-        assert (await gates.standings([PLACE]))[0].in_flight == 1
+        assert (await gates.statuses([PLACE]))[0].in_flight == 1
 
     run(redis, test)
 
@@ -102,24 +102,24 @@ def test_a_process_that_was_silent_for_long_gets_its_slots_again_and_settles_wha
         clock.ahead_s += 3 * SLOT_S
         await gates.release(one, CallResult.SUCCESS, tokens=100, usd=0.25)
         await renew(gates)
-        (found,) = await gates.standings([PLACE], 500)
+        (found,) = await gates.statuses([PLACE], 500)
         assert (found.in_flight, found.spent_usd, found.wait_s) == (1, 1.25, 0.0)
         await gates.release(two, CallResult.SUCCESS, tokens=0, usd=0.0)
-        assert (await gates.standings([PLACE]))[0].spent_usd == 0.25
+        assert (await gates.statuses([PLACE]))[0].spent_usd == 0.25
 
     run(redis, test)
 
 
 def test_a_probe_of_a_killed_process_does_not_keep_a_breaker_half_open(redis: OwnRedis) -> None:
     async def test(gates: RedisGates, clock: Time) -> None:
-        place = Endpoint("q")
+        endpoint = Endpoint("q")
         for _ in range(RULES.in_a_row):
-            await gates.release(await entered(gates, place), CallResult.FAILURE)
+            await gates.release(await entered(gates, endpoint), CallResult.FAILURE)
         clock.ahead_s += RULES.open_s
-        assert all([(await entered(gates, place)).is_probe for _ in range(RULES.probes)])
-        assert isinstance(await gates.acquire(place, 0), Rejection)
+        assert all([(await entered(gates, endpoint)).is_probe for _ in range(RULES.probes)])
+        assert isinstance(await gates.acquire(endpoint, 0), Rejection)
         clock.ahead_s += SLOT_S
-        assert (await entered(gates, place)).is_probe
+        assert (await entered(gates, endpoint)).is_probe
 
     run(redis, test)
 
@@ -187,9 +187,9 @@ def test_the_heartbeat_runs_by_itself_while_calls_are_under_way(redis: OwnRedis,
     async def test() -> None:
         server = Server(redis.url, timeout_s=5.0)
         shared = RedisGates(server, RULES, prefix=prefix)
-        gates = FailoverGates(shared, Replicas(server, prefix=prefix), lambda: MemoryGates(RULES), tend_s=0.02)
-        leave = await gates.acquire(PLACE, 0)
-        assert isinstance(leave, Permit)
+        gates = FailoverGates(shared, Replicas(server, prefix=prefix), lambda: MemoryGates(RULES), heartbeat_s=0.02)
+        permit = await gates.acquire(PLACE, 0)
+        assert isinstance(permit, Permit)
         slots = f"{prefix}slots:{PLACE.key}"
         (first,) = [float(score) for _, score in await server.command("ZRANGE", slots, 0, -1, "WITHSCORES")]
         for _ in range(200):
@@ -198,7 +198,7 @@ def test_the_heartbeat_runs_by_itself_while_calls_are_under_way(redis: OwnRedis,
             if last > first:
                 break
         assert last > first
-        await gates.release(leave, CallResult.SUCCESS)
+        await gates.release(permit, CallResult.SUCCESS)
         await gates.close()
 
     asyncio.run(test())
@@ -220,12 +220,12 @@ async def enter(gates, count):
     return [await gates.acquire(place, 0) for _ in range(count)]
 
 async def in_child(gates, memory, parents):
-    before = (await memory.standings([place]))[0].in_flight
+    before = (await memory.statuses([place]))[0].in_flight
     mine = await enter(gates, 2)
     for leave in mine:
         await gates.release(leave, CallResult.SUCCESS)
-    found = {"memory": before, "ids": [leave.id for leave in mine], "renews": len(gates._shared._out)}
-    found |= {"mode": gates.mode, "name": gates.replica, "in_flight": (await gates.standings([place]))[0].in_flight}
+    found = {"memory": before, "ids": [permit.id for permit in mine], "renews": len(gates._shared._running)}
+    found |= {"mode": gates.mode, "name": gates.replica, "in_flight": (await gates.statuses([place]))[0].in_flight}
     await gates.close()
     return found
 
@@ -239,7 +239,7 @@ def main(url, prefix):
     loop = asyncio.new_event_loop()
     parents = loop.run_until_complete(enter(gates, 2))
     loop.run_until_complete(enter(memory, 3))
-    gates._tending.acquire()  # as if another thread were at it in the moment of the fork
+    gates._beating.acquire()  # as if another thread were at it in the moment of the fork
     reading, writing = os.pipe()
     if os.fork() == 0:
         try:
@@ -250,9 +250,9 @@ def main(url, prefix):
     with os.fdopen(reading) as told:
         child = json.loads(told.read())
     os.wait()
-    gates._tending.release()
-    parent = {"ids": [leave.id for leave in parents], "renews": len(gates._shared._out), "name": gates.replica}
-    parent["in_flight"] = loop.run_until_complete(gates.standings([place]))[0].in_flight
+    gates._beating.release()
+    parent = {"ids": [permit.id for permit in parents], "renews": len(gates._shared._running), "name": gates.replica}
+    parent["in_flight"] = loop.run_until_complete(gates.statuses([place]))[0].in_flight
     loop.run_until_complete(gates.close())
     loop.close()
     print(json.dumps([parent, child]))

@@ -24,9 +24,9 @@ def test_the_address_and_the_passwords_variable_of_the_configuration_are_used() 
     async def test(config: Config) -> None:
         gates = open_gates(config, {"REDIS_PASSWORD": "open-sesame"})
         assert isinstance(gates, FailoverGates)
-        leave = await gates.acquire(Endpoint("p"), 10)
-        assert isinstance(leave, Permit)
-        await gates.release(leave, CallResult.SUCCESS)
+        permit = await gates.acquire(Endpoint("p"), 10)
+        assert isinstance(permit, Permit)
+        await gates.release(permit, CallResult.SUCCESS)
         assert gates.mode == "shared"
         await gates.close()
 

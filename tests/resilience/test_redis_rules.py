@@ -65,9 +65,9 @@ def redis() -> Iterator[OwnRedis]:
 money = st.sampled_from([0.0, 0.001, 0.25, 0.3, 1.5])
 tokens = st.sampled_from([0, 1, 99, 100, 400, 1001, -5, 10**12])
 luck = st.none() | st.sampled_from([0.0, 0.4, 0.9, 1.0])
-enter = st.tuples(st.just("enter"), st.sampled_from(PLACES), tokens, money, luck)
-leave = st.tuples(
-    st.just("leave"),
+acquire = st.tuples(st.just("acquire"), st.sampled_from(PLACES), tokens, money, luck)
+release = st.tuples(
+    st.just("release"),
     st.integers(0, 30),
     st.sampled_from([CallResult.SUCCESS, CallResult.FAILURE, CallResult.FAILURE, CallResult.NEUTRAL]),
     st.none() | tokens,
@@ -85,7 +85,9 @@ lift = st.tuples(st.just("lift"), st.sampled_from(PLACES))
 welcome = st.tuples(st.just("welcome"), st.sampled_from(PLACES), st.sampled_from(["one", "other"]))
 enable = st.tuples(st.just("enable"), st.sampled_from(["KEY", "OTHER", None]))
 advance = st.tuples(st.just("advance"), st.sampled_from([0.0, 0.1, 0.7, 1 / 3, 5.0, 20.0, 59.9, 60.0, 120.0, 400.0]))
-step = st.one_of(enter, enter, enter, leave, leave, leave, advance, advance, again, refuse, enable, lift, welcome)
+step = st.one_of(
+    acquire, acquire, acquire, release, release, release, advance, advance, again, refuse, enable, lift, welcome
+)
 steps = st.lists(step, min_size=20, max_size=80)
 
 
@@ -97,8 +99,8 @@ def test_redis_and_memory_answer_alike(redis: OwnRedis, script: list[Any]) -> No
 
 def test_a_breaker_in_full_swing_is_the_same_in_both(redis: OwnRedis) -> None:
     free = PLACES[0]
-    call = [("enter", free, 0, 0.0, None), ("leave", 0, CallResult.FAILURE, None, None, None)]
-    good = [("enter", free, 0, 0.0, None), ("leave", 0, CallResult.SUCCESS, None, None, None)]
+    call = [("acquire", free, 0, 0.0, None), ("release", 0, CallResult.FAILURE, None, None, None)]
+    good = [("acquire", free, 0, 0.0, None), ("release", 0, CallResult.SUCCESS, None, None, None)]
     mixed = (call + good) * 3
     script = call * 3 + [("advance", 5.0), *call, ("advance", 20.0), *good * 3, ("advance", 1.0), *mixed]
     asyncio.run(Comparison(redis.url).run([*script, ("advance", 5.0), *good, ("advance", 10.0), *mixed]))
@@ -120,16 +122,16 @@ class Comparison:
         for what, *args in script:
             await getattr(self, what)(*args)
             for tokens, usd in ((0, 0.0), (100, 0.3)):
-                here = await self.memory.standings(PLACES, tokens, usd)
-                there = await self.redis.standings(PLACES, tokens, usd)
+                here = await self.memory.statuses(PLACES, tokens, usd)
+                there = await self.redis.statuses(PLACES, tokens, usd)
                 for one, other in zip(here, there, strict=True):
                     assert comparable(one) == pytest.approx(comparable(other), abs=1e-6)
                     assert (one.breaker, one.reason, one.refused) == (other.breaker, other.reason, other.refused)
         await self.redis.close()
 
-    async def enter(self, place: Endpoint, tokens: int, usd: float, panic: float | None) -> None:
-        here = await self.memory.acquire(place, tokens, usd, panic=panic)
-        there = await self.redis.acquire(place, tokens, usd, panic=panic)
+    async def acquire(self, endpoint: Endpoint, tokens: int, usd: float, panic: float | None) -> None:
+        here = await self.memory.acquire(endpoint, tokens, usd, panic=panic)
+        there = await self.redis.acquire(endpoint, tokens, usd, panic=panic)
         assert type(here) is type(there), (here, there)
         if isinstance(here, Permit) and isinstance(there, Permit):
             assert (here.is_probe, here.is_panic) == (there.is_probe, there.is_panic)
@@ -138,14 +140,14 @@ class Comparison:
             assert here.reason == there.reason
             assert there.wait_s == (None if here.wait_s is None else pytest.approx(here.wait_s, abs=1e-6))
 
-    async def leave(
-        self, index: int, ending: CallResult, tokens: int | None, usd: float | None, wait_s: float | None
+    async def release(
+        self, index: int, result: CallResult, tokens: int | None, usd: float | None, wait_s: float | None
     ) -> None:
         if self.out:
             here, there = self.out.pop(index % len(self.out))
             self.gone.append((here, there))
-            await self.memory.release(here, ending, tokens=tokens, usd=usd, wait_s=wait_s)
-            await self.redis.release(there, ending, tokens=tokens, usd=usd, wait_s=wait_s)
+            await self.memory.release(here, result, tokens=tokens, usd=usd, wait_s=wait_s)
+            await self.redis.release(there, result, tokens=tokens, usd=usd, wait_s=wait_s)
 
     async def again(self, index: int) -> None:
         if self.gone:
@@ -153,18 +155,18 @@ class Comparison:
             await self.memory.release(here, CallResult.FAILURE, tokens=7, usd=0.7, wait_s=70.0)
             await self.redis.release(there, CallResult.FAILURE, tokens=7, usd=0.7, wait_s=70.0)
 
-    async def refuse(self, index: int, ending: CallResult, refused: str | None) -> None:
+    async def refuse(self, index: int, result: CallResult, refused: str | None) -> None:
         if self.out:
-            for gates, leave in zip((self.memory, self.redis), self.out.pop(index % len(self.out)), strict=True):
-                await gates.release(leave, ending, reason="it was refused", refused=refused)
+            for gates, permit in zip((self.memory, self.redis), self.out.pop(index % len(self.out)), strict=True):
+                await gates.release(permit, result, reason="it was refused", refused=refused)
 
-    async def lift(self, place: Endpoint) -> None:
+    async def lift(self, endpoint: Endpoint) -> None:
         for gates in (self.memory, self.redis):
-            await gates.lift([place])
+            await gates.lift([endpoint])
 
-    async def welcome(self, place: Endpoint, refused: str) -> None:
+    async def welcome(self, endpoint: Endpoint, refused: str) -> None:
         for gates in (self.memory, self.redis):
-            await gates.welcome(place, refused)
+            await gates.welcome(endpoint, refused)
 
     async def enable(self, credential: str | None) -> None:
         await self.memory.enable(credential)
@@ -174,7 +176,7 @@ class Comparison:
         self.now += seconds
 
 
-def comparable(standing: EndpointStatus) -> dict[str, float]:
+def comparable(status: EndpointStatus) -> dict[str, float]:
     """Its numbers; -1 where no waiting helps."""
-    numbers = {name: value for name, value in standing._asdict().items() if isinstance(value, int | float)}
+    numbers = {name: value for name, value in status._asdict().items() if isinstance(value, int | float)}
     return {"wait_s": -1.0, **numbers}

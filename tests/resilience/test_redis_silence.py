@@ -31,10 +31,10 @@ def redis() -> Iterator[OwnRedis]:
         yield running
 
 
-def replica(url: str, timeout_s: float = 0.5, tend_s: float = 0.05) -> FailoverGates:
+def replica(url: str, timeout_s: float = 0.5, heartbeat_s: float = 0.05) -> FailoverGates:
     server, prefix = Server(url, timeout_s=timeout_s), own_prefix()
     shared = RedisGates(server, RULES, prefix=prefix)
-    return FailoverGates(shared, Replicas(server, prefix=prefix), lambda: MemoryGates(RULES), tend_s=tend_s)
+    return FailoverGates(shared, Replicas(server, prefix=prefix), lambda: MemoryGates(RULES), heartbeat_s=heartbeat_s)
 
 
 @asynccontextmanager
@@ -46,10 +46,10 @@ async def in_use(gates: FailoverGates) -> AsyncGenerator[FailoverGates]:
     await gates.close()
 
 
-async def call(gates: FailoverGates, place: Endpoint = PLACE) -> None:
-    leave = await gates.acquire(place, 1)
-    assert isinstance(leave, Permit)
-    await gates.release(leave, CallResult.SUCCESS)
+async def call(gates: FailoverGates, endpoint: Endpoint = PLACE) -> None:
+    permit = await gates.acquire(endpoint, 1)
+    assert isinstance(permit, Permit)
+    await gates.release(permit, CallResult.SUCCESS)
 
 
 @pytest.mark.parametrize("calls", [200, 1000])
@@ -57,7 +57,7 @@ def test_a_burst_of_calls_on_a_busy_loop_is_no_silence_of_redis(
     redis: OwnRedis, calls: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def busy(gates: FailoverGates) -> None:
-        await gates.standings([PLACE])
+        await gates.statuses([PLACE])
         time.sleep(0.4 / calls)  # what a call needs of the loop besides: choosing, parsing, counting
         await call(gates)
 
@@ -161,7 +161,7 @@ class Mute:
 def test_connections_that_a_firewall_forgot_are_replaced(redis: OwnRedis, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         way = Mute(redis.port)
-        async with in_use(replica(await way.start(), timeout_s=0.1, tend_s=60.0)) as gates:
+        async with in_use(replica(await way.start(), timeout_s=0.1, heartbeat_s=60.0)) as gates:
             await asyncio.gather(*(call(gates) for _ in range(5)))
             way.forget()
             await asyncio.gather(*(call(gates) for _ in range(5)))
@@ -191,10 +191,10 @@ def test_a_redis_that_allows_no_evalsha_and_no_script_runs_by_eval(redis: OwnRed
         try:
             gates = RedisGates(server, RULES, prefix=own_prefix())
             for _ in range(3):
-                leave = await gates.acquire(PLACE, 1)
-                assert isinstance(leave, Permit)
-                await gates.release(leave, CallResult.SUCCESS)
-            assert (await gates.standings([PLACE]))[0].calls == 3
+                permit = await gates.acquire(PLACE, 1)
+                assert isinstance(permit, Permit)
+                await gates.release(permit, CallResult.SUCCESS)
+            assert (await gates.statuses([PLACE]))[0].calls == 3
         finally:
             await server.command("ACL", "SETUSER", "default", "+@all")
             await server.close()
@@ -223,22 +223,22 @@ def test_a_clock_set_back_by_an_hour_freezes_nothing(redis: OwnRedis) -> None:
         nonlocal now
         gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=own_prefix(), clock=lambda: now)
         limited, broken, hinted = Endpoint("limited", rpm=2, parallel=1), Endpoint("broken"), Endpoint("hinted")
-        for place, ending in [(limited, CallResult.SUCCESS)] * 2 + [(broken, CallResult.FAILURE)] * RULES.in_a_row:
-            leave = await gates.acquire(place, 1)
-            assert isinstance(leave, Permit)
-            await gates.release(leave, ending)
-        leave = await gates.acquire(hinted, 1)
-        assert isinstance(leave, Permit)
-        await gates.release(leave, CallResult.NEUTRAL, wait_s=40.0)
+        for endpoint, result in [(limited, CallResult.SUCCESS)] * 2 + [(broken, CallResult.FAILURE)] * RULES.in_a_row:
+            permit = await gates.acquire(endpoint, 1)
+            assert isinstance(permit, Permit)
+            await gates.release(permit, result)
+        permit = await gates.acquire(hinted, 1)
+        assert isinstance(permit, Permit)
+        await gates.release(permit, CallResult.NEUTRAL, wait_s=40.0)
         now -= 3600.0
-        waits = [found.wait_s for found in await gates.standings([limited, broken, hinted])]
+        waits = [found.wait_s for found in await gates.statuses([limited, broken, hinted])]
         assert waits == [pytest.approx(60.0), pytest.approx(RULES.open_s), pytest.approx(40.0)]
         now += 61.0
-        for place in (limited, broken, hinted):
-            leave = await gates.acquire(place, 1)
-            assert isinstance(leave, Permit)
-            await gates.release(leave, CallResult.SUCCESS)
-        (found,) = await gates.standings([limited])
+        for endpoint in (limited, broken, hinted):
+            permit = await gates.acquire(endpoint, 1)
+            assert isinstance(permit, Permit)
+            await gates.release(permit, CallResult.SUCCESS)
+        (found,) = await gates.statuses([limited])
         assert found.in_flight == 0
         await gates.close()
 
@@ -251,12 +251,12 @@ def test_a_month_follows_the_calendar_and_not_the_time_that_never_runs_backwards
     async def test() -> None:
         nonlocal now
         gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=own_prefix(), clock=lambda: now)
-        place = Endpoint("p", "KEY", budget_usd=1.0)
+        endpoint = Endpoint("p", "KEY", budget_usd=1.0)
         now += 40 * 86400.0  # set wrong
-        assert isinstance(await gates.acquire(place, 1, 0.25), Permit)
+        assert isinstance(await gates.acquire(endpoint, 1, 0.25), Permit)
         now -= 40 * 86400.0  # put right
-        assert isinstance(await gates.acquire(place, 1, 0.75), Permit)
-        assert (await gates.standings([place]))[0].spent_usd == 0.75
+        assert isinstance(await gates.acquire(endpoint, 1, 0.75), Permit)
+        assert (await gates.statuses([endpoint]))[0].spent_usd == 0.75
         await gates.close()
 
     asyncio.run(test())
@@ -268,19 +268,19 @@ def test_what_earlier_versions_stored_is_read_and_put_right(redis: OwnRedis) -> 
         gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=prefix)
         disabled = Endpoint("p", "KEY", origin="https://api.example:443")
         await gates.server.command("HSET", f"{prefix}disabled", "KEY", "401: refused")
-        (found,) = await gates.standings([disabled])
+        (found,) = await gates.statuses([disabled])
         assert (found.breaker, found.wait_s) == (BreakerState.DISABLED, 0.0)
-        leave = await gates.acquire(disabled, 1)
-        assert isinstance(leave, Permit)
+        permit = await gates.acquire(disabled, 1)
+        assert isinstance(permit, Permit)
         refusal = await gates.acquire(disabled, 1)
         assert isinstance(refusal, Rejection)
         assert "401: refused" in refusal.reason
-        await gates.release(leave, CallResult.SUCCESS)
-        assert (await gates.standings([disabled]))[0].breaker is BreakerState.CLOSED
+        await gates.release(permit, CallResult.SUCCESS)
+        assert (await gates.statuses([disabled]))[0].breaker is BreakerState.CLOSED
         hinted = Endpoint("q")
         await gates.server.command("HSET", f"{prefix}breaker:{hinted.key}", "hint_until", str(time.time() + 3e7))
         for _ in range(2):
-            (found,) = await gates.standings([hinted])
+            (found,) = await gates.statuses([hinted])
             assert found.wait_s is not None
             assert found.wait_s <= RULES.most_hint_s
         await gates.close()
@@ -291,14 +291,14 @@ def test_what_earlier_versions_stored_is_read_and_put_right(redis: OwnRedis) -> 
 def test_a_place_that_was_closed_here_alone_is_open_when_redis_goes_away(redis: OwnRedis) -> None:
     async def test() -> None:
         async with in_use(replica(redis.url)) as gates:
-            place = Endpoint("p", "KEY")
-            mine = [await gates._local.acquire(place, 1) for _ in range(RULES.in_a_row)]
-            for leave in mine:
-                assert isinstance(leave, Permit)
-                await gates._local.release(leave, CallResult.FAILURE)
-            assert (await gates._local.standings([place]))[0].breaker is BreakerState.OPEN
-            await call(gates, place)
-            assert (await gates._local.standings([place]))[0].breaker is BreakerState.CLOSED
+            endpoint = Endpoint("p", "KEY")
+            mine = [await gates._local.acquire(endpoint, 1) for _ in range(RULES.in_a_row)]
+            for permit in mine:
+                assert isinstance(permit, Permit)
+                await gates._local.release(permit, CallResult.FAILURE)
+            assert (await gates._local.statuses([endpoint]))[0].breaker is BreakerState.OPEN
+            await call(gates, endpoint)
+            assert (await gates._local.statuses([endpoint]))[0].breaker is BreakerState.CLOSED
 
     asyncio.run(test())
 

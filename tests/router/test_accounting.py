@@ -175,7 +175,7 @@ def test_tokens_of_a_call_that_was_left_go_back(routing_index: Path, provider: F
         places = [router.dispatcher._planner._deployed["small-1"].endpoints[0]]
         provider.script(hang())
         await left_after(router, lambda: bool(provider.requests))
-        room.append((await router.dispatcher.gates.standings(places))[0].headroom)
+        room.append((await router.dispatcher.gates.statuses(places))[0].headroom)
 
     asyncio.run(ask())
     # The reservation is the longest answer, thousands of tokens; the question has a handful.
@@ -192,7 +192,7 @@ def test_a_stream_whose_provider_does_not_count_takes_what_was_said_from_the_lim
         provider.script(no_usage(answer(LONG)))
         await router.acomplete(SOUP)
         places = [router.dispatcher._planner._deployed["small-1"].endpoints[0]]
-        room.append((await router.dispatcher.gates.standings(places))[0].headroom)
+        room.append((await router.dispatcher.gates.statuses(places))[0].headroom)
 
     asyncio.run(ask())
     assert 0.999 < room[0] < 1.0

@@ -30,11 +30,11 @@ from semroute.types import CallResult, Endpoint, EndpointStatus, Permit, Rejecti
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class ReleaseArguments:
     """Arguments of ``AdmissionControl.release``, and the time of the release."""
 
     at: float
-    ending: CallResult
+    result: CallResult
     tokens: int | None = None
     usd: float | None = None
     wait_s: float | None = None
@@ -47,20 +47,20 @@ LASTING = (CallResult.SUSPEND, CallResult.DISABLE)
 
 
 @dataclass(slots=True)
-class Line:
+class PendingPermit:
     """Permit that this process gave; ``end`` once it was released."""
 
-    leave: Permit
+    permit: Permit
     since: float
-    end: End | None = None
+    end: ReleaseArguments | None = None
 
 
 class PendingReleases:
     """Permits given while Redis was unavailable, oldest first.
 
-    A permit released more than a minute ago no longer matters to any limit; its cost is summed by endpoint and the line
-    is dropped, unless its credential was refused or it brought a hint that still holds. So memory does not grow with
-    the time that Redis is unavailable.
+    A permit released more than a minute ago no longer matters to any limit; its cost is summed by endpoint and the
+    permit is dropped, unless its credential was refused or it brought a hint that still holds. So memory does not grow
+    with the time that Redis is unavailable.
 
     Args:
         clock: seconds, monotonic.
@@ -72,74 +72,74 @@ class PendingReleases:
         self._clock = clock
         self._window_s = window_s
         self._lease_s = lease_s
-        self._lines: dict[str, Line] = {}
+        self._permits: dict[str, PendingPermit] = {}
         self._spent: dict[Endpoint, float] = {}
-        self._telling: str | None = None  # the line that is being imported, which must not be sent twice
+        self._importing: str | None = None  # the permit that is being imported, which must not be sent twice
         self._lock = forks.lock()
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._permits)
 
-    def add(self, leave: Permit) -> None:
+    def add(self, permit: Permit) -> None:
         """Add a permit."""
         with self._lock:
-            self._lines[leave.id] = Line(leave, self._clock())
+            self._permits[permit.id] = PendingPermit(permit, self._clock())
             self._drop_old()
 
-    def end(self, id: str, end: Callable[[float], End]) -> bool:
+    def end(self, id: str, end: Callable[[float], ReleaseArguments]) -> bool:
         """Record a release, made with the time; False if its permit is not here."""
         with self._lock:
-            line = self._lines.get(id)
-            if line is None:
+            pending = self._permits.get(id)
+            if pending is None:
                 return False
-            if line.end is None:
-                line.end = end(self._clock())
+            if pending.end is None:
+                pending.end = end(self._clock())
             return True
 
-    def first(self) -> tuple[Line, float] | None:
-        """Return the oldest line that still matters, with its age in seconds."""
+    def first(self) -> tuple[PendingPermit, float] | None:
+        """Return the oldest permit that still matters, with its age in seconds."""
         with self._lock:
             self._drop_old()
-            for line in self._lines.values():
-                self._telling = line.leave.id
-                return line, self._clock() - line.since
+            for pending in self._permits.values():
+                self._importing = pending.permit.id
+                return pending, self._clock() - pending.since
             return None
 
-    def told(self, id: str) -> tuple[End, float] | None:
-        """Drop an imported line; return its release, if any, and seconds since."""
+    def imported(self, id: str) -> tuple[ReleaseArguments, float] | None:
+        """Drop an imported permit; return its release, if any, and seconds since."""
         with self._lock:
-            self._telling = None
-            end = self._lines.pop(id).end
+            self._importing = None
+            end = self._permits.pop(id).end
             return None if end is None else (end, self._clock() - end.at)
 
     def spent(self) -> tuple[Endpoint, float] | None:
-        """Return an endpoint and the USD of its dropped lines; None without any."""
+        """Return an endpoint and the USD of its dropped permits; None without any."""
         with self._lock:
             self._drop_old()
             return next(iter(self._spent.items()), None)
 
-    def told_spent(self, place: Endpoint, usd: float) -> None:
+    def subtract_spent(self, endpoint: Endpoint, usd: float) -> None:
         """Subtract USD that Redis has now counted."""
         with self._lock:
-            self._spent[place] -= usd
-            if self._spent[place] <= 0.0:
-                del self._spent[place]
+            self._spent[endpoint] -= usd
+            if self._spent[endpoint] <= 0.0:
+                del self._spent[endpoint]
 
     def _drop_old(self) -> None:
-        while self._lines:
-            line = next(iter(self._lines.values()))
-            if line.leave.id == self._telling or self._matters(line):
+        while self._permits:
+            pending = next(iter(self._permits.values()))
+            if pending.permit.id == self._importing or self._matters(pending):
                 return
-            del self._lines[line.leave.id]
-            cost = line.leave.usd if line.end is None or line.end.usd is None else line.end.usd
+            del self._permits[pending.permit.id]
+            cost = pending.permit.usd if pending.end is None or pending.end.usd is None else pending.end.usd
             if cost > 0.0:
-                self._spent[line.leave.place] = self._spent.get(line.leave.place, 0.0) + cost
+                self._spent[pending.permit.endpoint] = self._spent.get(pending.permit.endpoint, 0.0) + cost
 
-    def _matters(self, line: Line) -> bool:
-        now, end = self._clock(), line.end
+    def _matters(self, pending: PendingPermit) -> bool:
+        now, end = self._clock(), pending.end
         if end is None:
-            return now < line.since + self._lease_s
-        if end.ending in LASTING or now < line.since + self._window_s:
+            return now < pending.since + self._lease_s
+        if end.result in LASTING or now < pending.since + self._window_s:
             return True
         return end.wait_s is not None and now < end.at + end.wait_s
 
@@ -272,10 +272,10 @@ class FailoverGates:
     While Redis does not answer, each replica admits calls by one part in n of the limits, with n replicas last seen
     alive (at least one request, token and call: see :func:`share`). No method raises because Redis is unavailable. That
     is a Redis that refuses connections or was silent twice (:class:`~semroute.resilience.redis.server.Watch`): the
-    calls of that second wait, from then on none does, and a task of the event loop checks every ``tend_s`` seconds if
-    Redis is back. One call that is slow while others are answered is admitted here, and imported into Redis a moment
-    later. When Redis is back, permits given meanwhile are counted there at the time they were given, with their cost,
-    refused keys and wait hints; other call results do not count for the shared breaker.
+    calls of that second wait, from then on none does, and a task of the event loop checks every ``heartbeat_s``
+    seconds if Redis is back. One call that is slow while others are answered is admitted here, and imported into Redis
+    a moment later. When Redis is back, permits given meanwhile are counted there at the time they were given, with
+    their cost, refused keys and wait hints; other call results do not count for the shared breaker.
 
     **How far limits are overshot.** Each replica counts its calls locally too while Redis answers, so that it starts
     its share with its own last minute counted. With a limit of L a minute and n replicas, all of which have seen each
@@ -299,7 +299,7 @@ class FailoverGates:
         shared: admission control in Redis.
         replicas: replicas of the same Redis, to count them.
         local: makes the admission control of this process.
-        tend_s: interval of heartbeats, and of checks if Redis is back, seconds.
+        heartbeat_s: interval of heartbeats, and of checks if Redis is back, seconds.
         clock: seconds, monotonic.
     """
 
@@ -309,23 +309,23 @@ class FailoverGates:
         replicas: Replicas,
         local: Callable[[], MemoryGates],
         *,
-        tend_s: float = 1.0,
+        heartbeat_s: float = 1.0,
         clock: Clock = time.monotonic,
     ) -> None:
         self._shared = shared
         self._replicas = replicas
         self._local = local()
-        self._tend_s = tend_s
+        self._heartbeat_s = heartbeat_s
         self._clock = clock
         self._mode: Mode = "shared"
-        self._ledger = PendingReleases(clock, WINDOW_S, LEASE_S)
+        self._pending = PendingReleases(clock, WINDOW_S, LEASE_S)
         self._held: dict[str, Permit] = {}  # local permits, by the id of the permit that was handed out
         self._recent: deque[tuple[float, Permit]] = deque()  # permits of Redis in the last minute
-        self._out: set[str] = set()  # the ids of those that are not released
+        self._running: set[str] = set()  # the ids of those that are not released
         self._ids = f"local-{secrets.token_hex(6)}"
         self._numbers = itertools.count()
-        self._tending = forks.lock()
-        self._tenders: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = WeakKeyDictionary()
+        self._beating = forks.lock()
+        self._heartbeats: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = WeakKeyDictionary()
         forks.in_child(self, FailoverGates._after_fork)
 
     @property
@@ -343,25 +343,25 @@ class FailoverGates:
         """Number of replicas last seen alive, this one included."""
         return self._replicas.count
 
-    async def standings(
-        self, places: Sequence[Endpoint], tokens: int = 0, usd: float | Sequence[float] = 0.0
+    async def statuses(
+        self, endpoints: Sequence[Endpoint], tokens: int = 0, usd: float | Sequence[float] = 0.0
     ) -> list[EndpointStatus]:
-        """Return each endpoint's status; see ``AdmissionControl.standings``."""
+        """Return each endpoint's status; see ``AdmissionControl.statuses``."""
         if self._mode == "shared":
             try:
-                return await self._shared.standings(places, tokens, usd)
+                return await self._shared.statuses(endpoints, tokens, usd)
             except StateError as error:
                 self._go_local(error)
-        return await self._local.standings([self._share(place) for place in places], tokens, usd)
+        return await self._local.statuses([self._share(endpoint) for endpoint in endpoints], tokens, usd)
 
     async def acquire(
-        self, place: Endpoint, tokens: int, usd: float = 0.0, *, panic: float | None = None
+        self, endpoint: Endpoint, tokens: int, usd: float = 0.0, *, panic: float | None = None
     ) -> Permit | Rejection:
         """Acquire a permit and reserve in one step; see ``AdmissionControl``."""
-        self._start_tending()
+        self._start_heartbeat()
         if self._mode == "shared":
             try:
-                answer = await self._shared.acquire(place, tokens, usd, panic=panic)
+                answer = await self._shared.acquire(endpoint, tokens, usd, panic=panic)
             except StateError as error:
                 self._go_local(error)
             else:
@@ -369,18 +369,18 @@ class FailoverGates:
                     self._remember(answer)
                     self._count_here(answer)
                 return answer
-        mine = await self._local.acquire(self._share(place), tokens, usd, panic=panic)
-        if isinstance(mine, Rejection):
-            return replace(mine, place=place)
-        leave = replace(mine, place=place, id=self._next_id())
-        self._held[leave.id] = mine
-        self._ledger.add(leave)
-        return leave
+        own = await self._local.acquire(self._share(endpoint), tokens, usd, panic=panic)
+        if isinstance(own, Rejection):
+            return replace(own, endpoint=endpoint)
+        permit = replace(own, endpoint=endpoint, id=self._next_id())
+        self._held[permit.id] = own
+        self._pending.add(permit)
+        return permit
 
     async def release(
         self,
-        leave: Permit,
-        ending: CallResult,
+        permit: Permit,
+        result: CallResult,
         *,
         tokens: int | None = None,
         usd: float | None = None,
@@ -389,22 +389,24 @@ class FailoverGates:
         refused: str | None = None,
     ) -> None:
         """Release a permit on the side that gave it, once."""
-        self._out.discard(leave.id)
+        self._running.discard(permit.id)
         why = {"reason": reason, "refused": refused}
-        mine = self._held.pop(leave.id, None)
-        if mine is not None and leave.id.startswith(self._ids):
-            await self._local.release(mine, ending, tokens=tokens, usd=usd, wait_s=wait_s, **why)
-        elif mine is not None:
+        own = self._held.pop(permit.id, None)
+        if own is not None and permit.id.startswith(self._ids):
+            await self._local.release(own, result, tokens=tokens, usd=usd, wait_s=wait_s, **why)
+        elif own is not None:
             # Money and refused credentials are in Redis, where they may be corrected; here they would stay.
-            known = CallResult.NEUTRAL if ending in LASTING else ending
-            await self._local.release(mine, known, tokens=tokens, wait_s=wait_s)
-        if self._ledger.end(leave.id, lambda now: End(now, ending, tokens, usd, wait_s, reason, refused)):
+            known = CallResult.NEUTRAL if result in LASTING else result
+            await self._local.release(own, known, tokens=tokens, wait_s=wait_s)
+        if self._pending.end(
+            permit.id, lambda now: ReleaseArguments(now, result, tokens, usd, wait_s, reason, refused)
+        ):
             return
         if self._mode == "local":
-            self._shared.enqueue_release(leave, ending, tokens=tokens, usd=usd, wait_s=wait_s, **why)
+            self._shared.enqueue_release(permit, result, tokens=tokens, usd=usd, wait_s=wait_s, **why)
             return
         try:
-            await self._shared.release(leave, ending, tokens=tokens, usd=usd, wait_s=wait_s, **why)
+            await self._shared.release(permit, result, tokens=tokens, usd=usd, wait_s=wait_s, **why)
         except StateError as error:
             self._go_local(error)
 
@@ -419,23 +421,23 @@ class FailoverGates:
         await self._local.enable(credential)
         await self._shared.enable(credential)
 
-    async def welcome(self, place: Endpoint, refused: str) -> None:
+    async def welcome(self, endpoint: Endpoint, refused: str) -> None:
         """Enable an endpoint that refused the key of this digest before."""
-        await self._local.welcome(place, refused)
+        await self._local.welcome(endpoint, refused)
         if self._mode == "shared":
             try:
-                await self._shared.welcome(place, refused)
+                await self._shared.welcome(endpoint, refused)
             except StateError as error:
                 self._go_local(error)
 
-    async def lift(self, places: Sequence[Endpoint]) -> None:
+    async def lift(self, endpoints: Sequence[Endpoint]) -> None:
         """Reset all that rejects calls to these endpoints, here and everywhere.
 
         Raises:
             StateError: Redis is unavailable, and it is reset here alone.
         """
-        await self._local.lift(places)
-        await self._shared.lift(places)
+        await self._local.lift(endpoints)
+        await self._shared.lift(endpoints)
 
     async def publish(self, snapshot: Mapping[str, object]) -> None:
         """Publish a snapshot, at most once a second; drop it without Redis."""
@@ -462,82 +464,82 @@ class FailoverGates:
 
     async def heartbeat(self) -> None:
         """Send a heartbeat, import pending permits, and return to Redis."""
-        if not self._tending.acquire(blocking=False):
+        if not self._beating.acquire(blocking=False):
             return  # another event loop is sending it
         try:
             await self._replicas.beat()
             if self._replicas.has_lost_memory:
-                await self._remind()
+                await self._restore_recent()
                 self._replicas.has_lost_memory = False
             await self._shared.settle()
-            await self._tell()
+            await self._import_pending()
             await self._shared.renew()
             self._go_shared()
         except StateError as error:
             self._go_local(error)
         finally:
-            self._tending.release()
+            self._beating.release()
 
     async def close(self) -> None:
         """Close the running loop's connections."""
-        tender = self._tenders.pop(asyncio.get_running_loop(), None)
-        if tender is not None:
-            tender.cancel()
-            await asyncio.gather(tender, return_exceptions=True)
+        beating = self._heartbeats.pop(asyncio.get_running_loop(), None)
+        if beating is not None:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
         await self._shared.close()
         await self._local.close()
 
-    def _count_here(self, leave: Permit) -> None:
+    def _count_here(self, permit: Permit) -> None:
         """Count a shared call locally too, unless the local share is used up.
 
         An endpoint whose shared breaker is closed is closed here: a merely local failure must not reject the calls of
         the moment in which Redis fails.
         """
-        place = replace(self._share(leave.place), budget_usd=None)
-        mine = self._local.import_permit(place, leave.tokens, is_closed=not (leave.is_probe or leave.is_panic))
-        if mine is not None:
-            self._held[leave.id] = mine
+        endpoint = replace(self._share(permit.endpoint), budget_usd=None)
+        own = self._local.import_permit(endpoint, permit.tokens, is_closed=not (permit.is_probe or permit.is_panic))
+        if own is not None:
+            self._held[permit.id] = own
 
-    def _remember(self, leave: Permit) -> None:
+    def _remember(self, permit: Permit) -> None:
         now = self._clock()
-        self._out.add(leave.id)
-        self._recent.append((now, leave))
+        self._running.add(permit.id)
+        self._recent.append((now, permit))
         while self._recent[0][0] <= now - WINDOW_S:
             self._recent.popleft()
 
-    async def _remind(self) -> None:
+    async def _restore_recent(self) -> None:
         """Restore spending and last minute's calls in a Redis that lost them."""
         await self._shared.restore_spent()
         recent = list(self._recent)
-        back = [leave for _, leave in recent if leave.id not in self._out]
-        for since, leave in recent:
-            await self._shared.import_permit(replace(leave, usd=0.0), self._clock() - since)
+        back = [permit for _, permit in recent if permit.id not in self._running]
+        for since, permit in recent:
+            await self._shared.import_permit(replace(permit, usd=0.0), self._clock() - since)
         await self._shared.settle()  # first those released meanwhile, with their usage
-        for leave in back:
-            await self._shared.release(leave, CallResult.NEUTRAL)
+        for permit in back:
+            await self._shared.release(permit, CallResult.NEUTRAL)
 
-    async def _tell(self) -> None:
+    async def _import_pending(self) -> None:
         """Import every pending permit into Redis, then release it there."""
-        while (spent := self._ledger.spent()) is not None:
-            place, usd = spent
-            sum_of_many = Permit(place, self._next_id(), 0, usd)
+        while (spent := self._pending.spent()) is not None:
+            endpoint, usd = spent
+            sum_of_many = Permit(endpoint, self._next_id(), 0, usd)
             await self._shared.import_permit(sum_of_many, WINDOW_S)
-            self._ledger.told_spent(place, usd)
+            self._pending.subtract_spent(endpoint, usd)
             await self._shared.release(sum_of_many, CallResult.NEUTRAL)
-        while (first := self._ledger.first()) is not None:
-            line, age_s = first
-            await self._shared.import_permit(line.leave, age_s)
-            told = self._ledger.told(line.leave.id)
-            if told is not None:  # otherwise it is running, and will be released in Redis
-                end, ago_s = told
+        while (first := self._pending.first()) is not None:
+            pending, age_s = first
+            await self._shared.import_permit(pending.permit, age_s)
+            released = self._pending.imported(pending.permit.id)
+            if released is not None:  # otherwise it is running, and will be released in Redis
+                end, ago_s = released
                 wait_s = None if end.wait_s is None or end.wait_s <= ago_s else end.wait_s - ago_s
-                ending = end.ending if end.ending in LASTING else CallResult.NEUTRAL
+                result = end.result if end.result in LASTING else CallResult.NEUTRAL
                 why = {"reason": end.reason, "refused": end.refused}
-                await self._shared.release(line.leave, ending, tokens=end.tokens, usd=end.usd, wait_s=wait_s, **why)
+                await self._shared.release(pending.permit, result, tokens=end.tokens, usd=end.usd, wait_s=wait_s, **why)
 
-    def _share(self, place: Endpoint) -> Endpoint:
-        month, spent_usd = self._shared.spent_usd.get(account(place), ("", 0.0))
-        return share(place, self.replicas, spent_usd if month == time.strftime("%Y-%m", time.gmtime()) else 0.0)
+    def _share(self, endpoint: Endpoint) -> Endpoint:
+        month, spent_usd = self._shared.spent_usd.get(account(endpoint), ("", 0.0))
+        return share(endpoint, self.replicas, spent_usd if month == time.strftime("%Y-%m", time.gmtime()) else 0.0)
 
     def _next_id(self) -> str:
         return f"{self._ids}-{next(self._numbers)}"
@@ -557,37 +559,37 @@ class FailoverGates:
     def _after_fork(self) -> None:
         """Drop the parent's calls, which it reports itself; never reuse its ids."""
         self._ids = f"local-{secrets.token_hex(6)}"
-        forks.leave_behind(self._tenders, *self._tenders.values())
-        self._tenders = WeakKeyDictionary()
-        self._ledger = PendingReleases(self._clock, WINDOW_S, LEASE_S)
-        self._held, self._out = {}, set()
+        forks.leave_behind(self._heartbeats, *self._heartbeats.values())
+        self._heartbeats = WeakKeyDictionary()
+        self._pending = PendingReleases(self._clock, WINDOW_S, LEASE_S)
+        self._held, self._running = {}, set()
         self._recent.clear()
 
-    def _start_tending(self) -> None:
+    def _start_heartbeat(self) -> None:
         loop = asyncio.get_running_loop()
-        if loop not in self._tenders:
-            self._tenders[loop] = loop.create_task(self._tend_for_ever())
+        if loop not in self._heartbeats:
+            self._heartbeats[loop] = loop.create_task(self._beat_for_ever())
 
-    async def _tend_for_ever(self) -> None:
+    async def _beat_for_ever(self) -> None:
         while True:
             try:
                 await self.heartbeat()
             except Exception:  # any error: this task is the only way back to Redis
                 logger.exception("could not tend the state shared through Redis; trying again")
-            await asyncio.sleep(self._tend_s)
+            await asyncio.sleep(self._heartbeat_s)
 
 
-def share(place: Endpoint, replicas: int, spent_usd: float) -> Endpoint:
+def share(endpoint: Endpoint, replicas: int, spent_usd: float) -> Endpoint:
     """Return an endpoint with one replica's part of its limits.
 
     Rounded down, but at least 1, so that every replica can call it.
     """
-    budget = place.budget_usd
+    budget = endpoint.budget_usd
     return replace(
-        place,
-        rpm=_part(place.rpm, replicas),
-        tpm=_part(place.tpm, replicas),
-        parallel=_part(place.parallel, replicas),
+        endpoint,
+        rpm=_part(endpoint.rpm, replicas),
+        tpm=_part(endpoint.tpm, replicas),
+        parallel=_part(endpoint.parallel, replicas),
         budget_usd=None if budget is None else max(budget - spent_usd, 0.0) / replicas,
     )
 

@@ -33,7 +33,7 @@ script reads those of several endpoints."""
 
 DAY_S = 86400
 MONTH_S = 40 * DAY_S
-MOST_OWED = 10_000
+MOST_QUEUED = 10_000
 
 SLOT_S = 10.0
 """Time for which a parallel call keeps its slot after the last heartbeat of its process, seconds: so long a killed
@@ -98,56 +98,56 @@ class RedisGates:
             "failed_probes": rules.failed_probes,
         }
         self._rules = json.dumps({**rules.model_dump(), **lives})
-        self._passes = secrets.token_hex(6)
-        self._out: dict[str, tuple[float, Endpoint]] = {}
+        self._prefix_of_ids = secrets.token_hex(6)
+        self._running: dict[str, tuple[float, Endpoint]] = {}
         self._renewed_at = -math.inf
         self._numbers = itertools.count()
-        self._owed: deque[tuple[float, Endpoint, dict[str, object]]] = deque(maxlen=MOST_OWED)
+        self._queued: deque[tuple[float, Endpoint, dict[str, object]]] = deque(maxlen=MOST_QUEUED)
         self._sending: set[asyncio.Future[Any]] = set()
         self.spent_usd: dict[str, tuple[str, float]] = {}
         """Month and USD spent in it as last read from Redis, by credential."""
         forks.in_child(self, RedisGates._after_fork)
 
-    async def standings(
-        self, places: Sequence[Endpoint], tokens: int = 0, usd: float | Sequence[float] = 0.0
+    async def statuses(
+        self, endpoints: Sequence[Endpoint], tokens: int = 0, usd: float | Sequence[float] = 0.0
     ) -> list[EndpointStatus]:
-        """Return each endpoint's status; see ``AdmissionControl.standings``."""
-        if not places:
+        """Return each endpoint's status; see ``AdmissionControl.statuses``."""
+        if not endpoints:
             return []
         calls = [
-            {**_limits(place), "tokens": counted_tokens(tokens), "amount": amount_of(cost)}
-            for place, cost in each(places, usd)
+            {**_limits(endpoint), "tokens": counted_tokens(tokens), "amount": amount_of(cost)}
+            for endpoint, cost in each(endpoints, usd)
         ]
-        answers = self._read(await self._run("standings", self._keys_of(*places), calls))
-        return [self._standing(place, answer) for place, answer in zip(places, answers, strict=True)]
+        answers = self._read(await self._run("statuses", self._keys_of(*endpoints), calls))
+        return [self._status(endpoint, answer) for endpoint, answer in zip(endpoints, answers, strict=True)]
 
     async def acquire(
-        self, place: Endpoint, tokens: int, usd: float = 0.0, *, panic: float | None = None
+        self, endpoint: Endpoint, tokens: int, usd: float = 0.0, *, panic: float | None = None
     ) -> Permit | Rejection:
         """Acquire a permit and reserve in one step; see ``AdmissionControl``.
 
         Cancelled before Redis has answered, it releases the permit that it may have got.
         """
-        asked = Permit(place, f"{self._passes}-{next(self._numbers)}", tokens, usd)
-        sent = asyncio.ensure_future(self._enter(asked, {} if panic is None else {"panic": panic}))
+        asked = Permit(endpoint, f"{self._prefix_of_ids}-{next(self._numbers)}", tokens, usd)
+        sent = asyncio.ensure_future(self._send_acquire(asked, {} if panic is None else {"panic": panic}))
         try:
             return await asyncio.shield(sent)
         except asyncio.CancelledError:
-            sent.add_done_callback(self._give_back)
+            sent.add_done_callback(self._return_permit)
             self._sending.add(sent)
             raise
 
-    async def import_permit(self, leave: Permit, age_s: float) -> None:
+    async def import_permit(self, permit: Permit, age_s: float) -> None:
         """Import a permit given elsewhere ``age_s`` seconds ago, unconditionally.
 
         It has to be released by :meth:`release` like any other; its call result does not count for the breaker.
         """
-        await self._enter(leave, {"adopt": True, "age_s": age_s})
+        await self._send_acquire(permit, {"is_imported": True, "age_s": age_s})
 
     async def release(
         self,
-        leave: Permit,
-        ending: CallResult,
+        permit: Permit,
+        result: CallResult,
         *,
         tokens: int | None = None,
         usd: float | None = None,
@@ -156,16 +156,16 @@ class RedisGates:
         refused: str | None = None,
     ) -> None:
         """Release a permit, once; see ``AdmissionControl.release``."""
-        ended = self._ended(leave, ending, tokens, usd, wait_s, reason, refused)
-        sent = asyncio.ensure_future(self._leave(leave.place, ended))
+        ended = self._ended(permit, result, tokens, usd, wait_s, reason, refused)
+        sent = asyncio.ensure_future(self._send_release(permit.endpoint, ended))
         self._sending.add(sent)
         sent.add_done_callback(self._sent)
         await asyncio.shield(sent)  # a caller cancelled here has released the permit all the same
 
     def enqueue_release(
         self,
-        leave: Permit,
-        ending: CallResult,
+        permit: Permit,
+        result: CallResult,
         *,
         tokens: int | None = None,
         usd: float | None = None,
@@ -174,8 +174,8 @@ class RedisGates:
         refused: str | None = None,
     ) -> None:
         """Queue a release for :meth:`settle` while Redis is unavailable."""
-        ended = self._ended(leave, ending, tokens, usd, wait_s, reason, refused)
-        self._owed.append((time.monotonic(), leave.place, ended))
+        ended = self._ended(permit, result, tokens, usd, wait_s, reason, refused)
+        self._queued.append((time.monotonic(), permit.endpoint, ended))
 
     async def settle(self) -> None:
         """Send the queued releases to Redis.
@@ -185,18 +185,18 @@ class RedisGates:
         Raises:
             StateError: Redis is still unavailable.
         """
-        while self._owed:
-            since, place, ended = self._owed.popleft()
+        while self._queued:
+            since, endpoint, ended = self._queued.popleft()
             ago_s = time.monotonic() - since
-            if ago_s > self._window_s and ended["ending"] != CallResult.DISABLE:
-                ended = {**ended, "ending": CallResult.NEUTRAL}
+            if ago_s > self._window_s and ended["result"] != CallResult.DISABLE:
+                ended = {**ended, "result": CallResult.NEUTRAL}
             wait_s = ended.get("wait_s")
             if isinstance(wait_s, float):
                 ended = {**ended, "wait_s": max(wait_s - ago_s, 0.0)}
             try:
-                await self._run("leave", self._keys_of(place), ended)
+                await self._run("release", self._keys_of(endpoint), ended)
             except StateError:
-                self._owed.appendleft((since, place, ended))
+                self._queued.appendleft((since, endpoint, ended))
                 raise
 
     async def restore_spent(self) -> None:
@@ -216,14 +216,14 @@ class RedisGates:
             if is_login_of(name, credential):
                 await self.server.command("HDEL", key, name)
 
-    async def welcome(self, place: Endpoint, refused: str) -> None:
+    async def welcome(self, endpoint: Endpoint, refused: str) -> None:
         """Enable an endpoint that refused the key of this digest before."""
-        await self._run("lift", self._keys_of(place), [{**_limits(place), "refused": refused}])
+        await self._run("lift", self._keys_of(endpoint), [{**_limits(endpoint), "refused": refused}])
 
-    async def lift(self, places: Sequence[Endpoint]) -> None:
+    async def lift(self, endpoints: Sequence[Endpoint]) -> None:
         """Reset hints, breakers, suspensions and disabled keys of endpoints."""
-        if places:
-            await self._run("lift", self._keys_of(*places), [_limits(place) for place in places])
+        if endpoints:
+            await self._run("lift", self._keys_of(*endpoints), [_limits(endpoint) for endpoint in endpoints])
 
     async def renew(self) -> None:
         """Send a heartbeat for the running calls of this process.
@@ -234,17 +234,17 @@ class RedisGates:
             StateError: Redis is unavailable.
         """
         now = time.monotonic()
-        if not self._out or now < self._renewed_at + RENEW_S:
+        if not self._running or now < self._renewed_at + RENEW_S:
             return
         self._renewed_at = now
-        by_place: dict[Endpoint, list[str]] = {}
-        for id, (since, place) in list(self._out.items()):
+        by_endpoint: dict[Endpoint, list[str]] = {}
+        for id, (since, endpoint) in list(self._running.items()):
             if now >= since + self._lease_s:
-                self._out.pop(id, None)  # it will not return
+                self._running.pop(id, None)  # it will not return
             else:
-                by_place.setdefault(place, []).append(id)
-        if by_place:
-            await self._run("renew", self._keys_of(*by_place), list(by_place.values()))
+                by_endpoint.setdefault(endpoint, []).append(id)
+        if by_endpoint:
+            await self._run("renew", self._keys_of(*by_endpoint), list(by_endpoint.values()))
 
     async def close(self) -> None:
         """Finish pending releases and close the running loop's connections."""
@@ -253,32 +253,32 @@ class RedisGates:
             await asyncio.gather(*own, return_exceptions=True)
         await self.server.close()
 
-    async def _enter(self, asked: Permit, how: dict[str, object]) -> Permit | Rejection:
-        place = asked.place
+    async def _send_acquire(self, asked: Permit, how: dict[str, object]) -> Permit | Rejection:
+        endpoint = asked.endpoint
         wanted = {"tokens": counted_tokens(asked.tokens), "amount": amount_of(asked.usd), "id": asked.id, "age_s": 0.0}
         try:
-            reply = await self._run("enter", self._keys_of(place), {**_limits(place), **wanted, **how})
+            reply = await self._run("acquire", self._keys_of(endpoint), {**_limits(endpoint), **wanted, **how})
         except StateError:
-            if "adopt" not in how:
+            if "is_imported" not in how:
                 self.enqueue_release(asked, CallResult.NEUTRAL, tokens=0, usd=0.0)
             raise
         let_through, *answer = self._read(reply)
         if not let_through:
             wait, reason = answer
-            return Rejection(place, reason, float(wait) if wait else None)
+            return Rejection(endpoint, reason, float(wait) if wait else None)
         is_probe, spent, month, is_panic = answer
-        self._note_spent(place, month, spent)
-        self._out[asked.id] = (time.monotonic(), place)
-        return Permit(place, asked.id, asked.tokens, asked.usd, is_probe, is_panic)
+        self._note_spent(endpoint, month, spent)
+        self._running[asked.id] = (time.monotonic(), endpoint)
+        return Permit(endpoint, asked.id, asked.tokens, asked.usd, is_probe, is_panic)
 
-    def _give_back(self, sent: asyncio.Future[Permit | Rejection]) -> None:
+    def _return_permit(self, sent: asyncio.Future[Permit | Rejection]) -> None:
         self._sent(sent)
         if sent.cancelled() or sent.exception() is not None:
             return  # the release of an unanswered request is queued already
         answer = sent.result()
         if isinstance(answer, Permit):
             ended = self._ended(answer, CallResult.NEUTRAL, 0, 0.0, None, None, None)
-            task = sent.get_loop().create_task(self._leave(answer.place, ended))
+            task = sent.get_loop().create_task(self._send_release(answer.endpoint, ended))
             self._sending.add(task)
             task.add_done_callback(self._sent)
 
@@ -288,17 +288,17 @@ class RedisGates:
         if not sent.cancelled():
             sent.exception()
 
-    async def _leave(self, place: Endpoint, ended: dict[str, object]) -> None:
+    async def _send_release(self, endpoint: Endpoint, ended: dict[str, object]) -> None:
         try:
-            await self._run("leave", self._keys_of(place), ended)
+            await self._run("release", self._keys_of(endpoint), ended)
         except StateError:
-            self._owed.append((time.monotonic(), place, ended))
+            self._queued.append((time.monotonic(), endpoint, ended))
             raise
 
     def _ended(
         self,
-        leave: Permit,
-        ending: CallResult,
+        permit: Permit,
+        result: CallResult,
         tokens: int | None,
         usd: float | None,
         wait_s: float | None,
@@ -309,19 +309,19 @@ class RedisGates:
 
         Lua's JSON makes null a value of its own.
         """
-        self._out.pop(leave.id, None)
-        tokens, usd = settled(leave, tokens, usd)
+        self._running.pop(permit.id, None)
+        tokens, usd = settled(permit, tokens, usd)
         known = {
             "tokens": tokens,
             "amount": None if usd is None else amount_of(usd),
-            "wait_s": heeded_s(self._hints, ending, wait_s),
+            "wait_s": heeded_s(self._hints, result, wait_s),
             "refused": refused,
         }
         return {
-            "id": leave.id,
-            "ending": ending.value,
-            "account": account(leave.place),
-            "login": login(leave.place),
+            "id": permit.id,
+            "result": result.value,
+            "account": account(permit.endpoint),
+            "login": login(permit.endpoint),
             "reason": short_reason(reason),
             "random": self._rng.random(),
             **{name: value for name, value in known.items() if value is not None},
@@ -344,29 +344,29 @@ class RedisGates:
 
     def _after_fork(self) -> None:
         """Drop the parent's calls and queued releases, and never reuse its ids."""
-        self._passes = secrets.token_hex(6)
+        self._prefix_of_ids = secrets.token_hex(6)
         self._rng.seed()
-        self._out = {}
-        self._owed.clear()
+        self._running = {}
+        self._queued.clear()
         forks.leave_behind(self._sending)
         self._sending = set()
 
-    def _keys_of(self, *places: Endpoint) -> list[str]:
+    def _keys_of(self, *endpoints: Endpoint) -> list[str]:
         shared = (self._prefix + kind for kind in ("disabled", "clock"))
-        return [*shared, *(key for place in places for key in self._keys(place))]
+        return [*shared, *(key for endpoint in endpoints for key in self._keys(endpoint))]
 
-    def _keys(self, place: Endpoint) -> tuple[str, ...]:
+    def _keys(self, endpoint: Endpoint) -> tuple[str, ...]:
         """Return the keys in the order of ``keys_of`` in common.lua."""
         kinds = ("breaker", "log", "tokens", "passes", "leases", "slots")
-        of_place = (f"{self._prefix}{kind}:{place.key}" for kind in kinds)
-        return (*of_place, f"{self._prefix}spent:{account(place)}")
+        of_endpoint = (f"{self._prefix}{kind}:{endpoint.key}" for kind in kinds)
+        return (*of_endpoint, f"{self._prefix}spent:{account(endpoint)}")
 
-    def _note_spent(self, place: Endpoint, month: str, amount: int) -> float:
+    def _note_spent(self, endpoint: Endpoint, month: str, amount: int) -> float:
         spent_usd = amount / PER_USD
-        self.spent_usd[account(place)] = (month, spent_usd)
+        self.spent_usd[account(endpoint)] = (month, spent_usd)
         return spent_usd
 
-    def _standing(self, place: Endpoint, answer: list[Any]) -> EndpointStatus:
+    def _status(self, endpoint: Endpoint, answer: list[Any]) -> EndpointStatus:
         breaker, calls, share, ramp, headroom, in_flight, spent, month, wait, reason, refused = answer
         return EndpointStatus(
             breaker=BreakerState(breaker),
@@ -375,19 +375,19 @@ class RedisGates:
             ramp=float(ramp),
             headroom=float(headroom),
             in_flight=in_flight,
-            spent_usd=self._note_spent(place, month, spent),
+            spent_usd=self._note_spent(endpoint, month, spent),
             wait_s=float(wait) if wait else None,
             reason=reason or None,
             refused=refused or None,
         )
 
 
-def _limits(place: Endpoint) -> dict[str, object]:
+def _limits(endpoint: Endpoint) -> dict[str, object]:
     limits = {
-        "rpm": place.rpm,
-        "tpm": place.tpm,
-        "parallel": place.parallel,
-        "budget": None if place.budget_usd is None else amount_of(place.budget_usd),
+        "rpm": endpoint.rpm,
+        "tpm": endpoint.tpm,
+        "parallel": endpoint.parallel,
+        "budget": None if endpoint.budget_usd is None else amount_of(endpoint.budget_usd),
     }
-    named = {"account": account(place), "login": login(place), "name": place.credential or place.deployment}
+    named = {"account": account(endpoint), "login": login(endpoint), "name": endpoint.credential or endpoint.deployment}
     return named | {name: limit for name, limit in limits.items() if limit is not None}

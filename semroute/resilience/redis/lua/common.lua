@@ -74,15 +74,15 @@ local function fields_of(key)
 end
 
 -- Keys of one endpoint, in the order in which the client names them.
-local KEYS_OF_A_PLACE = 7
+local KEYS_OF_AN_ENDPOINT = 7
 local function keys_of(number)
-    local first = 3 + (number - 1) * KEYS_OF_A_PLACE
+    local first = 3 + (number - 1) * KEYS_OF_AN_ENDPOINT
     return {
         disabled = KEYS[1],             -- hash: login -> disabled credential, see disabled_of; KEYS[2]: clock
         breaker = KEYS[first],          -- hash: the breaker, its buckets and probes, and the provider's hint
         log = KEYS[first + 1],          -- sorted set: permits of the last minute by the time they were given
         tokens = KEYS[first + 2],       -- hash: tokens of the permits in the log, and their sum
-        passes = KEYS[first + 3],       -- hash: unreleased permits, as "era probe month amount"
+        permits = KEYS[first + 3],       -- hash: unreleased permits, as "era probe month amount"
         leases = KEYS[first + 4],       -- sorted set: unreleased permits by the time they are dropped
         slots = KEYS[first + 5],        -- sorted set: the same by the time to which their process sent heartbeats
         spent = KEYS[first + 6],        -- hash: month -> billionths of a dollar that the account spent or reserved
@@ -207,7 +207,7 @@ local function breaker_wait(breaker, rules, now)
     return {math.min(ASK_AGAIN_S, until_moment(first, now)), 'breaker half-open: ' .. count .. ' probes are under way'}
 end
 
-local function lets_panic(breaker, rules, now, draw)
+local function lets_panic(breaker, rules, now, sample)
     if rules.panic_per_s <= 0 then
         return false
     end
@@ -215,7 +215,7 @@ local function lets_panic(breaker, rules, now, draw)
         return true
     end
     local calls = breaker.all_calls
-    return calls > 0 and draw < math.min((PANIC_FACTOR * breaker.all_good + 1) / (calls + 1), 1)
+    return calls > 0 and sample < math.min((PANIC_FACTOR * breaker.all_good + 1) / (calls + 1), 1)
 end
 
 --------------------------------------------------------------------------------------- suspensions and disabled keys --
@@ -260,7 +260,7 @@ end
 ----------------------------------------------------------------------------------------------------------- throttle --
 
 -- Drop permits older than a minute from the log. One look if there are none, then a hundred at a time.
-local function forget_requests(keys, rules, now)
+local function drop_old_requests(keys, rules, now)
     local last = 0
     while true do
         local some, ids = redis.call('ZRANGE', keys.log, 0, last, 'WITHSCORES'), {}
@@ -286,12 +286,12 @@ local function forget_requests(keys, rules, now)
 end
 
 -- Drop permits that were never released.
-local function forget_passes(keys, now)
+local function drop_lost_permits(keys, now)
     local lost = redis.call('ZRANGEBYSCORE', keys.leases, '-inf', text(now), 'LIMIT', 0, 1000)
     if #lost > 0 then
         redis.call('ZREM', keys.leases, unpack(lost))
         redis.call('ZREM', keys.slots, unpack(lost))
-        redis.call('HDEL', keys.passes, unpack(lost))
+        redis.call('HDEL', keys.permits, unpack(lost))
     end
     redis.call('ZREMRANGEBYSCORE', keys.slots, '-inf', text(now))
 end
@@ -300,7 +300,7 @@ end
 local function used_by(keys, call, rules, now)
     local used = {requests = 0, tokens = 0, in_flight = redis.call('ZCOUNT', keys.slots, '(' .. text(now), '+inf')}
     if call.rpm or call.tpm then
-        forget_requests(keys, rules, now)
+        drop_old_requests(keys, rules, now)
         used.requests = redis.call('ZCARD', keys.log)
         used.tokens = tonumber(redis.call('HGET', keys.tokens, SUM) or 0)
     end

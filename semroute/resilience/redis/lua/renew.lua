@@ -10,6 +10,6 @@ for i, ids in ipairs(running) do
             redis.call('ZADD', keys.slots, text(math.min(now + rules.slot_s, forgotten_at)), id)
         end
     end
-    keep(rules.idle_s, keys.leases, keys.slots, keys.passes)
+    keep(rules.idle_s, keys.leases, keys.slots, keys.permits)
 end
 return 1

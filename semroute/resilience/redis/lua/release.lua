@@ -1,16 +1,16 @@
--- Release a permit. ARGV: time, rules, call (id, ending, account, login; tokens, amount, wait_s, reason, refused if they
+-- Release a permit. ARGV: time, rules, call (id, result, account, login; tokens, amount, wait_s, reason, refused if they
 -- are known; random from 0 to 1). Returns 1, or 0 for a permit that was released or dropped before.
 local now, wall = clock(KEYS[2], ARGV[1])
 local rules, call = cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
 local keys = keys_of(1)
 
-local pass = redis.call('HGET', keys.passes, call.id)
-if not pass or tonumber(redis.call('ZSCORE', keys.leases, call.id)) <= now then
+local permit = redis.call('HGET', keys.permits, call.id)
+if not permit or tonumber(redis.call('ZSCORE', keys.leases, call.id)) <= now then
     return 0
 end
-redis.call('HDEL', keys.passes, call.id)
+redis.call('HDEL', keys.permits, call.id)
 redis.call('ZREM', keys.leases, call.id)
-local era, kind, month, amount = string.match(pass, '^(%S+) (%S+) (%S+) (%S+)$')
+local era, kind, month, amount = string.match(permit, '^(%S+) (%S+) (%S+) (%S+)$')
 
 local reserved = call.tokens and redis.call('HGET', keys.tokens, call.id)
 if reserved then
@@ -28,22 +28,22 @@ redis.call('ZREM', keys.slots, call.id)
 -- The credential at its host.
 local disabled = disabled_of(keys.disabled, call)
 if not disabled then
-    if call.ending == 'disable' then
+    if call.result == 'disable' then
         disable(keys.disabled, {
             login = call.login, reason = call.reason, refused = call.refused, probe_at = now + rules.disabled_probe_s})
     end
 elseif disabled.probe == call.id then
     disabled.probe = nil
-    if call.ending == 'disable' then
+    if call.result == 'disable' then
         disabled.reason, disabled.refused = call.reason, call.refused
     end
-    if call.ending == 'success' then
+    if call.result == 'success' then
         redis.call('HDEL', keys.disabled, disabled.login)
     else
         disable(keys.disabled, disabled)
     end
 end
-if call.ending == 'disable' then
+if call.result == 'disable' then
     keep(rules.month_s, keys.disabled)
 end
 
@@ -54,14 +54,14 @@ if is_its_probe then
     redis.call('HDEL', keys.breaker, 's_probe')
     redis.call('HSET', keys.breaker, 's_until', text(now))
 end
-if call.ending == 'suspend' and (is_its_probe or not suspended['until']) then
+if call.result == 'suspend' and (is_its_probe or not suspended['until']) then
     local longest_s = math.min(rules.suspend_s * 2 ^ math.min(suspended.times, 64), rules.most_suspend_s)
     redis.call('HSET', keys.breaker, 's_until', text(now + longest_s * (1 - rules.jitter * call.random)),
         's_times', suspended.times + 1, 's_why', call.reason, 's_refused', call.refused or '')
     if not call.refused then
         redis.call('HDEL', keys.breaker, 's_refused')
     end
-elseif call.ending == 'success' and is_its_probe then
+elseif call.result == 'success' and is_its_probe then
     redis.call('HDEL', keys.breaker, 's_until', 's_times', 's_probe', 's_why', 's_refused')
 end
 
@@ -82,7 +82,7 @@ local function open(why)
 end
 
 local function judge_probe()
-    if call.ending == 'failure' then
+    if call.result == 'failure' then
         local bad = breaker.bad_probes + 1
         if bad >= rules.failed_probes then
             breaker.failed_rounds = breaker.failed_rounds + 1
@@ -90,7 +90,7 @@ local function judge_probe()
         else
             redis.call('HSET', keys.breaker, 'bad_probes', bad)
         end
-    elseif call.ending == 'success' then
+    elseif call.result == 'success' then
         if breaker.good_probes + 1 >= rules.successes then
             begin_era({'ramp_from', text(now)})
         else
@@ -106,13 +106,13 @@ local function count_everywhere()
     if kind ~= '2' then
         redis.call('HINCRBY', keys.breaker, string.format('a:%d', index), 1)
     end
-    if call.ending == 'success' then
+    if call.result == 'success' then
         redis.call('HINCRBY', keys.breaker, string.format('b:%d', index), 1)
     end
 end
 
 local function judge_panic()
-    local good = call.ending == 'success' and breaker.good_in_panic + 1 or 0
+    local good = call.result == 'success' and breaker.good_in_panic + 1 or 0
     redis.call('HSET', keys.breaker, 'good_in_panic', good)
     if good >= rules.successes then
         breaker.open_until = now
@@ -121,7 +121,7 @@ local function judge_panic()
 end
 
 local function count()
-    local failed = call.ending == 'failure' and 1 or 0
+    local failed = call.result == 'failure' and 1 or 0
     local calls, failures = breaker.calls + 1, breaker.failures + failed
     local in_a_row = failed == 1 and breaker.in_a_row + 1 or 0
     if in_a_row >= rules.in_a_row then
@@ -150,7 +150,7 @@ if has_lease then
     redis.call('HDEL', keys.breaker, 'p:' .. call.id)
     breaker.probes[call.id] = nil
 end
-if call.ending == 'success' or call.ending == 'failure' then
+if call.result == 'success' or call.result == 'failure' then
     count_everywhere()
     if kind == '2' and state_of(breaker, now) == 'open' then
         judge_panic()
@@ -161,7 +161,7 @@ if tonumber(era) == breaker.era then
         if has_lease then
             judge_probe()
         end
-    elseif call.ending == 'success' or call.ending == 'failure' then
+    elseif call.result == 'success' or call.result == 'failure' then
         count()
     end
 end
