@@ -14,7 +14,6 @@ import httpx
 import pytest
 
 from semroute.config import Config
-from semroute.dispatch.status import places_of
 from semroute.encoders.remote import RemoteEncoder
 from semroute.errors import AllClosedError, DispatchError, EncoderError, InputError, NoDeploymentError
 from semroute.learn.artifact import Examples, build_artifact, embed
@@ -174,11 +173,9 @@ def test_a_client_that_its_program_closed_is_an_error_that_counts_against_no_end
     asyncio.run(client.aclose())
     config = settings(provider)
     with by_load(routing_index, config, env={KEY: "right"}, http_client=client) as router:
-        for _ in range(3):
+        for _ in range(30):  # a breaker that counted them would have opened
             with pytest.raises(DispatchError, match="the HTTP client was closed"):
                 router.complete("recipe for soup")
-        (status,) = asyncio.run(router.dispatcher.gates.standings(places_of(config)[:1]))
-        assert (status.failure_share, status.wait_s) == (0.0, 0.0)
 
 
 def test_two_routers_share_the_gates_that_they_are_handed(
