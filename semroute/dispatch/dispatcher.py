@@ -314,6 +314,7 @@ class Dispatcher:
         """
         with self._loops_lock:
             self._loops.discard(asyncio.get_running_loop())
+        await self._reporter.finish()  # it would connect to Redis anew
         if self._owns_gates:
             await self.gates.close()
         await self._clients.release(self)

@@ -388,6 +388,14 @@ class Reporter:
         self._last = time.monotonic()
         self._running = asyncio.get_running_loop().create_task(self.report())
 
+    async def finish(self) -> None:
+        """Wait for the running loop's report that is under way, :data:`EVERY_S` at most."""
+        running = self._running
+        if running is None or running.get_loop() is not asyncio.get_running_loop():
+            return
+        await asyncio.wait({running}, timeout=EVERY_S)
+        running.cancel()
+
     async def heed(self) -> None:
         """Apply the reopening requests next to this process's state file."""
         if self._file is None or not isinstance(self._gates, MemoryGates):
