@@ -368,7 +368,10 @@ class Router:
         constraints: Constraints | None = None,
         log: bool = True,
     ) -> Completion:
-        """Complete as :meth:`complete` does, without blocking the event loop."""
+        """Complete as :meth:`complete` does, without blocking the event loop.
+
+        A task that is cancelled ends the call at the provider. Arguments and errors are those of :meth:`complete`.
+        """
         request, limits = valid_request(query), valid_constraints(constraints, model)
         return await self._answer(request, limits, log=log)
 
@@ -383,8 +386,11 @@ class Router:
     ) -> AsyncGenerator[Delta | Completion]:
         """Stream the answer's deltas as they arrive, then the completion.
 
-        Arguments and errors are those of :meth:`complete`. ``on_decision`` is called with the decision before the first
-        delta, for a server that shows it in a header.
+        The query is sent when the first of them is wanted. To stop early, close the generator, as
+        :func:`contextlib.aclosing` does: that cancels the call at the provider. After the first delta no other endpoint
+        is tried, and a failure is raised. Arguments and errors are those of :meth:`complete`.
+
+        ``on_decision`` is called with the decision before the first delta, for a server that shows it in a header.
         """
         from semroute.eventloop import streamed
 
