@@ -7,17 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from semroute.data.queries import ArrivingLines, iter_queries_or_errors
 from semroute.errors import DataError, QueryError
-from semroute.router import Router
-from semroute.router.decide import rules_of
 from semroute.router.load import NearestExample, nearest_examples
 from semroute.router.query import as_messages, routable_text
-from semroute.strategies.rules import RuleTrace
 from semroute.types import Decision, Query, Request
-from semroute.workflows.stream import route_rows
+
+if TYPE_CHECKING:
+    from semroute.router import Router
+    from semroute.strategies.rules import RuleTrace
 
 NEAREST = 5
 """Nearest examples returned with a decision."""
@@ -61,6 +61,8 @@ def route_file(
     Raises:
         DataError: the rest of the file cannot be read.
     """
+    from semroute.workflows.stream import route_rows
+
     # Rows are decided in chunks: a query waits here for its decision.
     waiting: deque[Query | None] = deque()
 
@@ -132,6 +134,8 @@ def trace_rules(
     Raises:
         QueryError: a single query cannot be routed.
     """
+    from semroute.router.decide import rules_of
+
     strategy = rules_of(router.live, router.config)
     for line, query in queries:
         try:
