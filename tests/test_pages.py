@@ -233,3 +233,22 @@ def test_the_blocks_that_are_run_as_the_page_says_stand_in_their_order() -> None
     assert "semroute route" in install
     assert tests.endswith("pytest -q\n")
     assert ".[all,dev]" in everything
+
+
+PLUGIN_PAGES = ("cascade", "encoders", "providers", "strategies")
+KINDS = {"cascade": "checks", "encoders": "encoders", "providers": "providers", "strategies": "strategies"}
+
+
+@pytest.mark.parametrize("wing", PLUGIN_PAGES)
+def test_the_plugin_that_a_page_shows_is_taken_by_the_configuration_beside_it(wing: str, folder: Path) -> None:
+    page = f"semroute/{wing}/README.md 1"
+    program, configuration = blocks("python plugin")[page], blocks("yaml plugin")[page]
+    ((name, home),) = re.findall(r"^([\w-]+) = \"\w+:(\w+)\"$", blocks("toml")[page], re.MULTILINE)
+    (folder / "plugin.yaml").write_text(configuration, encoding="utf-8")
+    taken = f'load_config("plugin.yaml", {KINDS[wing]}={{{name!r}: {home}}})'
+    assert run(f"{program}\nfrom semroute.config import load_config\n{taken}\nprint({home}.__name__)", folder)
+
+
+def test_the_command_that_a_page_shows_is_one(folder: Path) -> None:
+    program = blocks("python plugin")["semroute/cli/README.md 1"]
+    assert run(f"{program}\ngreet(['you'])", folder) == "hello you\n"

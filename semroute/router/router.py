@@ -184,7 +184,7 @@ class Router:
         fallback: str | Sequence[str] | None = None,
         validation: Sequence[tuple[str, str | None]] | None = None,
         encoder: Encoder | None = None,
-        config: Config | Path | str | None = None,
+        config: Config | Mapping[str, Any] | Path | str | None = None,
         state_file: Path | None = None,
         log: OutcomeSink | bool | None = None,
         http_client: HttpClient = None,
@@ -192,6 +192,9 @@ class Router:
         env: Mapping[str, str] = os.environ,
         clock: Callable[[], float] | None = None,
         progress: Progress = lambda step, done, total: None,
+        strategies: Mapping[str, Any] | None = None,
+        checks: Mapping[str, Any] | None = None,
+        providers: Mapping[str, Any] | None = None,
     ) -> Self:
         """Build an index in memory, and open it.
 
@@ -214,6 +217,9 @@ class Router:
             env: as for :meth:`load`.
             clock: as for :meth:`load`.
             progress: called with a step's name, the number done and the total.
+            strategies: as for :meth:`load`.
+            checks: as for :meth:`load`.
+            providers: as for :meth:`load`.
 
         Raises:
             InputError: examples, models or queries cannot be used; the message names category and place.
@@ -222,7 +228,7 @@ class Router:
         """
         from semroute.router.memory import MemorySource, build_live
 
-        settings = configured(config)
+        settings = configured(config, strategies=strategies, checks=checks, providers=providers)
         source = MemorySource(examples, models, fallback, validation, encoder)
         with ExitStack() as on_failure:
             parts = build_live(source, settings, env, progress)
