@@ -1,4 +1,4 @@
-"""Plugins: strategies, checks, encoders, providers and commands of other packages.
+"""Plugins of other packages, found by entry points or handed in.
 
 A package offers a plugin by an entry point of the group ``semroute.KIND``
 (https://packaging.python.org/en/latest/specifications/entry-points/)::

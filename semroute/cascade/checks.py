@@ -302,7 +302,7 @@ class QualityCheck:
 
 
 class CheckFactory(Protocol):
-    """Factory of a check: a class or function of a package, or of a program.
+    """Factory of a check: class or function of a package or a program.
 
     A package names it by an entry point of the group ``semroute.checks``; a program hands it in as ``checks={"name":
     factory}``. A key of its name in a section ``accept`` uses it. Its attribute ``Options``, where it has one, is the
@@ -343,7 +343,7 @@ class PluginCheck:
 
 
 def plugin_check(plugin: Plugin, options: Any) -> Check:
-    """Return the check of a plugin, checked for the members of its protocol.
+    """Return a plugin's check, checked for the protocol's members.
 
     Raises:
         PluginError: it cannot be made, or is no check.

@@ -36,7 +36,7 @@ from semroute.text.names import did_you_mean
 
 
 def format_name(name: str, info: ValidationInfo) -> str:
-    """Check the name of a wire format: built in, or a plugin that is imported now."""
+    """Check the name of a wire format; a plugin is imported now."""
     if name not in BUILT_IN["providers"]:
         factory_of(resolve("providers", name, plugins_of(info.context)))
     return name

@@ -106,7 +106,7 @@ def listed_names(names: Mapping[str, str]) -> str:
 
 
 def relayed(error: PluginError) -> PydanticCustomError:
-    """Return the error of a plugin as one that pydantic reports with its place."""
+    """Return a plugin's error as one that pydantic locates."""
     message, _, fix = str(error).rpartition("; ")
     return bad_value(message, fix)
 

@@ -1,4 +1,4 @@
-"""Encoders of plugins: opened by ``name:argument``, and held to the protocol.
+"""Encoders of plugins, opened by ``name:argument``.
 
 An index only records which encoder it was built with. It is opened where the configuration names the same, since a
 plugin is a program of another package (:mod:`semroute.encoders.registry`).
@@ -22,7 +22,7 @@ UNIT_TOLERANCE = 1e-2
 
 
 class EncoderFactory(Protocol):
-    """Factory of an encoder: a class or function of a package, or of a program.
+    """Factory of an encoder: class or function of a package or a program.
 
     A package names it by an entry point of the group ``semroute.encoders``; a program hands it in as ``encoders={
     "name": factory}``. ``encoder: "name:argument"`` in the configuration, or ``--encoder name:argument`` of ``semroute
@@ -121,7 +121,7 @@ def open_plugin_encoder(spec: str, plugins: Plugins, *, built_by: str = "") -> P
 
 
 def unknown_encoder(name: str, plugins: Plugins, built_by: str = "") -> str:
-    """Return the message for an encoder that is neither built in nor installed."""
+    """Return the message for an encoder that is not installed."""
     kinds, more = [kind for kind in BUILT_IN["encoders"] if kind != "plugin"], plugins.names("encoders")
     group = f'by an entry point of the group "{group_of("encoders")}"'
     if built_by:

@@ -43,7 +43,7 @@ class Adapter(Protocol):
 
 
 class AdapterFactory(Protocol):
-    """Factory of an adapter: a class or function of a package, or of a program.
+    """Factory of an adapter: class or function of a package or a program.
 
     A package names it by an entry point of the group ``semroute.providers``; a program hands it in as ``providers={
     "name": factory}``. A deployment uses it by ``format: name``. The factory may have four attributes:

@@ -159,7 +159,7 @@ class StrategySetup:
 
 
 class StrategyFactory(Protocol):
-    """Factory of a strategy: a class or function of a package, or of a program.
+    """Factory of a strategy: class or function of a package or a program.
 
     A package names it by an entry point of the group ``semroute.strategies``; a program hands it in as
     ``strategies={"name": factory}``. Its attribute ``Options``, where it has one, is the pydantic model of the section
@@ -234,7 +234,7 @@ def _abstained(plugin: Plugin, name: str, why: str) -> StrategyResult:
 
 
 def plugin_strategy(plugin: Plugin, options: Any, setup: StrategySetup) -> Strategy:
-    """Return the strategy of a plugin, checked for the members of its protocol.
+    """Return a plugin's strategy, checked for the protocol's members.
 
     Raises:
         PluginError: it cannot be made, or is no strategy.
