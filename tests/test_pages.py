@@ -231,7 +231,7 @@ def test_the_blocks_that_are_run_as_the_page_says_stand_in_their_order() -> None
     install, tests, everything = shell
     assert "build-index" in install
     assert "semroute route" in install
-    assert tests.endswith("pytest -q\n")
+    assert tests.endswith("pytest -q -n auto\n")
     assert ".[all,dev]" in everything
 
 
