@@ -51,6 +51,7 @@ def test_with_the_key_set_what_init_writes_has_no_problem(monkeypatch: pytest.Mo
 def test_a_folder_without_a_file_is_told_of_init() -> None:
     problems = report()["problems"]
     assert isinstance(problems, list)
+    assert len(problems) == 1, "a file that is not there names no deployments either"
     assert 'write one with "semroute init"' in problems[0]["fix"]
     assert run().exit_code == 1
 
@@ -84,7 +85,9 @@ def test_the_categories_of_the_index_are_compared() -> None:
         "index: idx\ndeployments:\n  - {name: a, model: large, upstream_model: gpt-4o}\n"
         "categories:\n  cod: {threshold: 0.0}\n"
     )
-    assert report()["problems"] == []
+    problems = report()["problems"]
+    assert isinstance(problems, list)
+    assert [(p["severity"], p["key"], p["line"]) for p in problems] == [("warning", "index", 1)]
     index_with(Path("idx"), {"code": {"models": ["coder"]}, "law": {"models": ["medium", "large"]}})
     problems = report()["problems"]
     assert isinstance(problems, list)
@@ -109,6 +112,7 @@ def test_another_index_can_be_named() -> None:
     index_with(Path("other"), {"code": {"models": ["coder"]}})
     assert report()["ok"] is True
     assert report("--index", "other")["ok"] is False
+    assert "--index: there is no index in nowhere" in " ".join(run("--index", "nowhere").output.split())
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"categories": [1]}', '{"categories": {"a": 1}}', "\\xff"])
