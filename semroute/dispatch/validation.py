@@ -110,7 +110,12 @@ def _with_schema(request: Request) -> Request:
 
     The name and the flags go with the options; options that the request has itself take precedence.
     """
-    given: Any = _read(lambda: request.json_schema, "json_schema")
+    try:
+        given: Any = request.json_schema
+    except Exception:
+        return request  # the check of each field reports what cannot be read
+    if given is None:
+        return request
     try:
         if issubclass(type(given), type) and hasattr(given, "model_json_schema"):
             schema: Mapping[str, object]
@@ -373,9 +378,9 @@ def _messages(walk: _ValueWalk, value: Any) -> object:
         value = _read(lambda: list(islice(value, MAX_MESSAGES + 1)), kind.__name__)
     if len(value) > MAX_MESSAGES:
         raise _FaultError(f"has more than {MAX_MESSAGES:,} messages; leave out the oldest")
-    messages = [_checked(walk, place, given, _message) for place, given in enumerate(value)]
-    if any(has_blocks(cast("dict[str, Any]", message)) for message in messages):
-        found = tuple(each for message in messages for each in _in_openais_shape(cast("dict[str, Any]", message)))
+    messages: list[Any] = [_checked(walk, place, given, _message) for place, given in enumerate(value)]
+    if any(type(message.get("content")) is not str and has_blocks(message) for message in messages):
+        found = tuple(each for message in messages for each in _in_openais_shape(message))
         # Results alone are a user's turn only in Anthropic's shape, and routing needs one.
         if any(message["role"] == "user" for message in found):
             return found

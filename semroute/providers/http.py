@@ -283,7 +283,8 @@ async def read_stream(
                     logprobs = reader.logprobs_since(told) if text else ()
                     told += len(logprobs)
                     calls.note(piece.tool_calls)
-                    yield Delta(text, logprobs, piece.tool_calls, piece.reasoning)
+                    is_same = not logprobs and text == piece.text
+                    yield piece if is_same else Delta(text, logprobs, piece.tool_calls, piece.reasoning)
                     held = held[len(text) :]
             completion = reader.completion(since(started), first_token_ms)
         except DispatchError as error:

@@ -240,7 +240,7 @@ class Assembly:
         self.upstream_model = chunk.model or self.upstream_model
         self.usage = merge_usage(self.usage, openai_wire.usage(chunk.usage))
         taken = [self._take(choice) for choice in chunk.choices or () if choice.index == 0]
-        return merged(taken) if taken else NOTHING
+        return NOTHING if not taken else taken[0] if len(taken) == 1 else merged(taken)
 
     def answer(self) -> openai_wire.OpenAIChoice:
         """Return the assembled choice, as in an answer that is not streamed."""
@@ -294,6 +294,8 @@ class Assembly:
         self.has_content = self.has_content or has_content
         thinks = delta.content or delta.reasoning_content or delta.reasoning or delta.reasoning_details
         self.progress += has_content or bool(thinks)
+        if not (has_content or thought):
+            return NOTHING
         return Delta(text, (), tuple(self._fragments()) if delta.tool_calls else (), thought)
 
     def _fragments(self) -> Iterator[ToolCallDelta]:

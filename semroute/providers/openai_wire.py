@@ -177,6 +177,9 @@ def text(content: Content) -> str:
 
 def reasoning(message: OpenAIMessage) -> str:
     """Return the reasoning in an answer or chunk, whatever its server's field; "" without any."""
+    has_fields = message.reasoning_content or message.reasoning or message.reasoning_details
+    if not has_fields and not isinstance(message.content, list):
+        return ""  # as nearly every chunk
     for given in (message.reasoning_content, message.reasoning):
         if isinstance(given, str) and given:
             return given
