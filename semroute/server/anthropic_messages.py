@@ -290,9 +290,11 @@ def _reasoning(body: Mapping[str, Any], extra: dict[str, object]) -> dict[str, A
     """Return the fields of thinking, effort and structured output; what has no field goes into ``extra``."""
     fields: dict[str, Any] = {}
     thinking = body.get("thinking")
-    match thinking.get("type") if isinstance(thinking, Mapping) else None:
-        case "enabled" if isinstance(thinking.get("budget_tokens"), int):
-            fields["thinking_budget"] = thinking["budget_tokens"]
+    given: Mapping[str, Any] = thinking if isinstance(thinking, Mapping) else {}
+    budget = given.get("budget_tokens")
+    match given.get("type"):
+        case "enabled" if isinstance(budget, int):
+            fields["thinking_budget"] = budget
         case "adaptive":
             fields["thinking_budget"] = -1
         case "disabled":
@@ -379,7 +381,7 @@ class _EventStream:
     def start(self) -> Iterator[bytes]:
         # Some clients take a count of 0 for a failure.
         counted = max(1, estimate_tokens(self._call.request))
-        message = {
+        message: dict[str, object] = {
             "id": f"msg_{token_hex(12)}",
             "type": "message",
             "role": "assistant",
@@ -438,7 +440,7 @@ class _EventStream:
             yield self._waiting.pop(min(self._waiting))
 
     def _write(self, fragment: ToolCallDelta) -> Iterator[bytes]:
-        block = {"type": "tool_use", "id": fragment.id, "name": fragment.name, "input": {}}
+        block: dict[str, object] = {"type": "tool_use", "id": fragment.id, "name": fragment.name, "input": {}}
         yield from self._enter(f"tool {fragment.index}", block)
         if fragment.arguments:
             yield self._piece({"type": "input_json_delta", "partial_json": fragment.arguments})

@@ -60,7 +60,7 @@ def create_app(
         ping_s: silence after which a stream gets a sign of life, seconds.
     """
     gateway = Gateway(router, KeyRing(keys), ping_s)
-    serving = {"openai": OPENAI, "anthropic": ANTHROPIC}
+    serving: dict[str, ServerFormat] = {"openai": OPENAI, "anthropic": ANTHROPIC}
     routes = [
         Route("/v1/chat/completions", partial(gateway.complete, OPENAI), methods=["POST"]),
         Route("/v1/responses", partial(gateway.complete, RESPONSES), methods=["POST"]),
@@ -234,11 +234,12 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-class _EventStream:
+class _EventStream(Response):
     """Response of server-sent events that ends its answer when the client leaves."""
 
     def __init__(self, chunks: AsyncIterator[bytes], events: AnswerEvents, headers: Mapping[str, str]) -> None:
-        self._chunks, self._events, self._headers = chunks, events, headers
+        super().__init__(headers=headers)
+        self._chunks, self._events, self._shown = chunks, events, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = asyncio.ensure_future(self._send(send))
@@ -260,7 +261,7 @@ class _EventStream:
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),  # nginx would gather what is meant to flow
-            *((name.encode(), value.encode()) for name, value in self._headers.items()),
+            *((name.encode(), value.encode()) for name, value in self._shown.items()),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async for chunk in self._chunks:

@@ -129,12 +129,21 @@ def create_key(
         InputError: a value cannot be used, the name is taken, or the file cannot be read.
     """
     secret = token_urlsafe(SECRET_BYTES)
-    fields = {"models": tuple(models), "rpm": rpm, "tpm": tpm, "budget_usd": budget_usd, "metadata": metadata or {}}
     with _changing(path) as keys:
         if any(key.name == name and not key.revoked for key in keys):
             raise InputError(f"there is a key {name!r} already; revoke it first, or choose another name")
         try:
-            key = VirtualKey(id=token_hex(4), name=name, digest=_digest(secret), created=datetime.now(UTC), **fields)
+            key = VirtualKey(
+                id=token_hex(4),
+                name=name,
+                digest=_digest(secret),
+                created=datetime.now(UTC),
+                models=tuple(models),
+                rpm=rpm,
+                tpm=tpm,
+                budget_usd=budget_usd,
+                metadata=metadata or {},
+            )
         except ValidationError as error:
             raise InputError(_problem(error)) from None
         keys.append(key)

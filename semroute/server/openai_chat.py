@@ -54,7 +54,7 @@ class ChatCompletions:
 
     def answer(self, call: ServedCall, completion: Completion) -> Mapping[str, object]:
         """Return the body of a whole answer; ``model`` is the one that answered."""
-        answers = (completion, *completion.alternatives)
+        answers: list[Completion | Alternative] = [completion, *completion.alternatives]
         return {
             "id": answer_id(completion),
             "object": "chat.completion",

@@ -101,8 +101,8 @@ class ConfigurationChange:
     @property
     def diff(self) -> str:
         """Return the change as a unified diff; empty where nothing changes."""
-        lines = [(text or "").splitlines(keepends=True) for text in (self.before, self.after)]
-        return "".join(difflib.unified_diff(*lines, f"{self.path} (now)", f"{self.path} (then)"))
+        before, after = ((text or "").splitlines(keepends=True) for text in (self.before, self.after))
+        return "".join(difflib.unified_diff(before, after, f"{self.path} (now)", f"{self.path} (then)"))
 
     def apply(self) -> None:
         """Write the file whole, after what undoing it needs.
