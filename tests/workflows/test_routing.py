@@ -11,7 +11,7 @@ from semroute.dispatch import Constraints
 from semroute.errors import DataError, InputError, QueryError
 from semroute.testing import FakeProvider, answer
 from semroute.types import Decision
-from semroute.workflows.answer import answer_query, completion_dict
+from semroute.workflows.answer import answer_query
 from semroute.workflows.bill import BillSource, estimate_bill
 from semroute.workflows.routing import NEAREST, RuleTest, explain_routing, route_file, trace_rules
 from semroute.workflows.workspace import Workspace
@@ -67,7 +67,7 @@ def test_a_pinned_model_answers_without_an_index_and_a_routed_one_with_it(
         "how do I boil an egg", Workspace(routing_index, deployed), Constraints(), stream=True, on_delta=pieces.append
     )
     assert "".join(pieces) == routed.text == "Nine minutes."
-    value = json.loads(json.dumps(completion_dict(routed)))
+    value = json.loads(json.dumps(routed.to_dict()))
     assert (value["decision"]["category"], value["model"]) == ("cooking", "small")
     with Workspace(None, deployed).open_log() as log:
         assert [one.query for one in log.newest(5)] == ["boil an egg", "how do I boil an egg"]
