@@ -142,6 +142,7 @@ async def _answer(
                 return event
             if not accounting.is_heard:
                 context.silence.heard(target.deployment)
+                context.log.is_heard = True  # of two hedged calls, the one that sends something is the one that counts
             accounting.heard(event)
             passed_on = time.perf_counter()
             await on_delta(event)

@@ -243,7 +243,7 @@ class Dispatcher:
         )
         self._retries.request()
         self._hedges.request()
-        return await self._first_answer(context, scheduler, context.log.noting(on_delta))
+        return await self._first_answer(context, scheduler, on_delta)
 
     def stream(
         self,

@@ -36,7 +36,6 @@ from semroute.types import (
     EndpointStatus,
     Usage,
 )
-from semroute.types.protocols import OnDelta
 
 UNHINTED_S = 1.0
 """Wait of an endpoint after a 429 without a retry hint, seconds."""
@@ -146,7 +145,7 @@ class AttemptLog:
         policies: error policy of the last failure at each deployment, by deployment name.
         final: a failure without failover, because no other endpoint can succeed.
         cut: deployments whose silent call was cut short so that another could be tried.
-        is_heard: True once a piece of an answer was passed on: there is no failover then.
+        is_heard: True once a piece of an answer was streamed: there is no failover then.
     """
 
     def __init__(self, listener: list[Attempt] | None = None) -> None:
@@ -162,18 +161,6 @@ class AttemptLog:
         self.attempts.append(attempt)
         if self._listener is not None:
             self._listener.append(attempt)
-
-    def noting(self, on_delta: OnDelta | None) -> OnDelta | None:
-        """Return the callback of a stream, with the first piece noted."""
-        if on_delta is None:
-            return None
-        pass_on = on_delta
-
-        async def noted(delta: Delta) -> None:
-            self.is_heard = True
-            await pass_on(delta)
-
-        return noted
 
 
 class AttemptAccounting:

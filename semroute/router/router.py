@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ from semroute.dispatch.validation import valid_constraints, valid_queries, valid
 from semroute.errors import DeadlineError, QueryError, SemrouteError
 from semroute.index.manifest import MANIFEST
 from semroute.router.complete import Answering, Recorder, judge, opened_log
-from semroute.router.decide import ClientFactory, Policies, chain_of
+from semroute.router.decide import ClientFactory, PolicyPair, chain_of
 from semroute.router.experiment import Experiment, Propensities, TrafficShare, is_by_trial, tried_config
 from semroute.router.load import ENVIRONMENT, LoadedIndex, Reloader, locate_index, shipped_index
 from semroute.router.query import judging_caller, routable_text
@@ -153,7 +152,7 @@ class Router:
             DeadlineError: ``constraints.deadline_s`` passed.
         """
         request, limits = valid_request(query), valid_constraints(constraints)
-        if Policies(self._chain, self._trial).asks and not _is_pinned(limits):
+        if PolicyPair(self._chain, self._trial).asks and not _is_pinned(limits):
             await self._open_dispatcher()
         if limits.deadline_s is None:
             decision = await self._adecide(request, limits, log)
@@ -223,7 +222,7 @@ class Router:
         request, limits = valid_request(query), valid_constraints(constraints, model)
         return await self._answer(request, limits, log=log)
 
-    async def astream(
+    def astream(
         self,
         query: Query | Request,
         *,
@@ -234,10 +233,11 @@ class Router:
         """Stream the answer's deltas as they arrive, then the completion."""
         from semroute.eventloop import streamed
 
-        request, limits = valid_request(query), valid_constraints(constraints, model)
-        async with aclosing(streamed(partial(self._answer, request, limits, log=log))) as events:
-            async for event in events:
-                yield event
+        async def call(on_delta: OnDelta) -> Completion:
+            request, limits = valid_request(query), valid_constraints(constraints, model)
+            return await self._answer(request, limits, on_delta, log=log)
+
+        return streamed(call)
 
     async def _answer(
         self, request: Request, limits: Constraints, on_delta: OnDelta | None = None, *, log: bool
@@ -372,10 +372,10 @@ class Router:
         client = self._calling(self.dispatcher, ANYTHING, None) if policies.asks else None
         return policies.decide(texts, requests, client)
 
-    def _policies(self) -> Policies:
+    def _policies(self) -> PolicyPair:
         if self._reloader is not None:
             self._reloader.look(self.reload)
-        return Policies(self._chain, self._trial)
+        return PolicyPair(self._chain, self._trial)
 
 
 def _is_pinned(constraints: Constraints) -> bool:
