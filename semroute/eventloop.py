@@ -293,33 +293,43 @@ async def streamed(
         values.append(value)
         yield _HANDED_OVER
 
-    running = call(hand_over)
-    while (result := await _step(running)) is _HANDED_OVER:
+    running, result = call(hand_over), cast(object, None)
+    while True:
+        try:
+            step = running.send(None)
+        except StopIteration as end:
+            result = end.value
+            break
+        if step is not _HANDED_OVER and (result := await _step(running, step)) is not _HANDED_OVER:
+            break
         try:
             yield values.pop()
         except GeneratorExit:
             # Not thrown in: a coroutine that gets this error may await nothing while it cleans up.
             cancelled = asyncio.CancelledError("the reader has left")
             try:
-                await _step(running, cancelled)
+                await _step(running, error=cancelled)
             except asyncio.CancelledError as error:
                 if error is not cancelled:
                     raise
             raise
         except BaseException as error:
-            await _step(running, error)
+            await _step(running, error=error)
             raise
     yield cast(R, result)
 
 
 @coroutine
-def _step(running: Coroutine[Any, Any, R], error: BaseException | None = None) -> Generator[Any, Any, R | object]:
+def _step(
+    running: Coroutine[Any, Any, R], step: object = None, error: BaseException | None = None
+) -> Generator[Any, Any, R | object]:
     """Run a coroutine until it hands something over, or to its result.
 
-    Whatever else it waits for goes on to the event loop.
+    ``step`` is what it waits for, which goes on to the event loop; ``error`` is thrown into it first.
     """
     try:
-        step = running.send(None) if error is None else running.throw(error)
+        if error is not None:
+            step = running.throw(error)
         while step is not _HANDED_OVER:
             try:
                 yield step
