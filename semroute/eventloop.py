@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType, coroutine
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
@@ -271,10 +271,8 @@ def _is_address(host: str) -> bool:
 # Streaming of a coroutine: what it passes to a callback comes out of an asynchronous generator.
 
 
-class _HandedOver(NamedTuple):
-    """Value on its way from the coroutine to the reader."""
-
-    value: Any
+_HANDED_OVER = object()
+"""What the coroutine yields to its reader instead of something to wait for."""
 
 
 async def streamed(
@@ -288,41 +286,51 @@ async def streamed(
     Args:
         call: called with the callback, and returns the coroutine.
     """
-    running = call(_hand_over)
-    step = await _step(running)
-    while isinstance(step, _HandedOver):
+    values: list[T] = []
+
+    @coroutine
+    def hand_over(value: T) -> Generator[object]:
+        values.append(value)
+        yield _HANDED_OVER
+
+    running, result = call(hand_over), cast(object, None)
+    while True:
         try:
-            yield step.value
+            step = running.send(None)
+        except StopIteration as end:
+            result = end.value
+            break
+        if step is not _HANDED_OVER and (result := await _step(running, step)) is not _HANDED_OVER:
+            break
+        try:
+            yield values.pop()
         except GeneratorExit:
             # Not thrown in: a coroutine that gets this error may await nothing while it cleans up.
             cancelled = asyncio.CancelledError("the reader has left")
             try:
-                await _step(running, cancelled)
+                await _step(running, error=cancelled)
             except asyncio.CancelledError as error:
                 if error is not cancelled:
                     raise
             raise
         except BaseException as error:
-            await _step(running, error)
+            await _step(running, error=error)
             raise
-        step = await _step(running)
-    yield step
+    yield cast(R, result)
 
 
 @coroutine
-def _hand_over(value: object) -> Generator[_HandedOver]:
-    yield _HandedOver(value)
+def _step(
+    running: Coroutine[Any, Any, R], step: object = None, error: BaseException | None = None
+) -> Generator[Any, Any, R | object]:
+    """Run a coroutine until it hands something over, or to its result.
 
-
-@coroutine
-def _step(running: Coroutine[Any, Any, R], error: BaseException | None = None) -> Generator[Any, Any, R | _HandedOver]:
-    """Run a coroutine to the next value that it hands over, or to its result.
-
-    Whatever else it waits for goes on to the event loop.
+    ``step`` is what it waits for, which goes on to the event loop; ``error`` is thrown into it first.
     """
     try:
-        step = running.send(None) if error is None else running.throw(error)
-        while not isinstance(step, _HandedOver):
+        if error is not None:
+            step = running.throw(error)
+        while step is not _HANDED_OVER:
             try:
                 yield step
             except BaseException as thrown:

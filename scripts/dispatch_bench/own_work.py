@@ -10,8 +10,8 @@ from dispatch_bench.load import WORD
 from dispatch_bench.protocol import MODEL
 from semroute.catalog import cost_of
 from semroute.dispatch import Dispatcher
+from semroute.dispatch.attempt import AttemptLog
 from semroute.dispatch.constraints import ANYTHING
-from semroute.dispatch.error_policy import AttemptLog
 from semroute.dispatch.plan import Planner
 from semroute.dispatch.scheduler import EndpointScheduler
 from semroute.resilience import RetryBudget

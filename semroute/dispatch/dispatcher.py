@@ -17,12 +17,10 @@ import httpx
 
 from semroute import forks
 from semroute.config import Config
-from semroute.dispatch.attempt import CallContext, Deadline, attempt
+from semroute.dispatch.attempt import AttemptLog, CallContext, Deadline, attempt
 from semroute.dispatch.constraints import ANYTHING, Constraints
-from semroute.dispatch.error_policy import AttemptLog
-from semroute.dispatch.plan import Planner
+from semroute.dispatch.plan import Planner, ScheduledCall, estimate_call
 from semroute.dispatch.scheduler import EndpointScheduler
-from semroute.dispatch.selection import ScheduledCall, estimate_call
 from semroute.dispatch.silence import SilenceMonitor
 from semroute.dispatch.status import Reporter, restore_state
 from semroute.dispatch.validation import valid_candidates, valid_constraints, valid_request
@@ -253,7 +251,7 @@ class Dispatcher:
         )
         self._retries.request()
         self._hedges.request()
-        return await self._first_answer(context, scheduler, context.log.noting(on_delta))
+        return await self._first_answer(context, scheduler, on_delta)
 
     def stream(
         self,

@@ -9,13 +9,11 @@ from random import Random
 
 from semroute.catalog import estimated_cost
 from semroute.config import Config
-from semroute.dispatch.error_policy import AttemptLog
-from semroute.dispatch.plan import Candidate, DispatchPlan, Stage
-from semroute.dispatch.selection import ScheduledCall, expected_s, reasons_of, sample, score
+from semroute.dispatch.attempt import AttemptLog
+from semroute.dispatch.plan import Candidate, DispatchPlan, ScheduledCall, Stage, expected_s, reasons_of, sample, score
 from semroute.errors import AllClosedError
-from semroute.resilience.breaker import RetryBudget
+from semroute.resilience.breaker import RetryBudget, is_same_key
 from semroute.resilience.latency import LatencyWindows
-from semroute.resilience.suspension import is_same_key
 from semroute.types import AdmissionControl, BreakerState, EndpointStatus, Permit, total_cost
 
 LEAST_ROOM = 0.4

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
 from semroute import forks
 from semroute.config import Deployment
-from semroute.dispatch.error_policy import ErrorPolicy
-from semroute.errors import BrokenStreamError, DispatchError, ProviderTimeoutError, UnavailableError
 from semroute.providers.streaming import CallClock
 from semroute.resilience import LatencyWindows
 from semroute.resilience.breaker import Clock
@@ -42,8 +40,6 @@ MARGIN = 1.5
 """Multiple of its usual latency that a deployment may be silent although another endpoint could be tried."""
 SHARE = 0.5
 """Share of a request's remaining time that a silent attempt may take while another endpoint can be tried."""
-STALLED_S = 1.0
-"""Stall of this process from which on a failed connection does not count against the provider, seconds."""
 
 
 class Patience(NamedTuple):
@@ -182,25 +178,3 @@ class SilenceMonitor:
             waited.seconds += max(now - max(now - seconds, waited.until), 0.0)
             waited.until = max(waited.until, now)
             return waited.seconds
-
-
-def timed(
-    policy: ErrorPolicy, error: DispatchError, clock: CallClock, result: CallResult, idle_s: float
-) -> ErrorPolicy:
-    """Adjust an error policy by the timing of the call.
-
-    Args:
-        policy: error policy by the error alone.
-        error: the failure.
-        clock: clock of the call.
-        result: result by :meth:`SilenceMonitor.result`, used if the request's own limit ended the call.
-        idle_s: pause of the reader from which on a provider may break off a stream, seconds.
-    """
-    if isinstance(error, ProviderTimeoutError) and error.is_cut_short:
-        return replace(policy, result=result)
-    if isinstance(error, BrokenStreamError) and clock.longest_pause_s >= idle_s:
-        return replace(policy, result=CallResult.NEUTRAL)
-    is_connection = isinstance(error, UnavailableError) and error.status in (None, 200)
-    if is_connection and clock.stalled_s >= STALLED_S:
-        return replace(policy, result=CallResult.NEUTRAL)
-    return policy

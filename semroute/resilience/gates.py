@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING
 from semroute import forks
 from semroute.config import BreakerRules, Config
 from semroute.errors import ConfigError, DataError
-from semroute.resilience.breaker import NO_ERA, RAMP_START, Breaker, Clock, Ticket, Wait, longest
+from semroute.resilience.breaker import (
+    NO_ERA,
+    RAMP_START,
+    Breaker,
+    Clock,
+    Disabled,
+    Suspension,
+    Ticket,
+    Wait,
+    is_login_of,
+    login,
+    longest,
+    short_reason,
+)
 from semroute.resilience.limits import (
     WINDOW_S,
     Charge,
@@ -26,7 +39,6 @@ from semroute.resilience.limits import (
     heeded_s,
     settled,
 )
-from semroute.resilience.suspension import Disabled, Suspension, is_login_of, login, short_reason
 from semroute.types import BreakerState, CallResult, Endpoint, EndpointStatus, Permit, Rejection
 
 if TYPE_CHECKING:

@@ -371,7 +371,7 @@ def _names(live: LoadedIndex, config: Config) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Policies:
+class PolicyPair:
     """Chain that serves, and the policy on trial beside it.
 
     Read once for a query: it sees the old artifact or the new one, never parts of both.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, aclosing
+from contextlib import ExitStack
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -22,7 +22,7 @@ from semroute.errors import DeadlineError, InputError, QueryError, SemrouteError
 from semroute.index.artifact import MemoryArtifact
 from semroute.index.manifest import MANIFEST
 from semroute.router.complete import Answering, Recorder, judge, opened_log
-from semroute.router.decide import ClientFactory, Policies, chain_of
+from semroute.router.decide import ClientFactory, PolicyPair, chain_of
 from semroute.router.experiment import Experiment, Propensities, TrafficShare, is_by_trial, tried_config
 from semroute.router.load import ENVIRONMENT, LoadedIndex, Reloader, locate_index, shipped_index
 from semroute.router.query import judging_caller, routable_text
@@ -298,7 +298,7 @@ class Router:
             DeadlineError: ``constraints.deadline_s`` passed.
         """
         request, limits = valid_request(query), valid_constraints(constraints)
-        if Policies(self._chain, self._trial).asks and not _is_pinned(limits):
+        if PolicyPair(self._chain, self._trial).asks and not _is_pinned(limits):
             await self._open_dispatcher()
         if limits.deadline_s is None:
             decision = await self._adecide(request, limits, log)
@@ -381,7 +381,7 @@ class Router:
         request, limits = valid_request(query), valid_constraints(constraints, model)
         return await self._answer(request, limits, log=log)
 
-    async def astream(
+    def astream(
         self,
         query: Query | Request,
         *,
@@ -400,11 +400,11 @@ class Router:
         """
         from semroute.eventloop import streamed
 
-        request, limits = valid_request(query), valid_constraints(constraints, model)
-        answer = partial(self._answer, request, limits, log=log, on_decision=on_decision)
-        async with aclosing(streamed(answer)) as events:
-            async for event in events:
-                yield event
+        async def call(on_delta: OnDelta) -> Completion:
+            request, limits = valid_request(query), valid_constraints(constraints, model)
+            return await self._answer(request, limits, on_delta, log=log, on_decision=on_decision)
+
+        return streamed(call)
 
     def stream(
         self,
@@ -631,11 +631,11 @@ class Router:
         client = self._calling(self.dispatcher, ANYTHING, None) if policies.asks else None
         return policies.decide(texts, requests, client)
 
-    def _policies(self) -> Policies:
+    def _policies(self) -> PolicyPair:
         self._check_open()
         if self._reloader is not None:
             self._reloader.look(self.reload)
-        return Policies(self._chain, self._trial)
+        return PolicyPair(self._chain, self._trial)
 
 
 def _opened_log(

@@ -85,7 +85,7 @@ class EndpointStatus(NamedTuple):
         wait_s: seconds until a call may be permitted; 0 now, None when no waiting helps.
         reason: why it waits, for a person; None when it does not.
         refused: salted digest of the key for which it is suspended or disabled; None where that is not known, see
-            :func:`semroute.resilience.suspension.is_same_key`.
+            :func:`semroute.resilience.breaker.is_same_key`.
     """
 
     breaker: BreakerState = BreakerState.CLOSED
@@ -184,7 +184,7 @@ class AdmissionControl(Protocol):
                 maximum that depends on the result.
             reason: why the credential is suspended or disabled, where it is; nothing that a provider or a caller wrote.
             refused: salted digest of the key that was refused, see
-                :func:`semroute.resilience.suspension.digest_key`.
+                :func:`semroute.resilience.breaker.digest_key`.
         """
         ...
 

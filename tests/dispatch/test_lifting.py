@@ -46,7 +46,7 @@ async def asked(dispatcher: Dispatcher) -> str:
 
 async def disabled(dispatcher: Dispatcher, reason: str = "401: invalid key") -> EndpointStatus:
     """Let the gates hold the key of the place for invalid, as dispatch does."""
-    from semroute.resilience.suspension import digest_key
+    from semroute.resilience.breaker import digest_key
 
     (place,) = endpoints_of(dispatcher.config)
     permit = await dispatcher.gates.acquire(place, 1)
@@ -92,7 +92,7 @@ def test_nothing_that_is_shared_holds_the_key_or_a_plain_digest_of_it(provider: 
     key = "sk-secret-of-many-letters"
 
     async def refuse(where: Config) -> str:
-        from semroute.resilience.suspension import digest_key
+        from semroute.resilience.breaker import digest_key
 
         dispatcher = Dispatcher(where, env={"THE_KEY": key})
         (place,) = endpoints_of(where)

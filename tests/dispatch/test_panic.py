@@ -11,8 +11,8 @@ import pytest
 
 from semroute.config import BreakerRules, Config
 from semroute.dispatch import Dispatcher
+from semroute.dispatch.attempt import AttemptLog, ErrorPolicy
 from semroute.dispatch.constraints import Constraints
-from semroute.dispatch.error_policy import AttemptLog, ErrorPolicy
 from semroute.dispatch.plan import Planner
 from semroute.dispatch.scheduler import EndpointScheduler
 from semroute.errors import AllClosedError, DispatchError

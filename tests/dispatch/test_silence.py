@@ -15,8 +15,8 @@ import pytest
 
 from semroute.config import BreakerRules, Config, Deployment, Timeouts
 from semroute.dispatch import Constraints, Dispatcher
-from semroute.dispatch.error_policy import ErrorPolicy
-from semroute.dispatch.silence import FLOOR_S, UNMEASURED_S, Patience, SilenceMonitor, timed
+from semroute.dispatch.attempt import ErrorPolicy, timed
+from semroute.dispatch.silence import FLOOR_S, UNMEASURED_S, Patience, SilenceMonitor
 from semroute.dispatch.status import endpoints_of
 from semroute.errors import BrokenStreamError, DispatchError, ProviderTimeoutError, UnavailableError
 from semroute.resilience import MemoryGates

@@ -12,7 +12,7 @@ import pytest
 
 from semroute.config import Deployment, Timeouts
 from semroute.config.deployments import Format
-from semroute.dispatch.error_policy import classify_error
+from semroute.dispatch.attempt import classify_error
 from semroute.errors import BrokenStreamError, DispatchError, EmptyAnswerError, ProviderTimeoutError
 from semroute.providers import ADAPTERS, CallTarget
 from semroute.testing import (
@@ -103,8 +103,8 @@ def test_an_answer_without_a_visible_character_is_an_error_and_nothing_but_reaso
     assert not any(delta.is_answer for delta in said)
     assert all(delta.reasoning for delta in said)
     assert (error.status, error.usage, error.is_charged, error.finish_reason) == (200, Usage(1, 1), True, "stop")
-    verdict = classify_error(error)
-    assert (verdict.ending, verdict.elsewhere) == (CallResult.NEUTRAL, True)
+    policy = classify_error(error)
+    assert (policy.result, policy.elsewhere) == (CallResult.NEUTRAL, True)
 
 
 @FORMATS
@@ -115,7 +115,7 @@ def test_an_empty_answer_that_counts_no_token_is_the_places_failure(
     error = failed(provider, format, answer("", output_tokens=0), streams=streams)
     assert type(error) is EmptyAnswerError
     if (format, streams) != ("anthropic", True):  # Anthropic begins every stream with a count of 1
-        assert classify_error(error).ending is CallResult.FAILURE
+        assert classify_error(error).result is CallResult.FAILURE
 
 
 @FORMATS
@@ -127,8 +127,8 @@ def test_a_limit_that_reasoning_used_up_is_named_and_not_tried_again_there(
     error = failed(provider, format, reply, Request(HELLO.messages, max_tokens=5), streams=streams)
     assert type(error) is EmptyAnswerError
     assert "max_tokens of 5 was used up before it wrote any (5 tokens of reasoning); raise max_tokens" in str(error)
-    verdict = classify_error(error)
-    assert (verdict.ending, verdict.elsewhere, verdict.again) == (CallResult.NEUTRAL, True, False)
+    policy = classify_error(error)
+    assert (policy.result, policy.elsewhere, policy.again) == (CallResult.NEUTRAL, True, False)
 
 
 @FORMATS

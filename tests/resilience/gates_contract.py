@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import pytest
 
 from semroute.config import BreakerRules
-from semroute.resilience.suspension import digest_key
+from semroute.resilience.breaker import digest_key
 from semroute.types import AdmissionControl, BreakerState, CallResult, Endpoint, EndpointStatus, Permit, Rejection
 
 # Without jitter, so that times are known.

@@ -19,11 +19,10 @@ from typing import Any
 from semroute import forks
 from semroute.config import BreakerRules
 from semroute.errors import StateError
-from semroute.resilience.breaker import Clock
+from semroute.resilience.breaker import Clock, is_login_of, login, short_reason
 from semroute.resilience.gates import LEASE_S, account, each
 from semroute.resilience.limits import PER_USD, WINDOW_S, amount_of, counted_tokens, heeded_s, settled
 from semroute.resilience.redis.server import Server
-from semroute.resilience.suspension import is_login_of, login, short_reason
 from semroute.types import BreakerState, CallResult, Endpoint, EndpointStatus, Permit, Rejection
 
 PREFIX = "semroute:{gates}:"

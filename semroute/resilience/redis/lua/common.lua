@@ -1,6 +1,6 @@
 -- Common part of all scripts. Each script is this text and its own, so that it runs as one atomic step.
 --
--- The rules are exactly those of in-process admission control (breaker.py, suspension.py and limits.py of
+-- The rules are exactly those of in-process admission control (breaker.py and limits.py of
 -- semroute/resilience): the same windows, eras, waits and reasons; tests run both with one clock and compare. Time is
 -- the server's, in seconds; money is whole billionths of a dollar; numbers with a fraction are stored and returned as
 -- text with 17 digits, because Redis cuts Lua's numbers to integers and tostring() to 14 digits.

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from semroute.dispatch.error_policy import PASSING_S, UNHINTED_S, ErrorPolicy, classify_error, reason_of
+from semroute.dispatch.attempt import PASSING_S, UNHINTED_S, ErrorPolicy, classify_error, reason_of
 from semroute.errors import (
     AuthenticationError,
     BrokenStreamError,

@@ -7,8 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from semroute.config import Deployment, Selection, Weights
-from semroute.dispatch.plan import Candidate
-from semroute.dispatch.selection import ScoredCandidate, sample, score
+from semroute.dispatch.plan import Candidate, ScoredCandidate, sample, score
 from semroute.providers import CallTarget
 from semroute.types import Endpoint, EndpointStatus
 
