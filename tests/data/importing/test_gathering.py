@@ -322,7 +322,7 @@ def test_names_that_differ_in_case_and_columns_that_are_no_labels_are_warned_of(
         ("d.xls", b"x", "d.xls: is a workbook"),
         ("d.zip", b"x", "d.zip: is of a format that is not read; unpack it"),
         ("d.pkl", b"x", "d.pkl: is of a format that is not read; save it as CSV"),
-        ("d.csv.gz", gzip.compress(b"text,label\na,x\n" * 50)[:-20], "d.csv.gz: is damaged"),
+        ("d.csv.gz", gzip.compress(b"text,label\na,x\n" * 50, mtime=0)[:-20], "d.csv.gz: is damaged"),
         ("d.csv", b"text,label\nca\xe9,x\n", "d.csv:2: is not UTF-8 text"),
         ("d.csv", b"", "d.csv: is empty"),
         ("d.csv", "text,label\na,x\n".encode("utf-16-le"), "d.csv: holds zero bytes, and is no text in UTF-8"),
@@ -355,7 +355,7 @@ def test_another_encoding_is_named(tmp_path: Path) -> None:
 
 def test_a_packed_file_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("semroute.data.importing.records.MIN_UNPACKED", 100_000)
-    path = write(tmp_path / "d.csv.gz", gzip.compress(b"text,label\n" + b"aaaaaaaa,x\n" * 100_000))
+    path = write(tmp_path / "d.csv.gz", gzip.compress(b"text,label\n" + b"aaaaaaaa,x\n" * 100_000, mtime=0))
     assert "unpacks to more than 100 times its size" in refusal(path)
 
 
