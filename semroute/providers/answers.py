@@ -141,6 +141,7 @@ def merged(pieces: Iterable[Delta]) -> Delta:
         tuple(token for piece in found for token in piece.logprobs),
         tuple(call for piece in found for call in piece.tool_calls),
         "".join(piece.reasoning for piece in found),
+        tuple(block for piece in found for block in piece.reasoning_blocks),
     )
 
 

@@ -208,6 +208,9 @@ class AnthropicAnswer:
                 return self._open(event.index, event.content_block)
             case "content_block_delta" if event.delta is not None:
                 return self._extend(event.index, event.delta)
+            case "content_block_stop" if event.index in self._thinking:
+                block = self._thinking[event.index].block()
+                return Delta(reasoning_blocks=(block,)) if block.signature or block.redacted else NOTHING
             case "message_delta":
                 self.progress += 1
                 self._counts.add(event.usage)

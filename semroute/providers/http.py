@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
+from dataclasses import replace
 from typing import Protocol
 
 import httpx
@@ -279,12 +280,12 @@ async def read_stream(
                 held += piece.text
                 is_visible = is_visible or bool(piece.tool_calls) or not is_blank(held)
                 text = held if is_visible else ""
-                if text or piece.tool_calls or piece.reasoning:
+                if text or piece.tool_calls or piece.reasoning or piece.reasoning_blocks:
                     logprobs = reader.logprobs_since(told) if text else ()
                     told += len(logprobs)
                     calls.note(piece.tool_calls)
                     is_same = not logprobs and text == piece.text
-                    yield piece if is_same else Delta(text, logprobs, piece.tool_calls, piece.reasoning)
+                    yield piece if is_same else replace(piece, text=text, logprobs=logprobs)
                     held = held[len(text) :]
             completion = reader.completion(since(started), first_token_ms)
         except DispatchError as error:

@@ -13,7 +13,8 @@ from typing import Any
 from semroute.catalog import estimate_tokens
 from semroute.errors import InputError
 from semroute.server.formats import HINTS, AnswerStream, ServedCall, ServedError, json_bytes
-from semroute.types import Completion, Delta, Request, Tool, ToolCallDelta, Usage
+from semroute.types import Completion, Delta, ReasoningBlock, Request, Tool, ToolCallDelta, Usage
+from semroute.types.anthropic import openai_messages
 
 STOP_REASONS: Mapping[str, str] = {
     "stop": "end_turn",
@@ -43,6 +44,20 @@ OVERLOADED = 529
 
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _SAME = ("temperature", "top_p", "top_k", "service_tier")
+_OF_A_RESULT = frozenset({"text", "image"})
+_BLOCKS: Mapping[str, frozenset[str]] = {
+    "system": frozenset({"text"}),
+    "user": frozenset({"text", "image", "tool_result"}),
+    "assistant": frozenset({"text", "image", "tool_use", "thinking", "redacted_thinking"}),
+}
+"""Types of blocks in a message of each role."""
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "text": ("text",),
+    "tool_use": ("id", "name"),
+    "tool_result": ("tool_use_id",),
+    "redacted_thinking": ("data",),
+}
+"""Fields of a block that are text; only the text of a text block may be empty."""
 _READ = frozenset(
     {
         "model", "max_tokens", "messages", "system", "stop_sequences", "stream", "tools", "tool_choice", "thinking",
@@ -140,84 +155,46 @@ def _messages(messages: object) -> Iterator[Mapping[str, object]]:
         path = f"messages[{number}]"
         role = message.get("role") if isinstance(message, Mapping) else None
         content = message.get("content") if isinstance(message, Mapping) else None
-        if role not in ("user", "assistant", "system"):
+        if role not in _BLOCKS:
             raise _wrong(f"{path}.role", 'is neither "user" nor "assistant"')
         if isinstance(content, str):
             yield {"role": role, "content": content}
-        elif not isinstance(content, Sequence):
+            continue
+        if not isinstance(content, Sequence):
             raise _wrong(f"{path}.content", "is neither text nor a list of blocks")
-        elif role == "assistant":
-            yield _assistant(content, f"{path}.content")
-        else:
-            yield from _user(role, content, f"{path}.content")
+        for index, block in enumerate(content):
+            _check_block(block, _BLOCKS[role], f"{path}.content[{index}]")
+        yield from openai_messages({"role": role, "content": content})
 
 
-def _user(role: str, content: Sequence[Any], path: str) -> Iterator[Mapping[str, object]]:
-    """Yield the tool results of a user's message, then what else it has."""
-    parts = []
-    for index, block in enumerate(content):
-        where = f"{path}[{index}]"
-        if _kind(block, where) == "tool_result":
-            yield _result(block, where)
-        else:
-            parts.append(_part(block, where))
-    if parts:
-        yield {"role": role, "content": parts}
-
-
-def _result(block: Mapping[str, Any], path: str) -> Mapping[str, object]:
-    id, content = block.get("tool_use_id"), block.get("content")
-    if not isinstance(id, str) or not id:
-        raise _wrong(f"{path}.tool_use_id", "is missing")
-    if isinstance(content, Sequence) and not isinstance(content, str):
-        content = [_part(part, f"{path}.content[{index}]") for index, part in enumerate(content)]
-    elif not isinstance(content, str | None):
-        raise _wrong(f"{path}.content", "is neither text nor a list of blocks")
-    message: dict[str, object] = {"role": "tool", "tool_call_id": id, "content": content or ""}
-    if block.get("is_error"):
-        message["is_error"] = True
-    return message | _marker(block)
-
-
-def _assistant(content: Sequence[Any], path: str) -> Mapping[str, object]:
-    message: dict[str, object] = {"role": "assistant"}
-    parts, calls, thoughts = [], [], []
-    for index, block in enumerate(content):
-        where = f"{path}[{index}]"
-        match _kind(block, where):
-            case "tool_use":
-                calls.append(_call(block, where))
-            case "thinking" | "redacted_thinking":
-                thoughts.append(dict(block))
-            case _:
-                parts.append(_part(block, where))
-    message["content"] = parts or None
-    if calls:
-        message["tool_calls"] = calls
-    if thoughts:
-        message["thinking_blocks"] = thoughts
-    return message
-
-
-def _call(block: Mapping[str, Any], path: str) -> Mapping[str, object]:
-    id, name, given = block.get("id"), block.get("name"), block.get("input")
-    for key, value in (("id", id), ("name", name)):
-        if not isinstance(value, str) or not value:
-            raise _wrong(f"{path}.{key}", "is missing")
-    if not isinstance(given, Mapping | None):
+def _check_block(block: Any, allowed: frozenset[str], path: str) -> None:
+    kind = block.get("type") if isinstance(block, Mapping) else None
+    if not isinstance(kind, str):
+        raise _wrong(path, "is not a block with a type")
+    if kind not in allowed:
+        raise _wrong(path, f"has the type {kind!r}, which only a deployment of Anthropic's own format could take")
+    for name in _NEEDED.get(kind, ()):
+        if not isinstance(block.get(name), str) or (not block[name] and name != "text"):
+            raise _wrong(f"{path}.{name}", "is missing")
+    if kind == "tool_use" and not isinstance(block.get("input"), Mapping):
         raise _wrong(f"{path}.input", "is not a mapping")
-    arguments = json.dumps(given or {}, ensure_ascii=False)
-    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+    if kind == "image":
+        _check_source(block.get("source"), path)
+    if kind == "tool_result":
+        content = block.get("content")
+        if not isinstance(content, str | None | list):
+            raise _wrong(f"{path}.content", "is neither text nor a list of blocks")
+        for index, part in enumerate(content if isinstance(content, list) else ()):
+            _check_block(part, _OF_A_RESULT, f"{path}.content[{index}]")
 
 
-def _part(block: Mapping[str, Any], path: str) -> Mapping[str, object]:
-    match _kind(block, path):
-        case "text":
-            return _text_part(block, path)
-        case "image":
-            return {"type": "image_url", "image_url": {"url": _address(block.get("source"), path)}} | _marker(block)
-        case kind:
-            raise _wrong(path, f"has the type {kind!r}, which only a deployment of Anthropic's own format could take")
+def _check_source(source: object, path: str) -> None:
+    needed = {"url": ("url",), "base64": ("media_type", "data")}
+    if isinstance(source, Mapping) and all(
+        isinstance(source.get(name), str) for name in needed.get(str(source.get("type")), ("type", "url", "data"))
+    ):
+        return
+    raise _wrong(f"{path}.source", "is neither base64 with its media_type and data, nor a url")
 
 
 def _text_part(block: Any, path: str) -> Mapping[str, object]:
@@ -227,27 +204,9 @@ def _text_part(block: Any, path: str) -> Mapping[str, object]:
     return {"type": "text", "text": text} | _marker(block)
 
 
-def _address(source: object, path: str) -> str:
-    if isinstance(source, Mapping):
-        kind, url = source.get("type"), source.get("url")
-        media, data = source.get("media_type"), source.get("data")
-        if kind == "url" and isinstance(url, str):
-            return url
-        if kind == "base64" and isinstance(media, str) and isinstance(data, str):
-            return f"data:{media};base64,{data}"
-    raise _wrong(f"{path}.source", "is neither base64 with its media_type and data, nor a url")
-
-
 def _marker(block: Mapping[str, Any]) -> dict[str, object]:
     marker = block.get("cache_control")
     return {} if marker is None else {"cache_control": marker}
-
-
-def _kind(block: Any, path: str) -> str:
-    kind = block.get("type") if isinstance(block, Mapping) else None
-    if not isinstance(kind, str):
-        raise _wrong(path, "is not a block with a type")
-    return kind
 
 
 def _tool_fields(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -396,9 +355,10 @@ class _EventStream:
 
     def delta(self, delta: Delta) -> Iterator[bytes]:
         is_calling = (self._open or "").startswith("tool")
-        if delta.reasoning and not is_calling:
-            yield from self._enter("thinking", {"type": "thinking", "thinking": "", "signature": ""})
-            yield self._piece({"type": "thinking_delta", "thinking": delta.reasoning})
+        if delta.reasoning and not is_calling and len(delta.reasoning_blocks) < 2:
+            yield from self._think(delta.reasoning)
+        for block in delta.reasoning_blocks:
+            yield from self._sign(block)
         if delta.text and is_calling:
             self._late.append(delta.text)
         elif delta.text:
@@ -423,6 +383,20 @@ class _EventStream:
 
     def ping(self) -> bytes:
         return _event("ping", {})
+
+    def _think(self, text: str) -> Iterator[bytes]:
+        yield from self._enter("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+        yield self._piece({"type": "thinking_delta", "thinking": text})
+
+    def _sign(self, block: ReasoningBlock) -> Iterator[bytes]:
+        """Close a block of reasoning with its signature, which the client sends back to its own vendor's models."""
+        if block.redacted is not None:
+            yield from self._enter("redacted", block.to_dict())
+        else:
+            if self._open != "thinking":
+                yield from self._think(block.text)
+            yield self._piece({"type": "signature_delta", "signature": block.signature or ""})
+        yield from self._leave()
 
     def _say(self, text: str) -> Iterator[bytes]:
         yield from self._enter("text", {"type": "text", "text": ""})

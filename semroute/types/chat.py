@@ -247,18 +247,21 @@ class Delta:
         tool_calls: fragments of tool calls.
         reasoning: next characters of the model's reasoning. Reasoning alone is no answer yet: another deployment may
             still take over, and its reasoning then follows. :attr:`Completion.reasoning` has only that of the answer.
+        reasoning_blocks: signed blocks of reasoning that are complete with this piece; their text came before.
     """
 
     text: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
     tool_calls: tuple[ToolCallDelta, ...] = ()
     reasoning: str = ""
+    reasoning_blocks: tuple[ReasoningBlock, ...] = ()
 
     @classmethod
     def of(cls, completion: Completion) -> Delta:
         """Return a whole answer as one piece."""
         calls = (ToolCallDelta.opening(index, call) for index, call in enumerate(completion.tool_calls))
-        return cls(completion.text, completion.logprobs or (), tuple(calls), completion.reasoning or "")
+        reasoning, blocks = completion.reasoning or "", completion.reasoning_blocks
+        return cls(completion.text, completion.logprobs or (), tuple(calls), reasoning, blocks)
 
     @property
     def is_answer(self) -> bool:

@@ -39,18 +39,19 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
         yield running
 
 
-def config_over(provider: FakeProvider, format: str, **sections: Any) -> Config:
-    """Return a configuration of three models at the provider, in one of its formats."""
-    base_url = {"openai": provider.base_url, "anthropic": provider.anthropic_url, "gemini": provider.gemini_url}[format]
+def config_over(provider: FakeProvider, format: str | dict[str, str], **sections: Any) -> Config:
+    """Return a configuration of three models at the provider, in one of its formats, or each in its own."""
+    urls = {"openai": provider.base_url, "anthropic": provider.anthropic_url, "gemini": provider.gemini_url}
+    formats = dict.fromkeys(MODELS, format) if isinstance(format, str) else format
     deployments = [
         {
             "name": f"{model}-1",
             "model": model,
-            "format": format,
-            "base_url": base_url,
+            "format": spoken,
+            "base_url": urls[spoken],
             "price": {"input": 1.0, "output": 2.0},
         }
-        for model in MODELS
+        for model, spoken in formats.items()
     ]
     return Config.model_validate({"deployments": deployments, "groups": {"both": ["small", "large"]}, **sections})
 
@@ -68,7 +69,7 @@ def serve(live: LoadedIndex, provider: FakeProvider, tmp_path: Path) -> Iterator
 
     running: list[tuple[Any, threading.Thread, socket.socket]] = []
 
-    def start(format: str = "openai", *, ping_s: float = 15.0, **sections: Any) -> Served:
+    def start(format: str | dict[str, str] = "openai", *, ping_s: float = 15.0, **sections: Any) -> Served:
         log = {"enabled": True, "url": f"sqlite:///{tmp_path}/log.db"}
         config = config_over(provider, format, log=log, **sections)
         router = Router(live.with_config(config), config, log=open_log(config.log, os.environ))

@@ -87,6 +87,52 @@ def test_parallel_tools_are_called_and_their_results_answered(
     assert [block.text for block in last.content if block.type == "text"] == ["Rain and sun."]
 
 
+THINKING: Any = {
+    "model": "small",
+    "max_tokens": 4096,
+    "tools": [WEATHER],
+    "thinking": {"type": "enabled", "budget_tokens": 1024},
+}
+
+
+def ask(client: anthropic.Anthropic, streaming: bool, **body: Any) -> Any:
+    if not streaming:
+        return client.messages.create(**body)
+    with client.messages.stream(**body) as stream:
+        return stream.get_final_message()
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_signed_thinking_comes_back_to_its_vendor_and_foreign_thinking_is_left_out(
+    serve: Callable[..., Served], streaming: bool
+) -> None:
+    served = serve({"small": "anthropic", "large": "openai"})
+    call = Call("weather", {"city": "Paris"})
+    served.provider.script(
+        answer(reasoning="Paris is far.", calls=[call]),
+        answer("Rain.", reasoning="It rains."),
+        answer("Still rain."),
+        answer("Rain again."),
+    )
+    history: Any = [{"role": "user", "content": "weather in Paris?"}]
+    with client_of(served) as client:
+        first = ask(client, streaming, messages=history, **THINKING)
+        (thought,) = [block for block in first.content if block.type == "thinking"]
+        assert (thought.thinking, bool(thought.signature)) == ("Paris is far.", True)
+        (used,) = [block for block in first.content if block.type == "tool_use"]
+        history += [{"role": "assistant", "content": first.content}]
+        history += [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": used.id, "content": "rain"}]}]
+        second = ask(client, streaming, messages=history, **THINKING)  # the double refuses a loop without its thinking
+        sent = served.provider.requests[-1].body["messages"]
+        assert {"type": "thinking", "thinking": "Paris is far.", "signature": thought.signature} in sent[1]["content"]
+        history += [{"role": "assistant", "content": second.content}, {"role": "user", "content": "sure?"}]
+        other = ask(client, streaming, messages=history, model="large", max_tokens=100)
+        assert "signature" not in str(served.provider.requests[-1].body)
+        history += [{"role": "assistant", "content": other.content}, {"role": "user", "content": "really?"}]
+        again = ask(client, streaming, messages=history, **THINKING)
+    assert [block.text for block in again.content if block.type == "text"] == ["Rain again."]
+
+
 def test_tokens_are_counted_without_a_call(serve: Callable[..., Served]) -> None:
     served = serve()
     with client_of(served) as client:
