@@ -53,8 +53,8 @@ def serve(
     """
     from semroute._optional import require
 
-    for module in ("starlette", "uvicorn"):
-        require(module, what="semroute serve", extra="serve")
+    require("starlette", what="semroute serve", extra="serve")
+    require("uvicorn", what="semroute serve", extra="serve")
     import uvicorn
 
     from semroute.router import Router

@@ -149,7 +149,7 @@ def _check_named(description: Mapping[str, Any], folder: Path, configured: Named
     if description["kind"] == "plugin":
         package = description.get("package")
         kind = f'the encoder "{description["spec"]}" of {f"the package {package}" if package else "a plugin"}'
-    suffix = "" if configured is None else ", which names another one now"
+    suffix = "" if configured is None else ", which names a different one now"
     raise ArtifactError(
         f"{folder}: the index asks for {kind}; if you trust it, put this line into semroute.yaml{suffix}: "
         f"{config_line(description)}"

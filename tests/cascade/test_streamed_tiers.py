@@ -17,7 +17,7 @@ TOOLS = Request(({"role": "user", "content": "weather?"},), tools=(Tool("get_wea
 
 
 def read(bench: Any, cascade: Any = CONFIDENT, request: Request | None = None) -> tuple[list[Delta], Completion]:
-    *deltas, last = bench.events(cascade, request, streaming=True)
+    *deltas, last = bench.events(cascade, request)
     assert isinstance(last, Completion)
     return deltas, last
 

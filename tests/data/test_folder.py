@@ -93,7 +93,7 @@ def test_what_is_not_a_category_is_left_alone_and_named_where_it_looks_like_data
     assert [category.name for category in found.categories] == ["a"]
     assert [str(finding).removeprefix(f"{tmp_path}{os.sep}") for finding in found.findings] == [
         "b.tsv: is not read; a category file is one of .yaml, .yml, .txt, .jsonl, .csv",
-        "more: is a folder and is not read; put category files beside it, not in it",
+        "more: is a folder and is not read; put category files next to it, not in it",
     ]
 
 

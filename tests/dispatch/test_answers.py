@@ -64,7 +64,7 @@ def ask(
             return await dispatcher.complete(request, ("m",), Constraints())
         async with aclosing(dispatcher.stream(request, ("m",), Constraints())) as events:
             found: list[Delta | Completion] = [event async for event in events]
-        said.extend(event.text for event in found if isinstance(event, Delta))
+        said.extend(event.text for event in found if isinstance(event, Delta) and event.is_answer)
         assert isinstance(found[-1], Completion)
         return found[-1]
 

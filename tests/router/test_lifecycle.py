@@ -98,7 +98,7 @@ def test_a_closed_router_refuses_every_door(
 
 def test_the_end_of_a_block_closes_log_and_connections(routing_index: Path, provider: FakeProvider) -> None:
     sink = Sink()
-    with Router.load(routing_index, config=settings(provider), log=sink) as router:
+    with Router.load(routing_index, config=settings(provider), log=sink, http_client=httpx.AsyncClient) as router:
         assert router.complete("recipe for soup").text == "recipe for soup"
         assert provider.stats()["connections"] == 1
     assert (sink.closed, len(sink.outcomes)) == (1, 1)
@@ -258,7 +258,7 @@ def test_what_fails_to_close_does_not_keep_the_rest_open(routing_index: Path, pr
             raise OSError("disk full")
 
     sink = Failing()
-    router = Router.load(routing_index, config=settings(provider), log=sink)
+    router = Router.load(routing_index, config=settings(provider), log=sink, http_client=httpx.AsyncClient)
     router.complete("recipe for soup")
     with pytest.raises(OSError, match="disk full"):
         router.close()
