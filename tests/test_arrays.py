@@ -84,6 +84,7 @@ def test_an_array_shorter_than_its_header_is_refused(tmp_path: Path, content: by
         read_npz(npz_bytes({"a": content}))
 
 
+@pytest.mark.slow
 def test_an_archive_that_unpacks_to_gigabytes_is_refused_unread() -> None:
     zeros = npy_bytes(described((MIN_BYTES // 4,)), b"\0" * MIN_BYTES)
     bomb = npz_bytes({"a": zeros})

@@ -293,6 +293,7 @@ def test_a_reader_that_is_cancelled_while_it_leaves_is_cancelled() -> None:
     run(work)
 
 
+@pytest.mark.slow
 def test_a_stream_that_nobody_closes_is_cleaned_up_by_its_loop() -> None:
     seen: list[str] = []
 

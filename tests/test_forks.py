@@ -73,6 +73,7 @@ def test_a_lock_that_another_thread_holds_is_open_in_the_child() -> None:
     assert not lock.locked()
 
 
+@pytest.mark.slow
 def test_a_fork_waits_for_work_that_no_child_could_take_up() -> None:
     lock, is_held, done = forks.WaitedLock(), threading.Event(), list[str]()
 
@@ -98,6 +99,7 @@ def test_a_fork_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         assert lock.locked()
 
 
+@pytest.mark.slow
 def test_forks_do_not_wait_one_after_another_for_the_same_holder_that_hangs() -> None:
     lock, started = forks.WaitedLock(), time.monotonic()
     with lock:
@@ -106,6 +108,7 @@ def test_forks_do_not_wait_one_after_another_for_the_same_holder_that_hangs() ->
     assert time.monotonic() - started < 3 * forks.WAIT_S
 
 
+@pytest.mark.slow
 def test_collected_owners_are_not_reset() -> None:
     class Owner:
         pass
@@ -130,6 +133,7 @@ def test_an_approximate_index_is_searched_in_a_child(monkeypatch: pytest.MonkeyP
     assert np.array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_an_encoder_on_torch_encodes_in_a_child(sentence_transformer: SentenceTransformer) -> None:
     encoder = TorchEncoder(sentence_transformer)
     texts = [f"text number {number}" for number in range(20)]
@@ -137,6 +141,7 @@ def test_an_encoder_on_torch_encodes_in_a_child(sentence_transformer: SentenceTr
     np.testing.assert_allclose(in_child(lambda: encoder.encode(texts)), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_onnx_runtime_is_loaded_without_its_telemetry_and_a_child_comes_to_its_end() -> None:
     code = """
 import os, signal, sys

@@ -84,6 +84,7 @@ asyncio.run(main())
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.torch(needed=False)
 def test_importing_semroute_takes_no_time_and_brings_nothing_heavy() -> None:
     found = [
@@ -115,6 +116,7 @@ def test_dir_lists_the_public_names_and_no_others_whatever_was_imported() -> Non
     assert dir(semroute) == sorted(semroute.__all__)
 
 
+@pytest.mark.slow
 def test_a_star_import_brings_all_public_names() -> None:
     program = "from semroute import *\nimport semroute\nassert set(semroute.__all__) <= set(globals())"
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
@@ -125,6 +127,7 @@ def test_another_name_is_an_attribute_error() -> None:
         semroute.roote  # noqa: B018
 
 
+@pytest.mark.slow
 def test_a_strictly_typed_program_needs_no_import_but_semroute(tmp_path: Path) -> None:
     """Names that load late are visible to a type checker, and so are the types of their arguments and results."""
     pytest.importorskip("mypy", reason="mypy is not installed")
@@ -160,6 +163,7 @@ with Router.from_examples(examples, models, fallback="small", config=config) as 
 """
 
 
+@pytest.mark.slow
 def test_a_program_that_calls_a_model_with_tools_needs_one_import(tmp_path: Path) -> None:
     from semroute.testing import FakeProvider
 

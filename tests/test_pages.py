@@ -195,16 +195,19 @@ def test_the_readme_begins_with_the_quickstart_of_the_library() -> None:
     assert "from semroute import Router, route" in PROGRAMS["README.md 1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_on_a_page_runs_and_prints(name: str, folder: Path) -> None:
     assert run(PROGRAMS[name], folder).strip()
 
 
+@pytest.mark.slow
 def test_the_page_of_the_double_shows_a_failover(folder: Path) -> None:
     (name,) = (name for name in PROGRAMS if name.startswith("semroute/testing/"))
     assert run(PROGRAMS[name], folder) == "Hello. [503, 200]\n"
 
 
+@pytest.mark.slow
 def test_an_applications_call_runs_before_and_after(folder: Path) -> None:
     (change,) = blocks("diff").values()
     lines = change.splitlines()
@@ -239,6 +242,7 @@ PLUGIN_PAGES = ("cascade", "encoders", "providers", "strategies")
 KINDS = {"cascade": "checks", "encoders": "encoders", "providers": "providers", "strategies": "strategies"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wing", PLUGIN_PAGES)
 def test_the_plugin_that_a_page_shows_is_taken_by_the_configuration_beside_it(wing: str, folder: Path) -> None:
     page = f"semroute/{wing}/README.md 1"

@@ -91,11 +91,22 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 """Distributions of modules that are called otherwise."""
-NAMED_FIRST = {"onnx", "psycopg", "pyarrow", "redis", "sentence_transformers", "torch", "transformers"}
+NAMED_FIRST = {
+    "onnx",
+    "psycopg",
+    "pyarrow",
+    "redis",
+    "sentence_transformers",
+    "starlette",
+    "torch",
+    "transformers",
+    "uvicorn",
+}
 """Modules of extras that are also imported plainly, where ``require`` or the like has named the extra before."""
 BASE = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
 
 
+@pytest.mark.slow
 def test_what_is_imported_is_declared_and_an_extra_that_a_message_names_brings_it() -> None:
     wrong = []
     for path, node, module, extra in imports():

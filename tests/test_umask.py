@@ -46,6 +46,7 @@ def test_a_replaced_file_is_no_more_readable_than_before(umask: int, before: int
     assert path.read_text() == "new"
 
 
+@pytest.mark.slow
 def test_every_file_of_a_log_and_of_what_is_exported_or_collected_keeps_the_umask(umask: int, tmp_path: Path) -> None:
     code = textwrap.dedent(
         """

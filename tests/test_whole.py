@@ -31,6 +31,7 @@ def write_until_told(path: Path, pipe: Connection) -> None:
         pipe.recv()
 
 
+@pytest.mark.slow
 def test_the_part_of_a_killed_writer_is_gone_after_the_next_write(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     here, there = SPAWN.Pipe()

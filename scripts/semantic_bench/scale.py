@@ -15,7 +15,7 @@ from semroute.index import PrototypeIndex, Scorer
 from semroute.learn.category_head import HeadPlan
 from semroute.predictors.category_head import MlpHead
 from semroute.router import Router
-from semroute.strategies import SemanticStrategy
+from semroute.strategies import CategoryMatcher
 from semroute.types import Matrix
 
 PROTOTYPES = (10, 30, 100, 300, 1_000, 3_000, 9_999, 10_000, 100_000)
@@ -79,7 +79,7 @@ def with_random(router: Router, prototypes: int, categories: int, *, head: bool 
         router.live.artifact.manifest.calibration,
     )
     names = tuple(f"category {number:04}" for number in range(categories))
-    semantic = SemanticStrategy(names, np.full(categories, 0.4))
+    semantic = CategoryMatcher(names, np.full(categories, 0.4))
     models = dict.fromkeys(names, router.live.fallback)
     return Router(replace(router.live, scorer=scorer, first=None, semantic=semantic, models=models), router.config)
 

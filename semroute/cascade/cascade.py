@@ -193,7 +193,7 @@ class Cascade:
 
     Attributes:
         tiers: the tiers.
-        stream_after_tokens, value_per_quality, max_usd: see :class:`semroute.config.cascade.Cascade`.
+        stream_after_tokens, value_per_quality, max_usd: see :class:`semroute.config.cascade.CascadeConfig`.
         without_logprobs: names of tiers that refused log probabilities; these are not requested there again.
     """
 

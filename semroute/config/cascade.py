@@ -21,7 +21,7 @@ SAME = "same"
 """Language of an answer that is the query's."""
 
 
-def _has_any_check(value: str) -> str:
+def _answer_language(value: str) -> str:
     return value if value == SAME else language(value)
 
 
@@ -47,7 +47,7 @@ class Format(Section):
     refusal: bool = True
     schema_: bool = Field(default=True, alias="schema")
     fence: bool = True
-    language: Annotated[Annotated[str, AfterValidator(_has_any_check)] | None, BeforeValidator(_switched_off)] = None
+    language: Annotated[Annotated[str, AfterValidator(_answer_language)] | None, BeforeValidator(_switched_off)] = None
     pattern: Pattern | None = None
 
 

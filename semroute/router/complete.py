@@ -261,7 +261,7 @@ def _undecided(text: str, attempts: Sequence[Attempt], elapsed_ms: float) -> Dec
     )
 
 
-def judge(log: OutcomeSink | None, outcome_id: str | None, quality: float, comment: str | None) -> str:
+def store_feedback(log: OutcomeSink | None, outcome_id: str | None, quality: float, comment: str | None) -> str:
     """Store feedback as :meth:`semroute.router.Router.feedback` does."""
     if log is None:
         raise InputError(

@@ -221,7 +221,7 @@ ClientFactory: TypeAlias = Callable[["Dispatcher", Constraints, "list[Attempt] |
 """Factory of a judge's model client, within the limits of one request; the list takes every attempt when it ends."""
 
 
-class SemanticStep:
+class SemanticStrategy:
     """Semantic routing as a strategy: embed, score, select or filter.
 
     Args:
@@ -236,45 +236,43 @@ class SemanticStep:
         self._live = live
         self._narrows = narrows
 
-    def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
+    def decide(self, contexts: Sequence[RoutingContext]) -> list[StrategyResult]:
         """Return a result for each case; set its match, steps and vector."""
-        staged = score_texts(self._live, [case.text for case in cases])
+        staged = score_texts(self._live, [context.text for context in contexts])
         scored = time.perf_counter()
-        verdicts = self._live.semantic.decide(staged.scores, staged.confidence, staged.first)
+        matches = self._live.semantic.decide(staged.scores, staged.confidence, staged.first)
         for row in np.flatnonzero(staged.unknown).tolist():
-            verdicts[row] = self._unknown(verdicts[row], cases[row].text)
+            matches[row] = self._unknown(matches[row], contexts[row].text)
         for row in staged.by_ask:
-            verdicts[row] = replace(verdicts[row], reason=f"the question beside a pasted text: {verdicts[row].reason}")
+            matches[row] = replace(matches[row], reason=f"the question beside a pasted text: {matches[row].reason}")
         by_first, by_second = staged.steps_ms(time.perf_counter() - scored)
         vectors = iter(staged.vectors)
-        rows = zip(cases, verdicts, staged.first.tolist(), strict=True)
+        rows = zip(contexts, matches, staged.first.tolist(), strict=True)
         return [
-            self._opinion(case, verdict, by_first) if first else self._opinion(case, verdict, by_second, next(vectors))
-            for case, verdict, first in rows
+            self._result(context, match, by_first) if first else self._result(context, match, by_second, next(vectors))
+            for context, match, first in rows
         ]
 
-    def _unknown(self, verdict: SemanticMatch, text: str) -> SemanticMatch:
+    def _unknown(self, match: SemanticMatch, text: str) -> SemanticMatch:
         category = self._live.examples.category(text)
-        known = next((entry for entry in verdict.categories if entry.category == category), None)
+        known = next((entry for entry in match.categories if entry.category == category), None)
         if known is None:
-            chance = 1.0 / len(verdict.categories)
-            return replace(
-                verdict, category=None, confidence=chance, reason=f"{NOT_KNOWN}, so that it fits no category"
-            )
+            chance = 1.0 / len(match.categories)
+            return replace(match, category=None, confidence=chance, reason=f"{NOT_KNOWN}, so that it fits no category")
         reason = f"{NOT_KNOWN}, but it is an example of {category} as it stands"
-        return replace(verdict, category=category, score=known.score, threshold=known.threshold, reason=reason)
+        return replace(match, category=category, score=known.score, threshold=known.threshold, reason=reason)
 
-    def _opinion(
-        self, case: RoutingContext, verdict: SemanticMatch, steps: Mapping[str, float], vector: Vector | None = None
+    def _result(
+        self, context: RoutingContext, match: SemanticMatch, steps: Mapping[str, float], vector: Vector | None = None
     ) -> StrategyResult:
-        case.verdict, case.vector = verdict, vector
-        case.steps_ms.update(steps)
+        context.match, context.vector = match, vector
+        context.steps_ms.update(steps)
         elapsed_ms = sum(steps.values())
-        if verdict.category is None:
-            return StrategyResult(self.name, "passed", verdict.reason, elapsed_ms=elapsed_ms)
+        if match.category is None:
+            return StrategyResult(self.name, "passed", match.reason, elapsed_ms=elapsed_ms)
         kind: StrategyResultKind = "narrowed" if self._narrows else "decided"
-        models = self._live.models[verdict.category]
-        return StrategyResult(self.name, kind, verdict.reason, models, verdict.category, elapsed_ms)
+        models = self._live.models[match.category]
+        return StrategyResult(self.name, kind, match.reason, models, match.category, elapsed_ms)
 
 
 def _rules(live: LoadedIndex, config: Config, pool: Pool) -> RulesStrategy | None:
@@ -286,7 +284,7 @@ def _rules(live: LoadedIndex, config: Config, pool: Pool) -> RulesStrategy | Non
 
 
 def _semantic(live: LoadedIndex, config: Config, pool: Pool) -> Strategy | None:
-    return SemanticStep(live, narrows=config.semantic.mode == "narrow")
+    return SemanticStrategy(live, narrows=config.semantic.mode == "narrow")
 
 
 def _judge(live: LoadedIndex, config: Config, pool: Pool) -> Strategy | None:

@@ -30,7 +30,7 @@ from semroute.index import Artifact, FirstStage, PrototypeIndex, Scorer, StagePa
 from semroute.index.manifest import MANIFEST
 from semroute.predictors.category_head import MlpHead
 from semroute.router.query import ExactExamples
-from semroute.strategies import SemanticStrategy
+from semroute.strategies import CategoryMatcher
 from semroute.text.names import known_names
 from semroute.types import CategoryScorer, Encoder, Matrix
 from semroute.types.protocols import Progress
@@ -210,7 +210,7 @@ class LoadedIndex:
     encoder: Encoder
     scorer: CategoryScorer
     first: FirstStage | None
-    semantic: SemanticStrategy
+    semantic: CategoryMatcher
     models: dict[str, tuple[str, ...]]
     fallback: tuple[str, ...]
     examples: ExactExamples
@@ -265,7 +265,7 @@ class LoadedIndex:
         return replace(self, semantic=semantic, models=models, fallback=config.fallback.models, without_models=bare)
 
 
-def _laid_over(artifact: Artifact, config: Config) -> tuple[SemanticStrategy, dict[str, tuple[str, ...]]]:
+def _laid_over(artifact: Artifact, config: Config) -> tuple[CategoryMatcher, dict[str, tuple[str, ...]]]:
     """Return thresholds and models of the categories, with overrides."""
     entries = artifact.manifest.categories
     unknown = sorted(set(config.categories) - set(entries))
@@ -279,7 +279,7 @@ def _laid_over(artifact: Artifact, config: Config) -> tuple[SemanticStrategy, di
         models[name] = (override and override.models) or entry.models or config.fallback.models
         pinned = None if override is None else override.threshold
         thresholds.append(entry.threshold if pinned is None else pinned)
-    return SemanticStrategy(tuple(entries), np.array(thresholds, dtype=np.float64)), models
+    return CategoryMatcher(tuple(entries), np.array(thresholds, dtype=np.float64)), models
 
 
 def _without_models(artifact: Artifact, config: Config) -> frozenset[str]:

@@ -21,7 +21,7 @@ from semroute.dispatch.validation import valid_constraints, valid_queries, valid
 from semroute.errors import DeadlineError, InputError, QueryError, SemrouteError
 from semroute.index.artifact import MemoryArtifact
 from semroute.index.manifest import MANIFEST
-from semroute.router.complete import Answering, Recorder, judge, opened_log
+from semroute.router.complete import Answering, Recorder, opened_log, store_feedback
 from semroute.router.decide import ClientFactory, PolicyPair, chain_of
 from semroute.router.experiment import Experiment, Propensities, TrafficShare, is_by_trial, tried_config
 from semroute.router.load import ENVIRONMENT, LoadedIndex, Reloader, locate_index, shipped_index
@@ -489,12 +489,12 @@ class Router:
             StateError: the log cannot be written.
         """
         self._check_open()
-        return judge(self._log, outcome_id, quality, comment)
+        return store_feedback(self._log, outcome_id, quality, comment)
 
     async def afeedback(self, outcome_id: str | None, quality: float, comment: str | None = None) -> str:
         """Store feedback as :meth:`feedback` does, without blocking."""
         self._check_open()
-        return await self._workers.run(judge, self._log, outcome_id, quality, comment)
+        return await self._workers.run(store_feedback, self._log, outcome_id, quality, comment)
 
     def close(self) -> None:
         """Release log, HTTP connections, Redis, threads and temporary files.

@@ -155,7 +155,7 @@ def _messages(messages: object) -> Iterator[Mapping[str, object]]:
         path = f"messages[{number}]"
         role = message.get("role") if isinstance(message, Mapping) else None
         content = message.get("content") if isinstance(message, Mapping) else None
-        if role not in _BLOCKS:
+        if not isinstance(role, str) or role not in _BLOCKS:
             raise _wrong(f"{path}.role", 'is neither "user" nor "assistant"')
         if isinstance(content, str):
             yield {"role": role, "content": content}

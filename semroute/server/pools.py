@@ -17,7 +17,7 @@ UPSTREAM: Mapping[str, Mapping[str, str]] = {
     # https://ai.google.dev/gemini-api/docs/models
     "google": {"small": "gemini-3.5-flash-lite", "medium": "gemini-3.8-flash", "large": "gemini-4-argon"},
 }
-"""Each vendor's model for each size; the first vendor with a key comes first only by its price and speed."""
+"""Each vendor's model for each size. Where several vendors have a key, price and speed choose among them."""
 
 SIZES: Mapping[str, str] = {
     "small": "small",

@@ -1,8 +1,8 @@
 """Routing strategies, a module each, and the chain that runs them."""
 
 from semroute.strategies.base import (
-    AskingStrategy,
     LocalStrategy,
+    ModelStrategy,
     Pool,
     RoutingContext,
     Strategy,
@@ -10,18 +10,18 @@ from semroute.strategies.base import (
     StrategySetup,
 )
 from semroute.strategies.chain import FALLBACK, Chain
-from semroute.strategies.semantic import Ranking, SemanticMatch, SemanticStrategy
+from semroute.strategies.semantic import CategoryMatcher, Ranking, SemanticMatch
 
 __all__ = [
     "FALLBACK",
-    "AskingStrategy",
+    "CategoryMatcher",
     "Chain",
     "LocalStrategy",
+    "ModelStrategy",
     "Pool",
     "Ranking",
     "RoutingContext",
     "SemanticMatch",
-    "SemanticStrategy",
     "Strategy",
     "StrategyFactory",
     "StrategySetup",

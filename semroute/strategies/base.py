@@ -77,11 +77,11 @@ class RoutingContext:
         default: candidates if no strategy decides, as far as they are known.
         left: models and groups that earlier strategies have left; None: everything.
         category: the category that earlier strategies have found; None if none did.
-        verdict: match by the categories' scores; None if they were not computed.
+        match: match by the categories' scores; None if they were not computed.
         vector: the text's vector by the index's own encoder; None if it was not computed. It is there for a strategy
             that ``needs_vectors``.
-        opinions: results of earlier strategies.
-        decision: the result that decided.
+        results: results of earlier strategies.
+        selected: the result that decided.
         steps_ms: wall time so far by step, milliseconds.
     """
 
@@ -90,10 +90,10 @@ class RoutingContext:
     default: tuple[str, ...]
     left: tuple[str, ...] | None = None
     category: str | None = None
-    verdict: SemanticMatch | None = None
+    match: SemanticMatch | None = None
     vector: Vector | None = None
-    opinions: list[StrategyResult] = field(default_factory=list)
-    decision: StrategyResult | None = None
+    results: list[StrategyResult] = field(default_factory=list)
+    selected: StrategyResult | None = None
     steps_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -111,7 +111,7 @@ class LocalStrategy(Protocol):
     name: str
     needs_vectors: bool
 
-    def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
+    def decide(self, contexts: Sequence[RoutingContext]) -> list[StrategyResult]:
         """Return a result for each context, in their order; deterministic.
 
         The candidates of a result need not respect :attr:`RoutingContext.left`: the chain sees to that. A strategy that
@@ -121,7 +121,7 @@ class LocalStrategy(Protocol):
 
 
 @runtime_checkable
-class AskingStrategy(Protocol):
+class ModelStrategy(Protocol):
     """Strategy that calls a model, one query at a time.
 
     Several calls may be under way together.
@@ -132,12 +132,12 @@ class AskingStrategy(Protocol):
 
     name: str
 
-    async def ask(self, case: RoutingContext, caller: ModelClient) -> StrategyResult:
+    async def adecide(self, context: RoutingContext, client: ModelClient) -> StrategyResult:
         """Return a result; abstain if the model fails, never raise for it."""
         ...
 
 
-Strategy: TypeAlias = LocalStrategy | AskingStrategy
+Strategy: TypeAlias = LocalStrategy | ModelStrategy
 
 
 # Strategies of plugins.
@@ -190,21 +190,21 @@ class PluginStrategy:
         self.name, self.needs_vectors = strategy.name, bool(strategy.needs_vectors)
         self.needs_text = bool(getattr(strategy, "needs_text", True))
 
-    def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
+    def decide(self, contexts: Sequence[RoutingContext]) -> list[StrategyResult]:
         """Return the plugin's results, or why there are none."""
         try:
-            results = list(self._strategy.consult(cases))
+            results = list(self._strategy.decide(contexts))
         except Exception as error:
-            return [self._failed(said(error))] * len(cases)
-        if len(results) != len(cases) or not all(isinstance(result, StrategyResult) for result in results):
-            return [self._failed(f"{len(cases)} results of StrategyResult were due")] * len(cases)
+            return [self._failed(said(error))] * len(contexts)
+        if len(results) != len(contexts) or not all(isinstance(result, StrategyResult) for result in results):
+            return [self._failed(f"{len(contexts)} results of StrategyResult were due")] * len(contexts)
         return [replace(result, strategy=self.name) for result in results]
 
     def _failed(self, why: str) -> StrategyResult:
         return _abstained(self._plugin, self.name, why)
 
 
-class PluginAskingStrategy:
+class PluginModelStrategy:
     """Strategy of a plugin that calls a model; abstains where it fails.
 
     Args:
@@ -212,15 +212,15 @@ class PluginAskingStrategy:
         strategy: the plugin's own.
     """
 
-    def __init__(self, plugin: Plugin, strategy: AskingStrategy) -> None:
+    def __init__(self, plugin: Plugin, strategy: ModelStrategy) -> None:
         self._plugin, self._strategy = plugin, strategy
         self.name = strategy.name
         self.needs_text = bool(getattr(strategy, "needs_text", True))
 
-    async def ask(self, case: RoutingContext, caller: ModelClient) -> StrategyResult:
+    async def adecide(self, context: RoutingContext, client: ModelClient) -> StrategyResult:
         """Return the plugin's result, or why there is none."""
         try:
-            result = await self._strategy.ask(case, caller)
+            result = await self._strategy.adecide(context, client)
         except Exception as error:
             return _abstained(self._plugin, self.name, said(error))
         if not isinstance(result, StrategyResult):
@@ -241,11 +241,11 @@ def plugin_strategy(plugin: Plugin, options: Any, setup: StrategySetup) -> Strat
         SemrouteError: as the factory raised it.
     """
     made = make(plugin, options, setup, needs={"name": str})
-    is_local, is_asking = isinstance(made, LocalStrategy), isinstance(made, AskingStrategy)
+    is_local, is_asking = isinstance(made, LocalStrategy), isinstance(made, ModelStrategy)
     if not is_local and not is_asking:
-        members = 'either "consult" and "needs_vectors", or "ask"'
+        members = 'either "decide" and "needs_vectors", or "adecide"'
         raise plugin.error(f"gives a {type(made).__name__}, which is no strategy: it needs {members}")
     if made.name != setup.name:
         message = f'names its strategy "{made.name}", and the configuration "{setup.name}"'
         raise plugin.error(f"{message}: the two must be the same")
-    return PluginStrategy(plugin, made) if is_local else PluginAskingStrategy(plugin, made)
+    return PluginStrategy(plugin, made) if is_local else PluginModelStrategy(plugin, made)

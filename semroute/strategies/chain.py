@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
-from semroute.strategies.base import AskingStrategy, LocalStrategy, Pool, RoutingContext, Strategy
+from semroute.strategies.base import LocalStrategy, ModelStrategy, Pool, RoutingContext, Strategy
 from semroute.text.conversation import attachment_types
 from semroute.types import Decision, Matrix, ModelClient, Request, StrategyResult
 
@@ -71,7 +71,7 @@ class Chain:
         contexts = self._contexts(texts, requests)
         number = self._decide_locally(contexts)
         while number < len(self.strategies):
-            strategy, undecided = cast(AskingStrategy, self.strategies[number]), self._undecided(number, contexts)
+            strategy, undecided = cast(ModelStrategy, self.strategies[number]), self._undecided(number, contexts)
             if client is None:
                 result = StrategyResult(strategy.name, "passed", "there is nothing to call a model by")
                 self._store(undecided, [result] * len(undecided))
@@ -96,7 +96,7 @@ class Chain:
         contexts = self._contexts(texts, requests)
         number = await offload(self._decide_locally, contexts)
         while number < len(self.strategies):
-            strategy, undecided = cast(AskingStrategy, self.strategies[number]), self._undecided(number, contexts)
+            strategy, undecided = cast(ModelStrategy, self.strategies[number]), self._undecided(number, contexts)
             self._store(undecided, await _ask_all(strategy, undecided, client))
             number = await offload(self._decide_locally, contexts, number + 1)
         return [self._decision(context) for context in contexts]
@@ -117,127 +117,127 @@ class Chain:
                 continue
             if not self._is_local[number]:
                 return number
-            self._store(undecided, self._consult(cast(LocalStrategy, self.strategies[number]), undecided))
+            self._store(undecided, self._decide_with(cast(LocalStrategy, self.strategies[number]), undecided))
         return len(self.strategies)
 
     def _undecided(self, number: int, contexts: Sequence[RoutingContext]) -> list[RoutingContext]:
         """Return the contexts on which a strategy is to decide."""
         needs_text = getattr(self.strategies[number], "needs_text", True)
-        return [one for one in contexts if one.decision is None and (one.text or not needs_text)]
+        return [one for one in contexts if one.selected is None and (one.text or not needs_text)]
 
     def _store(self, contexts: Sequence[RoutingContext], results: Sequence[StrategyResult]) -> None:
         for context, result in zip(contexts, results, strict=True):
             self._take(context, result)
 
-    def _consult(self, strategy: LocalStrategy, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
+    def _decide_with(self, strategy: LocalStrategy, contexts: Sequence[RoutingContext]) -> list[StrategyResult]:
         if strategy.needs_vectors:
-            self._fill_vectors(cases)
+            self._fill_vectors(contexts)
         start = time.perf_counter()
-        opinions = strategy.consult(cases)
-        if opinions[0].elapsed_ms:  # it has measured its steps itself
-            return opinions
-        spent_ms = (time.perf_counter() - start) * 1000.0 / len(cases)
-        for case in cases:
-            case.steps_ms[strategy.name] = spent_ms
-        return [replace(opinion, elapsed_ms=spent_ms) for opinion in opinions]
+        results = strategy.decide(contexts)
+        if results[0].elapsed_ms:  # it has measured its steps itself
+            return results
+        spent_ms = (time.perf_counter() - start) * 1000.0 / len(contexts)
+        for context in contexts:
+            context.steps_ms[strategy.name] = spent_ms
+        return [replace(result, elapsed_ms=spent_ms) for result in results]
 
-    def _fill_vectors(self, cases: Sequence[RoutingContext]) -> None:
-        missing = [case for case in cases if case.vector is None]
+    def _fill_vectors(self, contexts: Sequence[RoutingContext]) -> None:
+        missing = [context for context in contexts if context.vector is None]
         if not missing:
             return
         start = time.perf_counter()
-        vectors = self._embed([case.text for case in missing])
+        vectors = self._embed([context.text for context in missing])
         spent_ms = (time.perf_counter() - start) * 1000.0 / len(missing)
-        for case, vector in zip(missing, vectors, strict=True):
-            case.vector = vector
-            case.steps_ms["encode"] = case.steps_ms.get("encode", 0.0) + spent_ms
+        for context, vector in zip(missing, vectors, strict=True):
+            context.vector = vector
+            context.steps_ms["encode"] = context.steps_ms.get("encode", 0.0) + spent_ms
 
-    def _take(self, case: RoutingContext, opinion: StrategyResult) -> None:
+    def _take(self, context: RoutingContext, result: StrategyResult) -> None:
         """Store a result, restricted to what earlier strategies have left."""
-        bounded = opinion if opinion.kind == "passed" else self._bounded(case, opinion)
-        case.opinions.append(bounded)
+        bounded = result if result.kind == "passed" else self._bounded(context, result)
+        context.results.append(bounded)
         if bounded.kind == "decided":
-            case.decision = bounded
+            context.selected = bounded
         elif bounded.kind == "narrowed":
-            case.left = bounded.candidates
-            case.category = bounded.category or case.category
-            case.default = self._default(case)
+            context.left = bounded.candidates
+            context.category = bounded.category or context.category
+            context.default = self._default(context)
 
-    def _bounded(self, case: RoutingContext, opinion: StrategyResult) -> StrategyResult:
-        kept = self.pool.kept(opinion.candidates, case.left)
-        if kept == opinion.candidates and kept:
-            return opinion
+    def _bounded(self, context: RoutingContext, result: StrategyResult) -> StrategyResult:
+        kept = self.pool.kept(result.candidates, context.left)
+        if kept == result.candidates and kept:
+            return result
         if kept:
-            reason = f"{opinion.reason}; of its models only {', '.join(kept)} may be used"
-            return replace(opinion, candidates=kept, reason=reason)
-        if case.left is None:
-            return replace(opinion, kind="passed", reason=f"{opinion.reason}; it leaves no model")
+            reason = f"{result.reason}; of its models only {', '.join(kept)} may be used"
+            return replace(result, candidates=kept, reason=reason)
+        if context.left is None:
+            return replace(result, kind="passed", reason=f"{result.reason}; it leaves no model")
         # What was left before is a limit that the user has set: no strategy exceeds it.
-        reason = f"{opinion.reason}; none of its models may be used, so those that may are: {', '.join(case.left)}"
-        return replace(opinion, candidates=case.left, reason=reason)
+        reason = f"{result.reason}; none of its models may be used, so those that may are: {', '.join(context.left)}"
+        return replace(result, candidates=context.left, reason=reason)
 
-    def _default(self, case: RoutingContext) -> tuple[str, ...]:
-        names = self._fallback if case.category is None else self._models[case.category]
-        return self.pool.kept(names, case.left) or case.left or names
+    def _default(self, context: RoutingContext) -> tuple[str, ...]:
+        names = self._fallback if context.category is None else self._models[context.category]
+        return self.pool.kept(names, context.left) or context.left or names
 
-    def _decision(self, case: RoutingContext) -> Decision:
-        verdict, opinion = case.verdict, case.decision
-        if opinion is not None:
-            candidates, category = opinion.candidates, opinion.category or case.category
-            strategy, reason = opinion.strategy, opinion.reason
+    def _decision(self, context: RoutingContext) -> Decision:
+        match, result = context.match, context.selected
+        if result is not None:
+            candidates, category = result.candidates, result.category or context.category
+            strategy, reason = result.strategy, result.reason
         else:
-            candidates, category = case.default, case.category
-            strategy, reason = _undecided(case)
+            candidates, category = context.default, context.category
+            strategy, reason = _undecided(context)
         return Decision(
-            query=case.text,
+            query=context.text,
             category=category,
             model=candidates[0],
-            score=None if verdict is None else verdict.score,
-            threshold=None if verdict is None else verdict.threshold,
-            confidence=None if verdict is None else verdict.confidence,
-            is_fallback=opinion is None and category is None,
-            categories=() if verdict is None else verdict.categories,
+            score=None if match is None else match.score,
+            threshold=None if match is None else match.threshold,
+            confidence=None if match is None else match.confidence,
+            is_fallback=result is None and category is None,
+            categories=() if match is None else match.categories,
             candidates=candidates,
             strategy=strategy,
             reason=reason,
-            elapsed_ms=sum(case.steps_ms.values()),
-            steps_ms=case.steps_ms,
-            opinions=tuple(case.opinions),
+            elapsed_ms=sum(context.steps_ms.values()),
+            steps_ms=context.steps_ms,
+            opinions=tuple(context.results),
         )
 
 
-def _undecided(case: RoutingContext) -> tuple[str, str]:
+def _undecided(context: RoutingContext) -> tuple[str, str]:
     """Return strategy name and reason of a query on which none has decided."""
-    reason = _without_text(case) if case.verdict is None else case.verdict.reason
-    narrowed = [opinion for opinion in case.opinions if opinion.kind == "narrowed"]
-    if case.category is not None:
+    reason = _without_text(context) if context.match is None else context.match.reason
+    narrowed = [result for result in context.results if result.kind == "narrowed"]
+    if context.category is not None:
         reason = f"{reason}; no strategy after it has decided, so the order of its models stands"
     elif narrowed:
         reason = f"{reason}; {narrowed[-1].reason}"
-    return FALLBACK if case.verdict is None else "semantic", reason
+    return FALLBACK if context.match is None else "semantic", reason
 
 
-def _without_text(case: RoutingContext) -> str:
-    if case.text:
+def _without_text(context: RoutingContext) -> str:
+    if context.text:
         return "no strategy has decided"
-    kinds = list(dict.fromkeys(kind for message in case.request.messages for kind in attachment_types(message)))
+    kinds = list(dict.fromkeys(kind for message in context.request.messages for kind in attachment_types(message)))
     there = f", only {', '.join(kinds[:5])}" if kinds else ""
     return f"the conversation has no text of the user's to route by{there}"
 
 
 async def _ask_all(
-    strategy: AskingStrategy, cases: Sequence[RoutingContext], caller: ModelClient
+    strategy: ModelStrategy, contexts: Sequence[RoutingContext], client: ModelClient
 ) -> list[StrategyResult]:
     import asyncio
 
     turn = asyncio.Semaphore(TOGETHER)
 
-    async def ask(case: RoutingContext) -> StrategyResult:
+    async def adecide(context: RoutingContext) -> StrategyResult:
         async with turn:
             start = time.perf_counter()
-            opinion = await strategy.ask(case, caller)
+            result = await strategy.adecide(context, client)
             spent_ms = (time.perf_counter() - start) * 1000.0
-            case.steps_ms[strategy.name] = spent_ms
-            return replace(opinion, elapsed_ms=spent_ms)
+            context.steps_ms[strategy.name] = spent_ms
+            return replace(result, elapsed_ms=spent_ms)
 
-    return list(await asyncio.gather(*map(ask, cases)))
+    return list(await asyncio.gather(*map(adecide, contexts)))

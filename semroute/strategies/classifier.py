@@ -53,19 +53,23 @@ class ClassifierStrategy:
         self._value = value
         self._places = {model: place for place, model in enumerate(predictor.models)}
 
-    def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
+    def decide(self, contexts: Sequence[RoutingContext]) -> list[StrategyResult]:
         """Return a result for each context, in their order."""
-        predicted = self._predictor.predict([case.text for case in cases], self._vectors(cases)).astype(np.float64)
-        costs = self._expected_cost([case.request for case in cases])
-        return [self._opinion(*one) for one in zip(cases, predicted, costs, strict=True)]
+        predicted = self._predictor.predict([context.text for context in contexts], self._vectors(contexts)).astype(
+            np.float64
+        )
+        costs = self._expected_cost([context.request for context in contexts])
+        return [self._result(*one) for one in zip(contexts, predicted, costs, strict=True)]
 
-    def _vectors(self, cases: Sequence[RoutingContext]) -> Matrix:
+    def _vectors(self, contexts: Sequence[RoutingContext]) -> Matrix:
         if not self.needs_vectors:
-            return np.zeros((len(cases), 0), np.float32)
-        return np.stack([case.vector for case in cases if case.vector is not None])
+            return np.zeros((len(contexts), 0), np.float32)
+        return np.stack([context.vector for context in contexts if context.vector is not None])
 
-    def _opinion(self, case: RoutingContext, quality: NDArray[np.float64], cost: NDArray[np.float64]) -> StrategyResult:
-        allowed = self._candidates if case.left is None else case.left
+    def _result(
+        self, context: RoutingContext, quality: NDArray[np.float64], cost: NDArray[np.float64]
+    ) -> StrategyResult:
+        allowed = self._candidates if context.left is None else context.left
         known = [model for model in self._pool.models(allowed) if model in self._places]
         if not known:
             return StrategyResult(self.name, "passed", f"it knows none of {', '.join(allowed)}")

@@ -377,19 +377,19 @@ class JudgeStrategy:
         self._clock = clock
         self._calls: SharedCalls[Judgement] = SharedCalls()
 
-    async def ask(self, case: RoutingContext, caller: ModelClient) -> StrategyResult:
+    async def adecide(self, context: RoutingContext, client: ModelClient) -> StrategyResult:
         """Return the judge's result: one candidate selected, or abstained.
 
         The default candidates follow the selected one.
         """
-        offered = self._pool.kept(self._candidates, case.left) or case.left or ()
+        offered = self._pool.kept(self._candidates, context.left) or context.left or ()
         if len(offered) < 2:
             return StrategyResult(
                 self.name, "passed", f"there is nothing to choose: only {', '.join(offered) or 'nothing'}"
             )
         asked = question(
-            case.text,
-            case.request,
+            context.text,
+            context.request,
             offered,
             self._about,
             as_json=self._as_json,
@@ -399,15 +399,15 @@ class JudgeStrategy:
         judgement = self._recall.get(key)
         attempts: tuple[Attempt, ...] = ()
         if judgement is None:
-            judgement, is_ours = await self._calls.get(key, lambda: self._judgement(asked, key, caller))
+            judgement, is_ours = await self._calls.get(key, lambda: self._judgement(asked, key, client))
             attempts = judgement.attempts if is_ours else ()
         if judgement.choice is None:
             return StrategyResult(self.name, "passed", judgement.reason, attempts=attempts)
         # Should the choice fail, the query goes on as it would have gone without a judge.
-        others = self._pool.without(case.default, [judgement.choice])
+        others = self._pool.without(context.default, [judgement.choice])
         return StrategyResult(self.name, "decided", judgement.reason, (judgement.choice, *others), attempts=attempts)
 
-    async def _judgement(self, asked: Question, key: bytes, caller: ModelClient) -> Judgement:
+    async def _judgement(self, asked: Question, key: bytes, client: ModelClient) -> Judgement:
         ticket = self._acquire()
         if ticket is None:
             return Judgement(None, f"{self._model} did not answer in time again and again, and is not asked for now")
@@ -417,7 +417,7 @@ class JudgeStrategy:
         stalled_before = meter.seconds()
         try:
             async with timeout(self._judge.timeout_s + GRACE_S):
-                judgement = await self._call(asked, caller)
+                judgement = await self._call(asked, client)
             is_answered = judgement.is_final
         except DispatchError as error:
             judgement = Judgement(None, f"{self._model} did not answer: {error}", error.attempts)
@@ -446,14 +446,14 @@ class JudgeStrategy:
         with self._breaker_lock:
             self._breaker.release(ticket, result, self._clock())
 
-    async def _call(self, asked: Question, caller: ModelClient) -> Judgement:
+    async def _call(self, asked: Question, client: ModelClient) -> Judgement:
         ceiling = self._judge.max_usd
         if ceiling is not None:
-            estimate = await caller.estimate(asked.request, [self._model])
+            estimate = await client.estimate(asked.request, [self._model])
             if estimate.usd is not None and estimate.usd > ceiling:
                 reason = f"{self._model} may cost {estimate.usd:.6f} USD, above judge.max_usd of {ceiling:g}"
                 return Judgement(None, reason)
-        answer = await caller.complete(asked.request, [self._model], deadline_s=self._judge.timeout_s)
+        answer = await client.complete(asked.request, [self._model], deadline_s=self._judge.timeout_s)
         return self._read(asked, answer)
 
     def _read(self, asked: Question, answer: Completion) -> Judgement:

@@ -338,9 +338,9 @@ class RulesStrategy:
             for number, rule in enumerate(rules)
         ]
 
-    def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
+    def decide(self, contexts: Sequence[RoutingContext]) -> list[StrategyResult]:
         """Return a result for each context: selected, else filtered."""
-        return [self._opinion(Facts(case.text, case.request), case.left) for case in cases]
+        return [self._result(Facts(context.text, context.request), context.left) for context in contexts]
 
     def trace(self, text: str, request: Request) -> list[RuleTrace]:
         """Trace each rule for a request, up to the first that selects."""
@@ -361,7 +361,7 @@ class RulesStrategy:
             if holds and entry.kind == "decided":
                 return
 
-    def _opinion(self, facts: Facts, left_before: tuple[str, ...] | None) -> StrategyResult:
+    def _result(self, facts: Facts, left_before: tuple[str, ...] | None) -> StrategyResult:
         left: tuple[str, ...] | None = None
         said: list[str] = []
         for entry, holds in self._tried(facts):

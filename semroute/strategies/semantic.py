@@ -76,7 +76,7 @@ class SemanticMatch:
 
 
 @dataclass(frozen=True, slots=True)
-class SemanticStrategy:
+class CategoryMatcher:
     """Semantic decisions by scores and thresholds.
 
     Attributes:
@@ -98,9 +98,9 @@ class SemanticStrategy:
             first: ``(n,)`` True if the scores are those of a first stage; the reason mentions it.
         """
         rows = zip(scores, confidence.tolist(), first.tolist(), strict=True)
-        return [self._verdict(row, sure, by_first) for row, sure, by_first in rows]
+        return [self._match(row, sure, by_first) for row, sure, by_first in rows]
 
-    def _verdict(self, scores: NDArray[np.float32], confidence: float, by_first: bool) -> SemanticMatch:
+    def _match(self, scores: NDArray[np.float32], confidence: float, by_first: bool) -> SemanticMatch:
         ranking = Ranking(self.names, scores, self.thresholds)
         best = ranking[0]
         # A winner below its threshold is not replaced: the next category fits worse, however low its own threshold.

@@ -35,6 +35,7 @@ def test_it_is_the_geometric_mean_of_the_tokens_probabilities() -> None:
     assert confidence(tokens(math.log(0.9), math.log(0.4))) == pytest.approx(0.6)
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(min_value=-9999, max_value=0), min_size=1, max_size=300))
 def test_it_lies_between_the_least_and_the_most_likely_token(values: list[float]) -> None:
     measured = confidence(tokens(*values))

@@ -250,6 +250,7 @@ def test_a_budget_that_no_tier_keeps_is_said(bench: Any) -> None:
     assert bench.called == []
 
 
+@pytest.mark.slow
 def test_a_deadline_that_ends_in_the_last_tier_gives_the_first_tiers_answer(bench: Any) -> None:
     bench.provider.script(answer("perhaps", logprob=UNSURE), hang(), hang())
     started = time.monotonic()
@@ -260,6 +261,7 @@ def test_a_deadline_that_ends_in_the_last_tier_gives_the_first_tiers_answer(benc
     assert len(completion.attempts) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_tier_that_hangs_leaves_time_for_the_tiers_above(bench: Any, streaming: bool) -> None:
     bench.provider.script(hang(), hang())
@@ -268,6 +270,7 @@ def test_a_tier_that_hangs_leaves_time_for_the_tiers_above(bench: Any, streaming
     assert [trial.accepted for trial in last.tiers] == [False, False, True]
 
 
+@pytest.mark.slow
 def test_a_tier_above_which_nothing_can_be_called_gets_all_the_time(bench: Any) -> None:
     bench.provider.script(hang(0.6))
     prices = {"small": 0.1, "medium": 1e9, "large": 1e9}
@@ -280,6 +283,7 @@ def test_a_tier_above_which_nothing_can_be_called_gets_all_the_time(bench: Any) 
     assert completion.tier == 0
 
 
+@pytest.mark.slow
 def test_a_deadline_that_ends_before_any_answer_is_an_error(bench: Any) -> None:
     bench.provider.always(hang())
     with pytest.raises(DispatchError) as caught:

@@ -80,6 +80,7 @@ def test_nothing_is_retrieved(made: Any, listener: tuple[str, list[object]]) -> 
     assert seen == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("schema", "words"),
     [
@@ -170,6 +171,7 @@ def test_long_answers_take_bounded_work(
     assert time.thread_time() - started < bound_s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "schema"), [("{}", doubling(60)), (json.dumps({LETTERS: 1}), {"patternProperties": {BACKTRACKS: {}}})]
 )
@@ -204,6 +206,7 @@ def test_a_check_that_waits_too_long_for_others_is_not_made(monkeypatch: pytest.
     asyncio.run(check())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tries", [{"$ref": "#/$defs/missing"}, doubling(60), {"type": "no such type"}])
 def test_a_paid_answer_is_given_where_its_schema_cannot_be_checked(
     provider: FakeProvider, bench: Any, tries: Mapping[str, object]

@@ -73,6 +73,7 @@ def answered(fates: Sequence[str], *, streaming: bool) -> tuple[Told, list[Delta
     return (client, *asyncio.run(read()))
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(["good", "empty", "fails", "closed"]), min_size=1, max_size=4), st.booleans())
 def test_whatever_the_tiers_do_tiers_are_called_in_order_and_nothing_is_lost(fates: list[str], streaming: bool) -> None:
     client, events, error = answered(fates, streaming=streaming)

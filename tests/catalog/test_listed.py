@@ -38,6 +38,7 @@ COUNTS = st.integers(0, 400_000)
 TIMES = st.datetimes(datetime(2024, 1, 1), datetime(2027, 12, 31), timezones=st.just(UTC))
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(name=st.sampled_from(NAMES), plain=COUNTS, cached=COUNTS, written=COUNTS, output=COUNTS, at=TIMES)
 def test_costs_equal_those_of_genai_prices(

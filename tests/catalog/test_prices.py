@@ -59,12 +59,14 @@ def test_a_server_of_ones_own_and_an_unknown_model_have_no_price() -> None:
         assert price_of(deployment, Config()) is None
 
 
+@pytest.mark.slow
 def test_importing_the_catalog_loads_neither_the_price_list_nor_its_http_client() -> None:
     code = "import sys, semroute.catalog; print([m for m in sys.modules if m.startswith(('genai_prices', 'httpx2'))])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_the_price_list_is_read_without_a_network_and_without_a_thread() -> None:
     code = (
         "import socket, threading\n"

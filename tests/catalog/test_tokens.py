@@ -48,6 +48,7 @@ def ratios(texts: list[str], count: Callable[[str], int]) -> list[float]:
     return sorted(estimate_text_tokens(text) / count(text) for text in texts if text.strip())
 
 
+@pytest.mark.slow
 def test_questions_are_rarely_taken_for_shorter_than_they_are(count: Callable[[str], int]) -> None:
     found = ratios(questions(), count)
     assert len(found) > 500
@@ -56,6 +57,7 @@ def test_questions_are_rarely_taken_for_shorter_than_they_are(count: Callable[[s
     assert found[0] > 0.8
 
 
+@pytest.mark.slow
 def test_code_is_rarely_taken_for_much_shorter_than_it_is(count: Callable[[str], int]) -> None:
     found = ratios(code(), count)
     assert len(found) > 50

@@ -108,6 +108,7 @@ def test_a_decision_comes_along_in_json() -> None:
     assert value["usage"]["output_tokens"] == 3
 
 
+@pytest.mark.slow
 def test_people_count_tiers_from_1_and_programs_from_0(
     routing_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

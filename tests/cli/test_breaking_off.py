@@ -32,6 +32,7 @@ def provider(monkeypatch: pytest.MonkeyPatch, routing_index: Path) -> Iterator[F
         yield running
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--model", "small")], ids=["routed", "pinned"])
 @pytest.mark.parametrize(
     "broken",
@@ -50,6 +51,7 @@ def test_a_stream_that_breaks_ends_its_line_before_the_error(
     assert err.startswith("error: ")
 
 
+@pytest.mark.slow
 def test_at_a_terminal_the_error_stands_in_a_line_of_its_own(provider: FakeProvider) -> None:
     provider.script(reset_after(3, answer(TEXT)))
     ((code, lines),) = screens([["ask", "recipe for carrot soup", "--stream"]], 80, Path.cwd())
@@ -59,6 +61,7 @@ def test_at_a_terminal_the_error_stands_in_a_line_of_its_own(provider: FakeProvi
     assert shown[1].startswith("error: ")
 
 
+@pytest.mark.slow
 def test_an_answer_that_fails_before_its_first_piece_leaves_no_empty_line(provider: FakeProvider) -> None:
     provider.script(error_event(0, answer(TEXT)))
     done = CliRunner().invoke(cli, ["ask", "recipe for carrot soup", "--stream"])
@@ -66,6 +69,7 @@ def test_an_answer_that_fails_before_its_first_piece_leaves_no_empty_line(provid
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_line_of_the_answer(provider: FakeProvider) -> None:
     provider.script(stall_after(3, answer(TEXT)))
     near, far = os.openpty()
@@ -96,6 +100,7 @@ def test_ctrl_c_ends_the_line_of_the_answer(provider: FakeProvider) -> None:
     assert TEXT.startswith(lines[-2].rstrip())
 
 
+@pytest.mark.slow
 def test_an_error_after_progress_begins_a_line(provider: FakeProvider) -> None:
     folder = Path("categories")
     folder.mkdir()

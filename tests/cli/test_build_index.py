@@ -43,6 +43,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["build-index", *arguments])
 
 
+@pytest.mark.slow
 def test_a_build_shows_categories_figures_findings_and_where_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,6 +62,7 @@ def test_a_build_shows_categories_figures_findings_and_where_it_is(
     assert open_artifact(tmp_path / ".semroute" / "index").manifest.head is None
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_json_has_the_categories_the_validation_and_the_tuning(tmp_path: Path) -> None:
     source = write_categories(tmp_path / "source")
@@ -91,6 +93,7 @@ def test_without_a_folder_the_shipped_categories_are_taken_and_it_says_so(
     assert "which come with semroute" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_first_stage_is_built_shown_and_answers(tmp_path: Path, tiny_model: Callable[..., Path]) -> None:
     source = write_categories(tmp_path / "source")
     (source / "cooking.txt").write_text("boil an egg\ncarrot soup\nknead bread dough\nseason a pan\nroast a duck\n")
@@ -118,6 +121,7 @@ def test_a_first_stage_is_built_shown_and_answers(tmp_path: Path, tiny_model: Ca
     assert sum(first) / len(first) == pytest.approx(entry.validation["answered"], abs=0.15)
 
 
+@pytest.mark.slow
 def test_a_first_stage_that_does_not_pay_is_left_out_with_a_warning(
     tmp_path: Path, tiny_model: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,6 +209,7 @@ def _interrupted(process: subprocess.Popen[str]) -> str:
     return process.communicate(timeout=120)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is a console event there")
 def test_ctrl_c_in_mid_build_keeps_the_old_index_and_leaves_nothing_behind(own_index: Path, tmp_path: Path) -> None:
     source = write_categories(tmp_path / "source")
@@ -235,6 +240,7 @@ def test_ctrl_c_in_mid_build_keeps_the_old_index_and_leaves_nothing_behind(own_i
     assert [path.name for path in own_index.iterdir() if path.name.startswith(".staging")] == []
 
 
+@pytest.mark.slow
 def test_one_labelled_file_is_built_directly_and_its_names_serve(
     tmp_path: Path, tiny_model: Callable[..., Path]
 ) -> None:

@@ -18,6 +18,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli, list(arguments))
 
 
+@pytest.mark.slow
 def test_texts_and_files_are_added_and_removed_again(own_index: Path, tmp_path: Path) -> None:
     index = ["--index", str(own_index)]
     (tmp_path / "sport.txt").write_text("who won the match\nbest running shoes\n")
@@ -65,6 +66,7 @@ def test_what_cannot_be_done_is_one_error(
     assert (own_index / "manifest.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_lost_first_stage_is_a_warning(own_staged_index: Path) -> None:
     artifact = open_artifact(own_staged_index)
     entry = artifact.manifest.first_stage
@@ -75,6 +77,7 @@ def test_a_lost_first_stage_is_a_warning(own_staged_index: Path) -> None:
     assert "a first stage could answer only 0.0% of 19 held-out examples" in " ".join(done.stderr.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["R&D", "C++", "[red]", "Billing / Refunds", "reverted_card_payment?", "caf\u00e9 \u6cd5"]
 )

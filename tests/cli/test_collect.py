@@ -189,6 +189,7 @@ def test_an_answer_that_lacked_joins_its_row_though_the_task_has_another_name_by
     assert set(read_outcomes("out.jsonl").tasks) == {"t"}
 
 
+@pytest.mark.slow
 def test_queries_of_the_log_are_asked_once_each(provider: FakeProvider, routing_index: Path) -> None:
     configure(provider, index=str(routing_index), fallback={"models": ["large"]})
     for query in ("how long should I boil potatoes", "how long should I boil potatoes", "hello there"):
@@ -223,6 +224,7 @@ def test_what_cannot_be_done_is_said(provider: FakeProvider, capsys: pytest.Capt
     assert not Path("out.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_two_runs_on_one_file_do_not_both_pay(provider: FakeProvider, capsys: pytest.CaptureFixture[str]) -> None:
     configure(provider)
     command = [sys.executable, "-m", "semroute.cli.main", "collect", "--out", "out.jsonl", "--queries", queries()]
@@ -243,6 +245,7 @@ def test_two_runs_on_one_file_do_not_both_pay(provider: FakeProvider, capsys: py
     assert collect()["asked"] == 0
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_lock(provider: FakeProvider) -> None:
     configure(provider)
     command = [sys.executable, "-m", "semroute.cli.main", "collect", "--out", "out.jsonl", "--queries", queries()]

@@ -30,6 +30,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(VALUES, st.sampled_from(["utf-8", "ascii", "cp1252"]))
 def test_json_is_one_line_that_reads_back_in_every_encoding(value: object, encoding: str) -> None:
     output = Output(encoding)
@@ -40,6 +41,7 @@ def test_json_is_one_line_that_reads_back_in_every_encoding(value: object, encod
     assert json.loads(line) == value
 
 
+@pytest.mark.slow
 @given(VALUES)
 def test_json_is_one_line_for_whatever_ends_lines(value: object) -> None:
     assert len(json_line(value).splitlines()) == 1
@@ -56,6 +58,7 @@ def test_json_of_other_scripts_stays_readable(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out == '{"query": "汇率"}\n'
 
 
+@pytest.mark.slow
 @given(st.text(), st.sampled_from(["utf-8", "ascii"]))
 def test_any_text_can_be_printed_in_any_encoding(text: str, encoding: str) -> None:
     output = Output(encoding)

@@ -279,6 +279,7 @@ def test_the_bill_follows_the_error_of_rows_that_cannot_be_routed(
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_pipe_that_is_routed_is_answered_before_the_price_list_is_read(index: Path) -> None:
     command = [sys.executable, "-m", "semroute.cli.main", "route", "--file", "-", "--json", "--index", str(index)]
     process = subprocess.Popen(

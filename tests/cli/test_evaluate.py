@@ -39,6 +39,7 @@ def test_people_see_every_figure_within_the_terminal(routing_index: Path, labell
     assert max(map(len, out.splitlines())) <= int(columns)
 
 
+@pytest.mark.slow
 def test_without_out_of_scope_queries_their_figures_are_null(routing_index: Path, tmp_path: Path) -> None:
     path = tmp_path / "l.csv"
     path.write_text("query,category\nboil eggs,cooking\n")
@@ -91,6 +92,7 @@ def test_few_categories_show_the_matrix_and_many_the_worst_mistakes() -> None:
     assert not any("category5" in row for row in rows)
 
 
+@pytest.mark.slow
 def test_the_share_of_the_first_stage_is_shown(staged_index: Path, labelled: Path) -> None:
     def evaluated(*options: str) -> str:
         return CliRunner().invoke(cli, ["evaluate", str(labelled), "--index", str(staged_index), *options]).stdout
@@ -100,6 +102,7 @@ def test_the_share_of_the_first_stage_is_shown(staged_index: Path, labelled: Pat
     assert f"first stage answers {share:.1%} of all queries" in " ".join(evaluated().split())
 
 
+@pytest.mark.slow
 def test_wrong_queries_are_listed_with_where_they_went_and_why(routing_index: Path, tmp_path: Path) -> None:
     path, errors = tmp_path / "l.csv", tmp_path / "errors.jsonl"
     rows = "boil eggs,cooking\nboil an egg,law\n,law\nwrite a sql join,oos\nzxqj,code\nzxqj,None\n"
@@ -134,6 +137,7 @@ def test_a_place_for_errors_that_cannot_be_written_is_refused_before_the_work(
     assert "cannot be written" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_word_for_out_of_scope_is_a_category_where_one_is_called_so(own_index: Path, tmp_path: Path) -> None:
     runner = CliRunner()
     runner.invoke(cli, ["add", "oos", "who won the match", "best running shoes", "--index", str(own_index)])

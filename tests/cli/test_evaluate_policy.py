@@ -49,6 +49,7 @@ def _json(arguments: list[str]) -> dict[str, object]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_json_has_every_figure(arguments: list[str]) -> None:
     value = _json([*arguments, "--leave-tasks-out"])
     assert (value["n"], value["cheapest"], value["strongest"]) == (60, "small", "large")
@@ -65,6 +66,7 @@ def test_json_has_every_figure(arguments: list[str]) -> None:
     assert value["policies"]["oracle"]["aiq"]["value"] >= table["aiq"]["value"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", ["80", "120"])
 def test_people_see_the_figures_within_the_terminal(arguments: list[str], columns: str) -> None:
     done = CliRunner().invoke(cli, [*arguments, "--leave-tasks-out"], env={"COLUMNS": columns})
@@ -83,6 +85,7 @@ def test_people_see_the_figures_within_the_terminal(arguments: list[str], column
     assert max(map(len, done.stdout.splitlines())) <= int(columns)
 
 
+@pytest.mark.slow
 def test_a_pool_of_one_or_three_models_has_no_pair(arguments: list[str], tmp_path: Path) -> None:
     rows = _rows()
     for row in rows:
@@ -96,6 +99,7 @@ def test_a_pool_of_one_or_three_models_has_no_pair(arguments: list[str], tmp_pat
     assert _json([*arguments, "--models", "large, small"])["policies"]["prompt length"]["pair"] is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ten rows", "no quality", "no price", "ten logged rows"])
 def test_what_is_not_defined_is_a_dash_everywhere_and_never_nan(
     arguments: list[str], tmp_path: Path, kind: str
@@ -118,6 +122,7 @@ def test_what_is_not_defined_is_a_dash_everywhere_and_never_nan(
     assert "too few rows to tell" in " ".join(done.stdout.split()) or kind in ("no quality", "no price")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "said"), [(10, "too few rows to tell"), (60, "-; the difference is the same on every query")]
 )
@@ -147,6 +152,7 @@ def test_predictions_from_a_file_are_the_subject(arguments: list[str], tmp_path:
     assert any("taken as they are" in note for note in value["notes"])
 
 
+@pytest.mark.slow
 def test_vectors_are_kept_and_taken_again_unless_the_queries_are_others(arguments: list[str], tmp_path: Path) -> None:
     store = tmp_path / "v.npz"
     first = _json([*arguments, "--vectors", str(store)])
@@ -168,6 +174,7 @@ def test_a_store_that_is_none_is_refused(arguments: list[str], tmp_path: Path, c
     assert "cannot be read as stored vectors" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_a_store_of_pickled_objects_is_refused_without_the_advice_to_load_it(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -196,6 +203,7 @@ def test_a_store_of_pickled_objects_is_refused_without_the_advice_to_load_it(
         assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_plot_and_page_are_written(arguments: list[str], tmp_path: Path) -> None:
     plot, html = tmp_path / "c.svg", tmp_path / "r.html"
     done = CliRunner().invoke(cli, [*arguments, "--json", "--plot", str(plot), "--html", str(html)])
@@ -205,6 +213,7 @@ def test_plot_and_page_are_written(arguments: list[str], tmp_path: Path) -> None
     assert "outcomes.jsonl" in html.read_text()
 
 
+@pytest.mark.slow
 def test_a_log_with_probabilities_is_estimated_and_says_so(arguments: list[str], tmp_path: Path) -> None:
     rows = _rows(200)
     for number, row in enumerate(rows):
@@ -236,6 +245,7 @@ def test_a_log_of_a_fixed_rule_is_refused_with_the_models_and_a_fix(
         assert words in said, words
 
 
+@pytest.mark.slow
 def test_probabilities_that_are_a_little_off_are_warned_of_wherever_the_figures_are_shown(
     arguments: list[str], tmp_path: Path
 ) -> None:
@@ -253,6 +263,7 @@ def test_probabilities_that_are_a_little_off_are_warned_of_wherever_the_figures_
     assert max(map(len, shown.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_a_model_that_one_row_knows_is_refused_by_its_name(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,6 +281,7 @@ def test_a_model_that_one_row_knows_is_refused_by_its_name(
     assert _json([*arguments, "--models", "small,large"])["method"] == "doubly robust"
 
 
+@pytest.mark.slow
 def test_a_model_that_two_rows_of_one_task_know_is_estimated_on_tasks_never_seen_too(
     arguments: list[str], tmp_path: Path
 ) -> None:
@@ -283,6 +295,7 @@ def test_a_model_that_two_rows_of_one_task_know_is_estimated_on_tasks_never_seen
     assert value["unseen_tasks"]["models"]["third"]["quality"]["value"] is not None
 
 
+@pytest.mark.slow
 def test_rows_that_lack_a_model_are_left_out_and_counted(arguments: list[str], tmp_path: Path) -> None:
     rows = _rows()
     for row in rows[:7]:
@@ -293,6 +306,7 @@ def test_rows_that_lack_a_model_are_left_out_and_counted(arguments: list[str], t
     assert "7 of 60 queries lack the quality of a model" in value["notes"][0]
 
 
+@pytest.mark.slow
 def test_prices_may_come_from_the_configuration(arguments: list[str], tmp_path: Path) -> None:
     config = tmp_path / "semroute.yaml"
     config.write_text(

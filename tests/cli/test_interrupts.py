@@ -123,6 +123,7 @@ def test_a_signal_that_falls_into_a_destructor_is_raised_again() -> None:
         free()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_a_command_that_is_told_to_end_has_logged_its_queries(
     number: signal.Signals, code: int, routing_index: Path, monkeypatch: pytest.MonkeyPatch
@@ -144,6 +145,7 @@ def test_a_command_that_is_told_to_end_has_logged_its_queries(
     assert (found.query, found.error_kind) == ("recipe for carrot soup", "Cancelled")
 
 
+@pytest.mark.slow
 def test_a_command_that_routes_what_arrives_has_logged_it_when_it_is_told_to_end(routing_index: Path) -> None:
     command = [sys.executable, "-m", "semroute.cli.main", "route", "--file", "-", "--index", str(routing_index)]
     routing = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)

@@ -86,6 +86,7 @@ def test_numbers_are_written_as_they_were_told(cost: float, tokens: int, latency
     assert isinstance(written["output_tokens"], int)
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_stopped_and_stops_at_the_limit(outcomes: str) -> None:
     run("label", outcomes, "--out", "golden.jsonl", keys=f"a{ENTER}q")
     told = json.loads(
@@ -139,6 +140,7 @@ def test_the_screen_shows_answers_without_the_names_of_models(width: int) -> Non
         assert words in text
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     query=st.text(max_size=3000),
@@ -370,6 +372,7 @@ def test_a_run_that_did_not_reach_the_golden_answers_says_so_and_keeps_its_figur
     assert "judged none of the answers in golden.jsonl yet" in " ".join(done.stderr.split())
 
 
+@pytest.mark.slow
 def test_rows_tell_their_draw_which_is_the_same_whenever_it_was_stopped(outcomes: str) -> None:
     run("label", outcomes, "--out", "golden.jsonl", keys=f"a{ENTER}" * 6)
     at_once = {row["query"]: row["draw"] for row in rows()}
@@ -381,6 +384,7 @@ def test_rows_tell_their_draw_which_is_the_same_whenever_it_was_stopped(outcomes
     assert at_random == sorted(at_random), "the random order goes on where it stopped"
 
 
+@pytest.mark.slow
 def test_what_was_judged_for_being_hard_counts_in_the_sample_when_its_turn_comes(outcomes: str) -> None:
     def sample() -> list[dict[str, Any]]:
         reached = max(row["draw"] for row in rows() if row["picked"] == "random")
@@ -394,6 +398,7 @@ def test_what_was_judged_for_being_hard_counts_in_the_sample_when_its_turn_comes
     assert json.loads(told.stdout.splitlines()[-1])["random_sample"] == len(sample())
 
 
+@pytest.mark.slow
 def test_another_seed_than_the_one_that_a_file_was_begun_with_is_refused(
     outcomes: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -406,6 +411,7 @@ def test_another_seed_than_the_one_that_a_file_was_begun_with_is_refused(
     assert len(rows()) == 2
 
 
+@pytest.mark.slow
 def test_queries_of_other_outcomes_than_those_that_are_named_are_refused(
     outcomes: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -418,6 +424,7 @@ def test_queries_of_other_outcomes_than_those_that_are_named_are_refused(
     assert len({row["drawn_from"] for row in rows()}) == 2, "the outcomes have grown"
 
 
+@pytest.mark.slow
 def test_a_file_whose_rows_tell_no_draw_goes_on_without_a_random_sample(outcomes: str) -> None:
     run("label", outcomes, "--out", "golden.jsonl", "--limit", "2", keys=f"a{ENTER}" * 2)
     Path("golden.jsonl").write_text(
@@ -461,6 +468,7 @@ def two_tasks() -> str:
     return "tasks.jsonl"
 
 
+@pytest.mark.slow
 def test_the_same_query_of_two_tasks_is_judged_in_each_whenever_it_was_stopped(two_tasks: str) -> None:
     for _ in range(3):
         run("label", two_tasks, "--out", "golden.jsonl", "--limit", "1", keys=f"a{ENTER}")
@@ -488,6 +496,7 @@ def with_third(outcomes: str) -> None:
             file.write(json.dumps({"query": f"question {number}", "task": "t", "outcomes": cells}) + "\n")
 
 
+@pytest.mark.slow
 def test_answers_of_a_model_that_came_later_are_judged_and_the_others_not_again(
     outcomes: str, provider: FakeProvider
 ) -> None:
@@ -514,6 +523,7 @@ def test_an_answer_that_the_judge_did_not_grade_is_asked_about_again(outcomes: s
     assert read_outcomes("judged.jsonl").is_complete.all()
 
 
+@pytest.mark.slow
 def test_of_more_answers_than_the_screen_holds_a_person_judges_some_and_is_done() -> None:
     cells = {f"model {number}": {"quality": None, "response": f"answer {number}"} for number in range(12)}
     Path("many.jsonl").write_text(json.dumps({"query": "q", "outcomes": cells}) + "\n")
@@ -522,6 +532,7 @@ def test_of_more_answers_than_the_screen_holds_a_person_judges_some_and_is_done(
     assert [len(row["outcomes"]) for row in rows()] == [9]
 
 
+@pytest.mark.slow
 def test_without_a_terminal_it_says_so(outcomes: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "semroute.cli.main", "label", outcomes, "--out", "golden.jsonl"],

@@ -125,6 +125,7 @@ def test_a_log_that_cannot_be_opened_stops_nobody(routing_index: Path, capsys: p
     assert "warning: nothing is logged" in captured.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--model", "small")], ids=["routed", "pinned"])
 @pytest.mark.parametrize("enabled", [True, None], ids=["log on", "log by default"])
 def test_no_log_goes_over_the_configuration(

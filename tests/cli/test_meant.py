@@ -18,6 +18,7 @@ deployments:
 ROW = {"query": "2 + 2?", "outcomes": {name: {"quality": 1, "response": "4"} for name in ("small", "large")}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "meant"),
     [

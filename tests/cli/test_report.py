@@ -66,6 +66,7 @@ def test_the_tables_fit_a_terminal_and_split_the_times(monkeypatch: pytest.Monke
     assert KEY not in shown.output
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("asked")
 def test_a_page_is_written_and_a_wrong_folder_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "--html", "report.html"]) == 0

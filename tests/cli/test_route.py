@@ -32,12 +32,14 @@ def test_a_query_is_explained_with_its_nearest_examples(routing_index: Path) -> 
         assert words in done.stdout
 
 
+@pytest.mark.slow
 def test_a_rejected_query_says_what_was_closest(routing_index: Path) -> None:
     done = run("zxqj", "--index", str(routing_index))
     assert "no category: fallback" in done.stdout
     assert "< 0.200" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", ["40", "80", "120"])
 def test_the_panel_keeps_within_the_terminal(routing_index: Path, columns: str) -> None:
     query = "boil " + "egg " * 100
@@ -55,6 +57,7 @@ def test_json_has_the_decision_and_the_nearest_examples(routing_index: Path) -> 
     assert value["nearest"][0]["query"] == "how do I appeal a court ruling"
 
 
+@pytest.mark.slow
 def test_the_cascade_that_an_answer_would_climb_is_shown(routing_index: Path, tmp_path: Path) -> None:
     path = tmp_path / "semroute.yaml"
     path.write_text(
@@ -94,6 +97,7 @@ def test_a_missing_and_a_damaged_index_are_errors_without_traceback(
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_file_gives_one_json_object_a_line_in_its_order(routing_index: Path, tmp_path: Path) -> None:
     queries = [f"boil {number} eggs" for number in range(150)]
     (tmp_path / "q.jsonl").write_text("".join(json.dumps({"query": query}) + "\n" for query in queries))
@@ -112,6 +116,7 @@ def test_a_file_for_people_is_one_line_a_row(routing_index: Path, tmp_path: Path
 BAD = ["not json", '{"query": ""}', '{"query": "\\u200b"}', '{"text": "x"}', '{"query": []}', '{"query": 3}', "[1]"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", BAD)
 def test_a_row_that_cannot_be_routed_has_its_error_in_its_place_and_the_others_their_decisions(
     routing_index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], bad: str
@@ -148,6 +153,7 @@ def test_a_conversation_without_text_in_a_file_has_a_decision(routing_index: Pat
     assert "image_url" in first["reason"]
 
 
+@pytest.mark.slow
 def test_a_pipe_is_answered_line_by_line_and_not_at_its_end(routing_index: Path) -> None:
     process = subprocess.Popen(
         [*COMMAND, "route", "--file", "-", "--json", "--index", str(routing_index)],
@@ -171,6 +177,7 @@ def test_a_pipe_is_answered_line_by_line_and_not_at_its_end(routing_index: Path)
     assert (rest, process.returncode) == ("", 2)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(min_size=1).filter(lambda text: not is_blank(text)))
 def test_any_text_is_one_valid_json_line_and_one_plain_line(

@@ -52,6 +52,7 @@ def _shown(table: DataTable, width: int) -> list[str]:
     return capture.get().splitlines()
 
 
+@pytest.mark.slow
 @given(
     rows=st.lists(st.tuples(WORDS, NUMBERS, WORDS, NUMBERS, NUMBERS), min_size=1, max_size=4),
     width=st.integers(24, 130),

@@ -65,6 +65,7 @@ def at_terminal(*arguments: str, keys: str = "") -> str:
     return sent.decode("utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--stream"], ["--json"], ["--model", "small"], ["--model", "small", "--stream"]])
 def test_an_answer_that_commands_the_terminal_is_shown(more: list[str], provider: FakeProvider) -> None:
     provider.script(answer(HOSTILE))
@@ -74,6 +75,7 @@ def test_an_answer_that_commands_the_terminal_is_shown(more: list[str], provider
     assert "gnp.exe" in sent
 
 
+@pytest.mark.slow
 def test_an_error_that_commands_the_terminal_is_shown(provider: FakeProvider) -> None:
     provider.script(fail(500, HOSTILE))
     sent = at_terminal("ask", "recipe for carrot soup")
@@ -81,6 +83,7 @@ def test_an_error_that_commands_the_terminal_is_shown(provider: FakeProvider) ->
     assert "error: " in sent
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("provider")
 @pytest.mark.parametrize(
     "command", [("route",), ("rules",), (), ("log", "tail", "--log"), ("inspect", "--index"), ("ask", "--max-usd")]
@@ -90,6 +93,7 @@ def test_an_argument_that_commands_the_terminal_is_shown(command: tuple[str, ...
     assert not OBEYED.search(sent)
 
 
+@pytest.mark.slow
 def test_a_file_of_queries_and_the_log_of_them_are_shown(provider: FakeProvider) -> None:
     Path("queries.jsonl").write_text(json.dumps({"query": f"boil an egg {HOSTILE}"}) + "\n")
     for command in (["route", "--file", "queries.jsonl"], ["log", "tail"], ["log", "tail", "--json"], ["report"]):
@@ -98,6 +102,7 @@ def test_a_file_of_queries_and_the_log_of_them_are_shown(provider: FakeProvider)
         assert "egg" in sent or command == ["report"]
 
 
+@pytest.mark.slow
 def test_answers_to_label_are_shown_on_the_screen_and_in_the_pager() -> None:
     cell = {"quality": None, "response": HOSTILE}
     row = {"query": HOSTILE, "outcomes": {"small": cell, "large": cell}}
@@ -136,6 +141,7 @@ def test_an_answer_that_goes_to_a_program_stays_as_it_is(
     assert capsysbinary.readouterr().out == f"{told}\n".encode()
 
 
+@pytest.mark.slow
 def test_whatever_controls_is_shown_and_all_else_stays() -> None:
     for code in range(0x110000):
         if 0xD800 <= code < 0xE000:

@@ -29,6 +29,7 @@ def outcomes() -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_classifier_is_trained_reported_and_written(outcomes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     shown = run("train-checks", str(outcomes), "--out", "checks", "--folds", "3")
@@ -39,6 +40,7 @@ def test_a_classifier_is_trained_reported_and_written(outcomes: Path, monkeypatc
     assert read_classifier(Path("checks")).blocks == ("shape", "words", "tokens")
 
 
+@pytest.mark.slow
 def test_the_threshold_keeps_a_share_of_right_answers(outcomes: Path) -> None:
     told = json.loads(
         run(
@@ -70,6 +72,7 @@ def test_what_cannot_be_trained_on_is_said(outcomes: Path, capsys: pytest.Captur
     assert not Path("c").exists()
 
 
+@pytest.mark.slow
 def test_a_cascade_asks_the_classifier(outcomes: Path, routing_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["train-checks", str(outcomes), "--out", "checks", "--folds", "3", "--block", "shape"]) == 0
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -96,6 +99,7 @@ def test_a_cascade_asks_the_classifier(outcomes: Path, routing_index: Path, monk
     assert verdicts == [[("format", True), ("quality", False)], [("format", True), ("quality", True)]]
 
 
+@pytest.mark.slow
 def test_a_classifier_that_is_not_there_stops_the_start(
     routing_index: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

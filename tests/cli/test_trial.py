@@ -22,6 +22,7 @@ def policy(routing_index: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_share_is_set_shown_and_followed(policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert json.loads(run("route", "--json", "how to boil an egg").stdout)["model"] == "small"
@@ -39,6 +40,7 @@ def test_the_share_is_set_shown_and_followed(policy: Path, monkeypatch: pytest.M
     assert json.loads(run("route", "--json", "how to boil an egg").stdout)["model"] == "small"
 
 
+@pytest.mark.slow
 def test_the_status_is_that_of_this_trial_alone_and_since_when_it_is_asked_for(policy: Path) -> None:
     def status(*more: str) -> tuple[int, int]:
         told = json.loads(run("trial", "status", "--json", *more).stdout)

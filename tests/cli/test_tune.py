@@ -16,6 +16,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["tune", *arguments], env={"COLUMNS": "100"})
 
 
+@pytest.mark.slow
 def test_thresholds_are_written_and_serve_and_pinned_ones_are_left_alone(own_index: Path, labelled: Path) -> None:
     with_thresholds(open_artifact(own_index), {"law": 0.0}, "file")
     done = run(str(labelled), "--index", str(own_index), "--oos-recall", "1", "--json")
@@ -28,6 +29,7 @@ def test_thresholds_are_written_and_serve_and_pinned_ones_are_left_alone(own_ind
     assert served["code"] != 0.2
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_the_same_and_writes_nothing(own_index: Path, labelled: Path) -> None:
     before = (own_index / "manifest.json").read_bytes()
     done = run(str(labelled), "--index", str(own_index), "--dry-run")
@@ -37,6 +39,7 @@ def test_a_dry_run_shows_the_same_and_writes_nothing(own_index: Path, labelled: 
     assert (own_index / "manifest.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_threshold_that_the_configuration_overrides_is_pointed_out(
     own_index: Path, labelled: Path, tmp_path: Path
 ) -> None:
@@ -64,6 +67,7 @@ def test_an_unknown_label_is_named_with_its_file(
     assert f'error: {path}: the index has no category "tax"' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_tuning_keeps_the_first_stage_and_its_bar(own_staged_index: Path, labelled: Path) -> None:
     before = open_artifact(own_staged_index).manifest
     done = CliRunner().invoke(cli, ["tune", str(labelled), "--index", str(own_staged_index), "--json"])
@@ -74,6 +78,7 @@ def test_tuning_keeps_the_first_stage_and_its_bar(own_staged_index: Path, labell
     assert after.files == before.files
 
 
+@pytest.mark.slow
 def test_queries_that_go_wrong_without_them_are_listed(own_index: Path, labelled: Path, tmp_path: Path) -> None:
     with labelled.open("a") as file:
         file.write('{"query": "how do I boil an egg", "category": "law"}\n{"query": " ", "category": "law"}\n')

@@ -63,6 +63,7 @@ def tune(outcomes: Path, *more: str) -> tuple[str, ...]:
     return ("tune-policy", str(outcomes), "--prices", "prices.yaml", "--out", "policy", *HEADS, *more)
 
 
+@pytest.mark.slow
 def test_the_policy_that_is_written_runs(outcomes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     done = run(*tune(outcomes, "--min-quality", "0.85", "--plot", "curve.png"))
@@ -81,6 +82,7 @@ def test_the_policy_that_is_written_runs(outcomes: Path, monkeypatch: pytest.Mon
     assert models == set(MODELS)
 
 
+@pytest.mark.slow
 def test_as_json_everything_is_told_and_kept(outcomes: Path) -> None:
     told = json.loads(
         run(*tune(outcomes, "--min-quality", "0.85", "--confidence", "0.9", "--ahead", "300", "--json")).stdout
@@ -95,6 +97,7 @@ def test_as_json_everything_is_told_and_kept(outcomes: Path) -> None:
     assert yaml.safe_load(Path("policy/policy.yaml").read_text()) == told["config"]
 
 
+@pytest.mark.slow
 def test_where_every_model_is_free_nothing_is_saved_and_no_figure_is_nan(outcomes: Path) -> None:
     Path("prices.yaml").write_text("small: [0, 0]\nlarge: [0, 0]\n")
     done = run(*tune(outcomes, "--min-quality", "0.85"))
@@ -103,6 +106,7 @@ def test_where_every_model_is_free_nothing_is_saved_and_no_figure_is_nan(outcome
     assert "nan" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_second_policy_takes_the_place_of_the_first_and_leaves_the_classifier_that_may_still_be_in_use(
     outcomes: Path,
 ) -> None:
@@ -122,6 +126,7 @@ def test_a_second_policy_takes_the_place_of_the_first_and_leaves_the_classifier_
     assert yaml.safe_load(Path("policy/policy.yaml").read_text())["fallback"] == {"models": ["small"]}
 
 
+@pytest.mark.slow
 def test_where_answers_are_told_a_cascade_is_tried_and_written_with_its_check() -> None:
     Path("prices.yaml").write_text("small: [0.1, 0.4]\nlarge: [5, 15]\n")
     answered = written(Path("answered.jsonl"), 500, answers=True)
@@ -131,6 +136,7 @@ def test_where_answers_are_told_a_cascade_is_tried_and_written_with_its_check() 
     assert Path(said["cascade"]["accept"]["quality"]["classifier"], "classifier.json").is_file()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_done_is_said(outcomes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def error(*arguments: str) -> str:
         assert main(arguments) == 2
@@ -150,6 +156,7 @@ def test_what_cannot_be_done_is_said(outcomes: Path, capsys: pytest.CaptureFixtu
     assert "holds other files" in error(*tune(outcomes, "--value", "0"))
 
 
+@pytest.mark.slow
 def test_the_report_tells_whether_the_policy_still_fits(
     outcomes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,6 +204,7 @@ def staged(request: pytest.FixtureRequest, own_staged_index: Path, monkeypatch: 
     return bool(request.param)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tells", ["cost_usd", "response"])
 def test_the_router_decides_on_every_query_as_the_policy_was_tested(tells: str, staged: bool) -> None:
     Path("prices.yaml").write_text("small: [2, 3]\nlarge: [5, 15]\n")
@@ -227,6 +235,7 @@ def test_the_router_decides_on_every_query_as_the_policy_was_tested(tells: str, 
     assert served == played
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [0.0, 0.1, -0.1])
 def test_the_router_sends_every_query_the_way_of_its_category_as_the_policy_was_tested(
     offset: float, staged: bool
@@ -253,6 +262,7 @@ THINGS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_leaves_the_policy_that_was_there_with_its_own_classifier(outcomes: Path) -> None:
     run(*tune(outcomes, "--min-quality", "0.85"))
     before = {path: path.read_bytes() for path in Path("policy").rglob("*") if path.is_file()}
@@ -267,6 +277,7 @@ def test_a_disk_that_is_full_leaves_the_policy_that_was_there_with_its_own_class
     assert read_query_classifier(Path(yaml.safe_load(Path("policy/policy.yaml").read_text())["classifier"]["folder"]))
 
 
+@pytest.mark.slow
 def test_what_was_logged_before_the_tuning_and_what_another_index_scores_is_no_drift(
     outcomes: Path, own_index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +302,7 @@ def test_what_was_logged_before_the_tuning_and_what_another_index_scores_is_no_d
     assert "the index is not the one" in str(found["reasons"])
 
 
+@pytest.mark.slow
 def test_judgements_of_one_query_are_one_draw(outcomes: Path) -> None:
     run(*tune(outcomes, "--min-quality", "0.85"))
     for _ in range(4):
@@ -302,6 +314,7 @@ def test_judgements_of_one_query_are_one_draw(outcomes: Path) -> None:
     assert (told["judged"], told["quality"]["value"]) == (2, 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fraction", [0.7, 0.85, 0.93, 0.97, 1.0])
 def test_the_picture_measures_floor_choice_and_curves_on_the_same_rows(outcomes: Path, fraction: float) -> None:
     source = TuneSource(

@@ -50,6 +50,7 @@ def run(*arguments: str, said: str = "") -> Result:
     return done
 
 
+@pytest.mark.slow
 def test_training_and_prediction_need_the_encoder_alone(outcomes: Path) -> None:
     run("train", str(outcomes), "--prices", "prices.yaml", "--out", "classifier", *HEAD)
     Path("queries.txt").write_text("Tell me about cats\n")
@@ -58,6 +59,7 @@ def test_training_and_prediction_need_the_encoder_alone(outcomes: Path) -> None:
     run("train-checks", str(outcomes), "--out", "checks", "--folds", "2")
 
 
+@pytest.mark.slow
 def test_policies_are_compared_with_the_encoder_alone(outcomes: Path) -> None:
     done = run(
         "evaluate-policy", str(outcomes), "--prices", "prices.yaml", "--policy", "cluster-table", "--resamples", "100"
@@ -65,6 +67,7 @@ def test_policies_are_compared_with_the_encoder_alone(outcomes: Path) -> None:
     assert "cluster table" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_policy_is_tuned_with_the_encoder_alone_and_the_note_names_what_an_index_would_add(outcomes: Path) -> None:
     done = run("tune-policy", str(outcomes), "--prices", "prices.yaml", "--out", "policy", "--value", "0.001", *HEAD)
     assert 'no policy by category was tried, for there is no index; make one with "semroute build-index"' in " ".join(
@@ -74,5 +77,6 @@ def test_a_policy_is_tuned_with_the_encoder_alone_and_the_note_names_what_an_ind
     run("config", "check", "policy/policy.yaml")
 
 
+@pytest.mark.slow
 def test_answers_are_put_in_order_for_judging_with_the_encoder_alone(outcomes: Path) -> None:
     run("label", str(outcomes), "--out", "golden.jsonl", said="q\n")

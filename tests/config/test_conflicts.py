@@ -102,6 +102,7 @@ ANY = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(["models", "deployments", "groups", "budgets"], ANY)))
 def test_values_of_any_shape_are_validated_without_a_crash(data: dict[str, Any]) -> None:
     assert all(problem.message and problem.key for problem in conflicts(data))

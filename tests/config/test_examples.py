@@ -73,6 +73,7 @@ def refusal(path: Path) -> SemrouteError | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*EXAMPLES, *WRONG])
 @pytest.mark.parametrize("place", ["semroute.yaml", "policy/policy.yaml"])
 def test_what_is_loaded_is_accepted_and_what_is_refused_is_refused(

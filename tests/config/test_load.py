@@ -258,6 +258,7 @@ PLAIN = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(KEYS, PLAIN, max_size=4))
 def test_any_values_under_known_keys_give_a_configuration_or_located_problems(data: dict[str, object]) -> None:
     config, problems = validate(yaml.safe_dump(data, allow_unicode=True))
@@ -294,6 +295,7 @@ def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
         load_config(path)
 
 
+@pytest.mark.slow
 def test_a_file_with_many_problems_lists_the_first_and_counts_the_rest(tmp_path: Path) -> None:
     listed = lines_of(refusal(tmp_path, "".join(f"key{n}: 1\n" for n in range(5000))))
     assert len(listed) == 201

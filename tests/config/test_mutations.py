@@ -148,6 +148,7 @@ def inner(data: Any) -> list[tuple[Any, ...]]:
     return [(), *(path for path in places(data) if isinstance(at(path), dict))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", inner(yaml.safe_load(WHOLE)), ids=lambda path: ".".join(map(str, path)) or "top")
 @pytest.mark.parametrize("key", ["unheard_of", "modles", 7, True, "", "a.b"])
 def test_an_unknown_key_is_named_as_in_the_file(path: tuple[Any, ...], key: Any) -> None:
@@ -173,6 +174,7 @@ ANYTHING = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(path=st.sampled_from(list(places(yaml.safe_load(WHOLE)))), value=ANYTHING)
 def test_any_value_at_a_key_is_explained_as_in_the_file(path: tuple[Any, ...], value: Any) -> None:
     assert_said_well(changed(around(path), path, value))

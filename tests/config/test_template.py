@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from semroute.config.check import check_config
@@ -25,11 +26,13 @@ def parsed(text: str) -> Config:
     return config
 
 
+@pytest.mark.slow
 def test_the_template_serves_every_model_of_the_shipped_categories_and_no_other() -> None:
     assert len(shipped()) >= 12
     assert check_config(parsed(template()), category_models=shipped(), env={"OPENAI_API_KEY": "x"}) == []
 
 
+@pytest.mark.slow
 def test_the_template_needs_only_the_key() -> None:
     problems = check_config(parsed(template()), category_models=shipped(), env={})
     assert [(problem.severity, problem.fix) for problem in problems] == [("warning", "export OPENAI_API_KEY")]

@@ -23,6 +23,7 @@ def _read(*lines: str) -> tuple[list[tuple[int, dict[str, object]]], list[str]]:
     return rows, [str(problem) for problem in notes.problems]
 
 
+@pytest.mark.slow
 @given(st.lists(st.dictionaries(st.text(), _values, max_size=4), max_size=4), st.booleans())
 def test_any_objects_are_read_back_unchanged(rows: list[dict[str, object]], ascii_only: bool) -> None:
     lines = [json.dumps(row, ensure_ascii=ascii_only) + "\r\n" for row in rows]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ def test_an_example_written_twice_is_kept_once_and_named() -> None:
     assert [str(warning) for warning in notes.warnings] == ['code.txt:3: "a" is in line 1 too; it counts once']
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from("abcde")))
 def test_what_is_kept_is_every_text_in_the_order_of_its_first_place(texts: list[str]) -> None:
     notes = Notes(Path("x"))

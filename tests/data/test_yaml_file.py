@@ -171,6 +171,7 @@ def test_any_texts_written_by_pyyaml_are_read_back_without_surrounding_whitespac
     assert [found.text for found in content.examples] == [text.strip() for text in texts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -86,6 +86,7 @@ def ask(
     return answers, states, said
 
 
+@pytest.mark.slow
 @FORMATS
 @BOTH
 @pytest.mark.parametrize("reply", [answer(""), answer(" \n"), answer("", reasoning="hm")])

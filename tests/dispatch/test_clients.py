@@ -4,6 +4,7 @@ import asyncio
 import gc
 
 import httpx
+import pytest
 
 from semroute.providers.connection import ClientPool, close, shared_client
 
@@ -80,6 +81,7 @@ def test_to_release_what_was_never_used_does_nothing() -> None:
     asyncio.run(work())
 
 
+@pytest.mark.slow
 def test_a_user_that_is_gone_keeps_no_client_open() -> None:
     async def work() -> None:
         pool, user = ClientPool(httpx.AsyncClient), User()

@@ -149,6 +149,7 @@ def test_a_lone_deployment_is_tried_again_at_most_twice(first: FakeProvider) -> 
     assert len(error.attempts) == len(first.requests) == 3
 
 
+@pytest.mark.slow
 def test_retries_at_the_same_place_stay_within_their_budget(first: FakeProvider) -> None:
     first.script(*[fail(500)] * 999)
     where = config(cheap("a", first), breaker={"in_a_row": 1000, "least_calls": 1000})
@@ -443,6 +444,7 @@ def test_a_hedged_call_that_is_left_tells_both_attempts(first: FakeProvider, sec
     assert all(one.cost is not None and one.cost.estimated and one.cost.usd > 0 for one in attempts)
 
 
+@pytest.mark.slow
 def test_a_hedge_that_the_budget_does_not_allow_is_not_started(first: FakeProvider, second: FakeProvider) -> None:
     where = config(cheap("a", first), cheap("b", second), hedging={"enabled": True, "most": 1.0})
 
@@ -458,6 +460,7 @@ def test_a_hedge_that_the_budget_does_not_allow_is_not_started(first: FakeProvid
     assert len(run(where, hedged).attempts) == 1
 
 
+@pytest.mark.slow
 def test_hedges_are_capped_as_a_share_of_the_requests(first: FakeProvider, second: FakeProvider) -> None:
     where = config(cheap("a", first), dear("b", second), hedging={"enabled": True, "most": 0.02, "quantile": 0.01})
 
@@ -511,6 +514,7 @@ def test_retries_leave_an_attempt_for_the_next_model(first: FakeProvider, second
     assert ask(where, "large", "coder").deployment == "c"
 
 
+@pytest.mark.slow
 def test_a_place_that_hangs_is_not_waited_for_again_while_another_may_answer(
     first: FakeProvider, second: FakeProvider
 ) -> None:

@@ -195,6 +195,7 @@ def test_a_refusal_ends_as_the_table_says(
 IN_200 = [case for case in CASES if case.code is not None and case.code != "ip_not_authorized" and case.status != 500]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wire", FORMATS)
 @pytest.mark.parametrize("case", IN_200, ids=named)
 def test_an_error_event_of_a_stream_ends_as_its_status_would(
@@ -268,6 +269,7 @@ def test_a_refusal_that_quotes_its_caller_closes_nothing(
         assert after.deployment == "a"  # open to everybody else
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [402, 403])
 @pytest.mark.parametrize("streaming", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("wire", FORMATS)
@@ -312,6 +314,7 @@ def test_what_a_provider_says_to_one_caller_is_in_no_error_of_another(
     assert len(providers[0].requests) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("streaming", [False, True], ids=["whole", "stream"])
 def test_a_redirect_never_carries_the_key_to_where_it_points(

@@ -50,6 +50,7 @@ def test_it_tells_the_cheapest_price_of_the_longest_answer_and_calls_nobody(prov
     assert not provider.requests
 
 
+@pytest.mark.slow
 def test_it_knows_the_time_that_calls_took(provider: FakeProvider) -> None:
     provider.set_speed(first_token_s=0.05)
 

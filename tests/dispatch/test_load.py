@@ -126,6 +126,7 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+@pytest.mark.slow
 @linux
 def test_500_streams_at_once_are_not_mixed_up_and_leave_nothing_behind(base_url: str) -> None:
     async def rounds() -> list[float]:
@@ -146,6 +147,7 @@ def test_500_streams_at_once_are_not_mixed_up_and_leave_nothing_behind(base_url:
     assert last - first < MARGIN_MB
 
 
+@pytest.mark.slow
 @linux
 def test_of_500_streams_half_are_left_and_the_others_do_not_notice(base_url: str) -> None:
     async def halves() -> None:

@@ -81,6 +81,7 @@ class Simulation:
         return asyncio.run(inside()) / requests
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failing", [0.0, 0.2, 0.4, 0.6])
 def test_with_one_endpoint_the_breaker_costs_no_answers_that_would_be_had_without_it(failing: float) -> None:
     without = Simulation(NEVER).answered(failing)
@@ -96,6 +97,7 @@ def test_a_dead_endpoint_gets_a_few_calls_and_is_used_again_seconds_after_it_is_
     assert simulation.answered(0.0, requests=100) == 1.0
 
 
+@pytest.mark.slow
 def test_two_dead_endpoints_are_called_no_more_often_each() -> None:
     simulation = Simulation(deployments=("one", "two"))
     simulation.answered(1.0)
@@ -181,6 +183,7 @@ async def drawn_badly(simulation: Simulation) -> None:
     assert "breaker" in str(error)
 
 
+@pytest.mark.slow
 def test_a_real_endpoint_that_fails_at_random_answers_as_many_as_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     random = Random(3)

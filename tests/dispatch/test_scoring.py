@@ -46,6 +46,7 @@ candidates = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(candidates, min_size=1, max_size=8), st.floats(0, 500), st.floats(0, 1))
 @example([candidate(status=EndpointStatus(ramp=5e-324))], 0.0, 0.5)
 def test_probabilities_are_shares_of_one_and_parts_lie_between_0_and_1(
@@ -58,6 +59,7 @@ def test_probabilities_are_shares_of_one_and_parts_lie_between_0_and_1(
     assert [one.candidate for one in scored] == given
 
 
+@pytest.mark.slow
 @given(st.lists(candidates, min_size=2, max_size=6), st.randoms(use_true_random=False))
 def test_the_order_of_the_deployments_changes_no_score(given: list[Candidate], random: Random) -> None:
     order = list(range(len(given)))

@@ -94,6 +94,7 @@ async def answered(dispatcher: Dispatcher, *, streaming: bool = False, **limits:
     return last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_place_that_hangs_beside_a_healthy_one_loses_no_request_and_is_closed(
@@ -113,6 +114,7 @@ def test_a_place_that_hangs_beside_a_healthy_one_loses_no_request_and_is_closed(
     assert asyncio.run(bench.state()) is BreakerState.OPEN
 
 
+@pytest.mark.slow
 def test_a_last_place_gets_all_the_time_that_is_left(first: FakeProvider, second: FakeProvider) -> None:
     first.script(fail(500), hang(0.6 * DEADLINE_S), hang(0.6 * DEADLINE_S))
     second.script(fail(500))
@@ -130,6 +132,7 @@ def test_a_last_place_gets_all_the_time_that_is_left(first: FakeProvider, second
     assert [attempt.deployment for attempt in bench.run(work).attempts] == ["a"]
 
 
+@pytest.mark.slow
 def test_a_slow_place_that_was_left_for_others_is_called_again_when_they_fail(
     first: FakeProvider, second: FakeProvider
 ) -> None:
@@ -140,6 +143,7 @@ def test_a_slow_place_that_was_left_for_others_is_called_again_when_they_fail(
     assert [attempt.deployment for attempt in answer.attempts] == ["a", "b", "a"]
 
 
+@pytest.mark.slow
 def test_no_time_is_left_for_a_place_that_the_budget_does_not_allow_after_this_one(
     first: FakeProvider, second: FakeProvider
 ) -> None:
@@ -154,12 +158,14 @@ def test_no_time_is_left_for_a_place_that_the_budget_does_not_allow_after_this_o
     assert [attempt.deployment for attempt in answer.attempts] == ["a"]
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_arriving_is_not_cut_for_another_place(first: FakeProvider, second: FakeProvider) -> None:
     first.script(drip(0.7 * DEADLINE_S / 8))
     bench = Bench(config(place("a", first, 1.0), place("b", second, 100.0)))
     assert [one.deployment for one in bench.run(lambda it: answered(it, streaming=True)).attempts] == ["a"]
 
 
+@pytest.mark.slow
 def test_a_place_that_is_known_to_be_slow_gets_what_it_usually_needs(first: FakeProvider, second: FakeProvider) -> None:
     deadline_s = 2.5  # room for a busy machine beyond the answer, which takes more than half of it
     first.script(*[hang(1.3)] * 9)
@@ -172,6 +178,7 @@ def test_a_place_that_is_known_to_be_slow_gets_what_it_usually_needs(first: Fake
     assert [one.deployment for one in bench.run(work)[0].attempts] == ["a"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaves", [False, True])
 def test_a_probe_that_is_cut_short_after_long_silence_opens_the_breaker_again(
     first: FakeProvider, second: FakeProvider, leaves: bool
@@ -200,6 +207,7 @@ def test_a_probe_that_is_cut_short_after_long_silence_opens_the_breaker_again(
     assert bench.run(work) == [BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.OPEN]
 
 
+@pytest.mark.slow
 def test_a_probe_whose_stream_is_left_while_it_answers_is_a_success(first: FakeProvider) -> None:
     bench = Bench(config(place("a", first, 1.0), breaker={**ONCE, "in_a_row": 1, "successes": 1}))
 
@@ -217,6 +225,7 @@ def test_a_probe_whose_stream_is_left_while_it_answers_is_a_success(first: FakeP
     assert bench.run(work) is BreakerState.CLOSED
 
 
+@pytest.mark.slow
 def test_a_probe_whose_stream_outlasts_its_deadline_is_a_success(first: FakeProvider) -> None:
     rules = {**ONCE, "in_a_row": 1, "successes": 1, "panic_per_s": 0}
     bench = Bench(config(place("a", first, 1.0), breaker=rules))
@@ -248,6 +257,7 @@ def test_failures_on_both_sides_of_streams_that_were_left_while_they_answered_ar
     assert bench.run(work) is BreakerState.CLOSED
 
 
+@pytest.mark.slow
 def test_a_place_that_stops_in_the_middle_of_its_streams_is_closed_by_short_deadlines(first: FakeProvider) -> None:
     first.script(*[Reply()] * 3, *[stall_after(1)] * 2)
     bench = Bench(config(place("a", first, 1.0), breaker=ONCE))
@@ -280,6 +290,7 @@ def test_a_client_that_leaves_soon_says_nothing_of_the_place(first: FakeProvider
     assert bench.run(work) is BreakerState.CLOSED
 
 
+@pytest.mark.slow
 def test_slow_readers_and_a_blocked_loop_close_no_place(first: FakeProvider) -> None:
     first.script(*[hang(0.05, drip(0.02))] * 9)
     bench = Bench(config(place("a", first, 1.0, timeout_s=0.6), breaker={**ONCE, "in_a_row": 1}))

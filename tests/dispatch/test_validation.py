@@ -287,6 +287,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), JSON, max_size=5))
 @settings(max_examples=40)
 def test_every_json_schema_passes_unchanged(schema: dict[str, Any]) -> None:

@@ -100,6 +100,7 @@ def test_no_texts_and_wrong_arguments() -> None:
         CachedEncoder(Counting(), size=0)
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.text(max_size=2), max_size=6), max_size=8), st.integers(1, 5))
 def test_answers_are_those_of_the_encoder_whatever_came_before(batches: list[list[str]], size: int) -> None:
     cached = CachedEncoder(Counting(), size=size)

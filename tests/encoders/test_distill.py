@@ -17,6 +17,7 @@ pytestmark = pytest.mark.torch
 TEXTS = ["my invoice charged me twice", "integrate x squared", "Größe", "😀 ok", "hi"]
 
 
+@pytest.mark.slow
 def test_serving_gives_the_vectors_of_model2vec_without_it(
     tiny_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,6 +50,7 @@ assert not heavy, heavy
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
 
 
+@pytest.mark.slow
 def test_a_loaded_model_is_left_as_it_is_and_the_same_model_gives_the_same_files(
     tiny_model: Callable[..., Path], tmp_path: Path
 ) -> None:

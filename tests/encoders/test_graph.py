@@ -16,6 +16,7 @@ def opened(files: ExportedEncoder, threads: int | None = None) -> TextGraph:
     return TextGraph(files.model_path, files.tokenizer_path, width=384, max_tokens=64, threads=threads)
 
 
+@pytest.mark.slow
 def test_a_large_graph_shares_a_run_among_threads_and_says_the_same(
     exported_encoder: ExportedEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

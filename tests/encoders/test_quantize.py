@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(1, 150), st.integers(1, 8), st.sampled_from([32, 64]), st.integers(0, 1000))
 def test_blockwise_weights_are_right_to_half_a_step(k: int, n: int, block: int, seed: int) -> None:
@@ -27,6 +28,7 @@ def test_blockwise_weights_are_right_to_half_a_step(k: int, n: int, block: int, 
     assert (np.abs(restored - matrix) <= steps * 0.501).all()
 
 
+@pytest.mark.slow
 @given(st.integers(1, 40), st.integers(1, 8), st.integers(0, 1000))
 def test_column_weights_are_right_to_half_a_step(k: int, n: int, seed: int) -> None:
     matrix = np.random.default_rng(seed).normal(size=(k, n)).astype(np.float32)

@@ -203,6 +203,7 @@ def test_a_silent_server_is_an_error(server: Server) -> None:
     encoder.close()
 
 
+@pytest.mark.slow
 def test_an_answer_that_drips_in_ends_with_the_limit_of_the_whole(server: Server) -> None:
     server.drip_s = 0.05
     encoder = RemoteEncoder(server.url, "dripping", timeout_s=0.3)
@@ -212,6 +213,7 @@ def test_an_answer_that_drips_in_ends_with_the_limit_of_the_whole(server: Server
     encoder.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize(
     ("body", "encoding", "said"),

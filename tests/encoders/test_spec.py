@@ -65,6 +65,7 @@ def test_saving_where_the_files_already_are_keeps_them(exported_encoder: Exporte
     assert load_encoder(description, folder).dimensions == 384
 
 
+@pytest.mark.slow
 def test_a_static_encoder_comes_back(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
     encoder = distill_static(tiny_model(tmp_path), tmp_path / "made", dimensions=16)
     description = save_encoder(encoder, tmp_path / "staging")
@@ -74,6 +75,7 @@ def test_a_static_encoder_comes_back(tiny_model: Callable[..., Path], tmp_path: 
         load_encoder(save_encoder(encoder, tmp_path / "other") | {"dimensions": 15}, tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_a_torch_encoder_comes_back_by_its_folder_and_a_changed_model_is_refused(
     tiny_model: Callable[..., Path], tmp_path: Path
 ) -> None:

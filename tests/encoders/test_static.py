@@ -74,6 +74,7 @@ def test_batched_texts_have_the_same_vectors_as_single_ones(make: Make) -> None:
     assert encoder.encode([]).shape == (0, 3)
 
 
+@pytest.mark.slow
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(st.characters(codec=None, categories=None)) | st.sampled_from(WORDS), max_size=6))
 def test_any_text_gives_a_unit_vector(make: Make, texts: list[str]) -> None:

@@ -130,11 +130,13 @@ def watch(tmp_path: Path) -> Watch:
     return run
 
 
+@pytest.mark.slow
 def test_building_and_routing_open_no_socket_start_no_foreign_thread_and_write_no_foreign_file(watch: Watch) -> None:
     seen = watch(BUILD_AND_ROUTE)
     assert (seen.code, seen.native, seen.foreign) == (0, 0, []), seen.err
 
 
+@pytest.mark.slow
 def test_exporting_with_torch_and_model2vec_opens_no_socket_and_writes_no_foreign_file(
     watch: Watch, tiny_model: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -142,6 +144,7 @@ def test_exporting_with_torch_and_model2vec_opens_no_socket_and_writes_no_foreig
     assert (seen.code, seen.foreign) == (0, []), seen.err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(Version(version("onnxruntime")) < Version("1.32"), reason="has no telemetry yet")
 def test_the_watch_sees_the_telemetry_of_onnx_runtime_as_it_comes(watch: Watch) -> None:
     seen = watch(AS_IT_COMES)
@@ -154,6 +157,7 @@ def test_the_watch_ends_a_native_look_up_in_another_thread(watch: Watch) -> None
     assert watch(LOOK_UP).code == -signal.SIGSYS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["semroute", "scripts", "tests"])
 def test_onnx_runtime_is_imported_in_one_place_only(folder: str) -> None:
     found = []

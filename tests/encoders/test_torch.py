@@ -42,12 +42,14 @@ def test_odd_texts_give_unit_vectors(encoder: TorchEncoder, text: str) -> None:
     np.testing.assert_allclose(np.linalg.norm(encoder.encode([text]), axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_tail_of_a_long_text_counts(encoder: TorchEncoder) -> None:
     middle = "the weather was mild and nothing happened " * 200
     plain, with_tail = encoder.encode([middle, middle + "How do I integrate x squared?"])
     assert with_tail @ plain < 0.99
 
 
+@pytest.mark.slow
 def test_the_fingerprint_is_that_of_the_weights(tiny_model: TinyModel, tmp_path: Path) -> None:
     one, same, other = (TorchEncoder(tiny_model(tmp_path / str(n), seed=seed)) for n, seed in enumerate((1, 1, 2)))
     pooled = TorchEncoder(tiny_model(tmp_path / "cls", "cls", seed=1))
@@ -55,6 +57,7 @@ def test_the_fingerprint_is_that_of_the_weights(tiny_model: TinyModel, tmp_path:
     assert len({one.fingerprint, other.fingerprint, pooled.fingerprint}) == 3
 
 
+@pytest.mark.slow
 def test_vectors_of_a_model_that_does_not_normalise_are_unit(tiny_model: TinyModel, tmp_path: Path) -> None:
     encoder = TorchEncoder(tiny_model(tmp_path, dense=True))
     assert encoder.name == "model"
@@ -62,6 +65,7 @@ def test_vectors_of_a_model_that_does_not_normalise_are_unit(tiny_model: TinyMod
     np.testing.assert_allclose(np.linalg.norm(encoder.encode(TEXTS), axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_threads_share_an_encoder(encoder: TorchEncoder) -> None:
     expected = encoder.encode(TEXTS)
     with ThreadPoolExecutor(4) as pool:

@@ -33,6 +33,7 @@ def test_a_difference_is_paired() -> None:
     assert together.low < 0.01 < together.high
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_true_value_as_often_as_stated() -> None:
     random = np.random.default_rng(0)
     held = 0
@@ -44,6 +45,7 @@ def test_intervals_cover_the_true_value_as_often_as_stated() -> None:
     assert 0.90 <= held / 300 <= 0.98
 
 
+@pytest.mark.slow
 def test_duplicates_are_resampled_together() -> None:
     random = np.random.default_rng(0)
     group = np.repeat(np.arange(60), 10)

@@ -99,6 +99,7 @@ def _logged_by_length(n: int, seed: int) -> tuple[Costs, np.ndarray]:
     return with_costs(table, {"small": price, "large": price}, lambda texts: [0] * len(texts)), tokens
 
 
+@pytest.mark.slow
 def test_cost_is_unbiased_if_the_logged_choice_depends_on_it() -> None:
     covered = []
     for seed in range(60):

@@ -69,6 +69,7 @@ def test_a_hull_rises_is_concave_and_lies_above_every_point(points: list[tuple[i
     assert (quality_at(corners, heights, cost) >= quality - 1e-9).all()
 
 
+@pytest.mark.slow
 @given(_POINTS, _POINTS)
 def test_more_policies_never_lower_the_area(some: list[tuple[int, int]], others: list[tuple[int, int]]) -> None:
     cost, quality = (np.array(column, np.float64) for column in zip(*some, strict=True))

@@ -117,6 +117,7 @@ def test_an_empty_log_is_reported_as_such() -> None:
     assert json.loads(json.dumps(made.to_dict(), allow_nan=False))["escalation"]["value"] is None
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.floats(0, 10), st.booleans(), st.sampled_from(["law", "code", None])), max_size=30))
 def test_every_breakdown_adds_up_to_the_bill(rows: list[tuple[float, bool, str | None]]) -> None:
     made = report(

@@ -32,6 +32,7 @@ def test_auroc_by_hand() -> None:
     assert auroc(np.array([0.5]), np.array([])) is None
 
 
+@pytest.mark.slow
 @given(COARSE, COARSE)
 @MODEST
 def test_auroc_is_that_of_scikit_learn(positive: list[float], negative: list[float]) -> None:
@@ -69,6 +70,7 @@ def test_ece_is_the_sum_over_bins_done_slowly(rows: list[tuple[float, bool]]) ->
     assert found == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))
 @MODEST
 def test_precision_recall_and_f1_are_those_of_scikit_learn(rows: list[tuple[int, int]]) -> None:

@@ -48,6 +48,7 @@ def test_the_worst_examples_are_listed_worst_first() -> None:
     assert first.other - first.own >= second.other - second.own
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1000), st.integers(1, 60), st.integers(1, 4))
 def test_the_block_size_does_not_change_the_overlaps(seed: int, count: int, classes: int) -> None:
     random = np.random.default_rng(seed)

@@ -68,6 +68,7 @@ def test_the_curve_is_the_mean_over_every_order_of_ties(rows: list[tuple[int, fl
     assert quality[-1] == pytest.approx(strong.mean())
 
 
+@pytest.mark.slow
 @given(_ROWS)
 def test_a_perfect_score_is_at_least_as_good_as_any(rows: list[tuple[int, float, float]]) -> None:
     score, weak, strong = (np.array(column, np.float64) for column in zip(*rows, strict=True))

@@ -53,6 +53,7 @@ def test_a_promise_over_few_queries_is_harder_than_one_for_the_long_run() -> Non
     assert not Promise(0.95, ahead=100).is_kept(shortfall, -1.0, 1.0)
 
 
+@pytest.mark.slow
 @given(st.lists(st.booleans(), max_size=20))
 def test_the_last_before_the_first_failure_is_taken_and_nothing_after_it_is_tested(passes: list[bool]) -> None:
     asked: list[int] = []

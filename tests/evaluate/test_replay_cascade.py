@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -39,6 +40,7 @@ def test_a_curve_runs_from_the_first_tier_to_the_last() -> None:
     assert curve.shares.tolist() == [[1, 0, 0], [0.5, 0, 0.5], [0, 0, 1]]
 
 
+@pytest.mark.slow
 @given(arrays.arrays(np.float32, (6, 2), elements=st.floats(0, 1, width=32)), st.floats(0, 1), st.floats(0, 1))
 def test_a_higher_threshold_never_costs_less(scores: np.ndarray, one: float, other: float) -> None:
     low, high = sorted((one, other))

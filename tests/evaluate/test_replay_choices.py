@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -42,6 +43,7 @@ def test_values_are_zero_and_infinity_if_no_choice_ever_changes() -> None:
     assert values(PREDICTED[:, :1], COST[:, :1]).tolist() == [0.0, np.inf]
 
 
+@pytest.mark.slow
 @given(_CELLS, _CELLS)
 def test_quality_and_cost_never_fall_as_value_rises(predicted: np.ndarray, cost: np.ndarray) -> None:
     rows = np.arange(len(predicted))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +41,7 @@ def test_many_rows_are_compared_by_text_alone() -> None:
         replay.MAX_COMPARED = original
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0, 6.28), min_size=1, max_size=30), st.integers(1, 50))
 def test_pairs_are_those_of_a_loop_whatever_the_block(angles: list[float], cells: int) -> None:
     vectors = _unit(*angles)

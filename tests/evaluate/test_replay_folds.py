@@ -9,6 +9,7 @@ from semroute.errors import InputError
 from semroute.evaluate.replay import k_folds, task_folds
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 30), min_size=8, max_size=80), st.integers(2, 5), st.integers(0, 9))
 def test_each_row_is_tested_once_and_never_with_its_duplicates_in_training(names: list[int], k: int, seed: int) -> None:
     group = np.unique(names, return_inverse=True)[1]

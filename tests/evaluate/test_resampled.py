@@ -43,12 +43,14 @@ def test_few_queries_give_the_exact_curve() -> None:
     np.testing.assert_allclose(qualities[0], quality)
 
 
+@pytest.mark.slow
 def test_many_queries_give_the_curve_to_some_millionths() -> None:
     score, weak, strong = _pair(100_000)
     found = apgr(*strong_share_curves(Resampling.draw(len(score), seed=0, resamples=2), score, weak, strong))
     assert found[0] == pytest.approx(float(apgr(*strong_share_curve(score, weak, strong))), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_intervals_are_those_of_resampling_row_by_row() -> None:
     score, weak, strong = _pair(800)
 

@@ -112,6 +112,7 @@ def test_unseen_tasks_have_no_task_table_and_no_training_duplicates() -> None:
     assert found.duplicates.same_text == 2
 
 
+@pytest.mark.slow
 def test_a_log_of_one_model_a_query_is_judged_without_bias() -> None:
     costs, vectors, chance = made_up(6000)
     table = costs.table

@@ -18,6 +18,7 @@ def test_the_result_matches_a_hand_computation() -> None:
     np.testing.assert_allclose(found.residual, [7 / 2 - 3 * 3 / 2, 5 / 2 - 3 / 2])
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 5), st.floats(-1, 1)), min_size=1, max_size=30))
 def test_group_totals_keep_the_mean_and_residuals_sum_to_zero(rows: list[tuple[int, float]]) -> None:
     group, values = np.array([number for number, _ in rows]), np.array([value for _, value in rows])
@@ -30,6 +31,7 @@ def test_group_totals_keep_the_mean_and_residuals_sum_to_zero(rows: list[tuple[i
     np.testing.assert_allclose(alone.value, Totals.of(values, None).value)
 
 
+@pytest.mark.slow
 def test_a_promise_on_grouped_queries_is_broken_no_more_often_than_the_risk() -> None:
     """Ten rows a group, all alike, just where the floor is not kept in the long run."""
     random = np.random.default_rng(0)

@@ -73,12 +73,14 @@ def test_propensities_slightly_off_warn_with_the_model() -> None:
     assert "its mean weight is 1.1" in selected.warnings[1]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.1, 0.9))
 def test_propensities_of_a_random_share_are_not_refused(seed: int, share: float) -> None:
     assert _findings(_drawn(500, share, seed=seed)).refused == ()
 
 
+@pytest.mark.slow
 def test_few_logs_with_true_propensities_cause_warnings() -> None:
     tables = [logged(made_up(300)[0].table, seed=seed) for seed in range(200)]
     assert sum(bool(_findings(table).warned) for table in tables) <= 6

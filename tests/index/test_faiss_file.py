@@ -87,6 +87,7 @@ def test_sizes_that_do_not_fit_the_file_are_refused(tmp_path: Path, content: byt
         read_vectors(path)
 
 
+@pytest.mark.slow
 def test_an_inverted_file_of_which_anything_was_changed_is_read_or_refused(
     inverted: tuple[PrototypeIndex, Path], tmp_path: Path
 ) -> None:

@@ -89,6 +89,7 @@ def read(folder: Path, values: object) -> Manifest:
     return Manifest.read(folder)
 
 
+@pytest.mark.slow
 @given(MANIFESTS)
 @MODEST
 def test_a_manifest_reads_as_it_was_written(tmp_path: Path, manifest: Manifest) -> None:

@@ -77,6 +77,7 @@ def test_confidence_is_never_certainty(scores: Matrix, bias: float, score: float
     assert np.all((found > 0) & (found < 1))
 
 
+@pytest.mark.slow
 @given(SCORES, st.floats(-5, 5), POSITIVE, POSITIVE, st.floats(0, 1, width=32))
 @settings(deadline=None, max_examples=80)
 def test_a_better_best_score_never_lowers_the_confidence(

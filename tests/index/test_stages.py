@@ -46,6 +46,7 @@ def test_each_query_may_have_thresholds_and_a_bar_of_its_own() -> None:
     assert answers(scores, thresholds, np.array([1.0, 1.0, 1.1])).tolist() == [True, False, False]
 
 
+@pytest.mark.slow
 @given(both(), st.lists(SCORES, min_size=4, max_size=4), st.floats(-0.5, 2.5))
 @settings(deadline=None, max_examples=80)
 def test_every_row_is_that_of_one_stage_and_only_the_second_rejects(
@@ -62,6 +63,7 @@ def test_every_row_is_that_of_one_stage_and_only_the_second_rejects(
             assert margin_score(rows[[row]])[0] >= bar
 
 
+@pytest.mark.slow
 @given(both(), SCORES, st.floats(-0.5, 2.5))
 @settings(deadline=None, max_examples=80)
 def test_the_strongest_rows_are_accepted_exactly_when_serving_accepts_at_a_common_threshold(

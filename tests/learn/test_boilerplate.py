@@ -106,6 +106,7 @@ def test_boilerplate_removal_leaves_words() -> None:
     assert without_boilerplate(texts, np.zeros(5, np.int64)).texts == texts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["[", "1 ", "\n", "a:", "\u00ab"])
 def test_hostile_texts_take_time_in_proportion(unit: str) -> None:
     def seconds(count: int) -> float:

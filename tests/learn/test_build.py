@@ -41,6 +41,7 @@ def test_arrays_are_in_alphabetical_order_of_the_categories() -> None:
     assert found.labels.tolist() == [1, 0, 0]
 
 
+@pytest.mark.slow
 def test_texts_are_embedded_in_chunks_and_in_order(encoder: OnnxEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "CHUNK", 2)
     seen: list[tuple[str, int, int]] = []
@@ -51,6 +52,7 @@ def test_texts_are_embedded_in_chunks_and_in_order(encoder: OnnxEncoder, monkeyp
     assert embed(encoder, []).shape == (0, encoder.dimensions)
 
 
+@pytest.mark.slow
 def test_the_built_index_serves_the_validated_scores(encoder: OnnxEncoder, tmp_path: Path) -> None:
     given = examples(**TINY)
     vectors = embed(encoder, given.texts)
@@ -65,6 +67,7 @@ def test_the_built_index_serves_the_validated_scores(encoder: OnnxEncoder, tmp_p
     np.testing.assert_array_equal(open_scorer(artifact).scores(vectors), scorer.scores(vectors))
 
 
+@pytest.mark.slow
 def test_a_pinned_threshold_of_zero_is_kept(encoder: OnnxEncoder, tmp_path: Path) -> None:
     given = examples(**TINY)
     artifact, *_ = build_artifact(tmp_path, given, embed(encoder, given.texts), encoder, head=False)
@@ -74,6 +77,7 @@ def test_a_pinned_threshold_of_zero_is_kept(encoder: OnnxEncoder, tmp_path: Path
     assert (entries["code"].examples, entries["law"].examples) == (3, 2)
 
 
+@pytest.mark.slow
 def test_the_same_build_twice_gives_the_same_files(encoder: OnnxEncoder, tmp_path: Path) -> None:
     given = examples(**TINY)
     vectors = embed(encoder, given.texts)
@@ -82,6 +86,7 @@ def test_the_same_build_twice_gives_the_same_files(encoder: OnnxEncoder, tmp_pat
     assert first.manifest.categories == again.manifest.categories
 
 
+@pytest.mark.slow
 def test_the_order_of_the_categories_and_their_examples_does_not_change_a_score(
     encoder: OnnxEncoder, tmp_path: Path
 ) -> None:
@@ -94,6 +99,7 @@ def test_the_order_of_the_categories_and_their_examples_does_not_change_a_score(
     np.testing.assert_allclose(scores(examples(**TINY), "a"), scores(examples(**turned), "b"), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_other_thresholds_leave_files_and_other_categories_alone(routing_index: Path, tmp_path: Path) -> None:
     artifact = open_artifact(shutil.copytree(routing_index, tmp_path / "index"))
     changed = with_thresholds(artifact, {"law": 0.7}, "out-of-scope", validation={"tuned": True})
@@ -105,6 +111,7 @@ def test_other_thresholds_leave_files_and_other_categories_alone(routing_index: 
     assert changed.manifest.categories["code"] == artifact.manifest.categories["code"]
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_the_encoder_is_stored_leaves_the_old_artifact(
     encoder: OnnxEncoder, routing_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +146,7 @@ def test_an_encoder_that_cannot_be_stored_is_refused_before_anything_is_written(
     assert not (tmp_path / "index").exists()
 
 
+@pytest.mark.slow
 def test_examples_with_line_breaks_of_any_kind_come_back_as_they_were(encoder: OnnxEncoder, tmp_path: Path) -> None:
     texts = ["a\nb", "a\u2028b", "a\x85b", "a\rb", "\ud83d half"]
     given = examples(code=texts)

@@ -68,6 +68,7 @@ def test_a_changed_index_verifies_and_keeps_other_categories(artifact: Artifact,
     assert reopened.manifest.validation["changes"] == 1
 
 
+@pytest.mark.slow
 def test_adding_and_removing_again_gives_the_same_scores(artifact: Artifact, encoder: Encoder) -> None:
     before = Router.load(artifact.folder).route("can I freeze soup")
     grown = add_examples(artifact, encoder, "sport", SPORT).artifact
@@ -152,6 +153,7 @@ def staged(own_staged_index: Path) -> Artifact:
     return open_artifact(own_staged_index)
 
 
+@pytest.mark.slow
 def test_a_changed_index_keeps_a_first_stage_for_all_its_examples(staged: Artifact, embedded: list[str]) -> None:
     changed = add_examples(staged, open_encoder(staged), "sport", SPORT)
     before, after = staged.manifest.first_stage, changed.artifact.manifest.first_stage
@@ -169,6 +171,7 @@ def test_a_changed_index_keeps_a_first_stage_for_all_its_examples(staged: Artifa
     assert {live.semantic.names[number] for number in scores.argmax(axis=1)} == {"sport"}
 
 
+@pytest.mark.slow
 def test_a_bar_chosen_against_out_of_scope_queries_is_not_undercut_by_a_change(staged: Artifact) -> None:
     entry = staged.manifest.first_stage
     assert entry is not None
@@ -183,6 +186,7 @@ def test_a_bar_chosen_against_out_of_scope_queries_is_not_undercut_by_a_change(s
         staged = remove_category(staged, encoder, "sport").artifact
 
 
+@pytest.mark.slow
 def test_a_first_stage_that_no_longer_pays_is_removed_and_reported(staged: Artifact) -> None:
     entry = staged.manifest.first_stage
     assert entry is not None

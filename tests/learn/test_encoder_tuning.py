@@ -94,6 +94,7 @@ def test_steps_follow_the_plan_or_the_number_of_examples() -> None:
     assert found[0] > 0
 
 
+@pytest.mark.slow
 def test_tuning_is_seeded_and_leaves_the_model_as_it_is(sentence_transformer: SentenceTransformer) -> None:
     import torch
 
@@ -128,6 +129,7 @@ def test_tuning_cuts_long_texts_only_while_it_tunes(sentence_transformer: Senten
     assert float(head @ whole) < 0.999
 
 
+@pytest.mark.slow
 def test_tuning_lowers_the_loss(sentence_transformer: SentenceTransformer) -> None:
     import torch
 
@@ -141,6 +143,7 @@ def test_tuning_lowers_the_loss(sentence_transformer: SentenceTransformer) -> No
     assert loss(embed(tuned)) < 0.8 * loss(before)
 
 
+@pytest.mark.slow
 def test_a_category_with_a_single_example_is_tuned_on(sentence_transformer: SentenceTransformer) -> None:
     texts, labels = [*TEXTS[:3], "a contract"], np.array([0, 0, 0, 1])
     plan = TuningPlan(steps=1, groups=4, max_tokens=16)
@@ -148,6 +151,7 @@ def test_a_category_with_a_single_example_is_tuned_on(sentence_transformer: Sent
     assert np.isfinite(embed(tuned, texts)).all()
 
 
+@pytest.mark.slow
 def test_the_share_of_the_tuned_weights_is_that_of_the_plan(sentence_transformer: SentenceTransformer) -> None:
     texts = ["a red car", "a blue car", "boil an egg", "fry an egg"]
     labels = np.array([0, 0, 1, 1])

@@ -105,6 +105,7 @@ def harmless(both: BothScores, labels: NDArray[np.int64], thresholds: NDArray[np
     return bool(right and slips <= int(ALLOWED_SLIPS * (~inside).sum()))
 
 
+@pytest.mark.slow
 @given(labelled(), st.sampled_from([0.0, 0.25, 0.6]))
 @settings(deadline=None, max_examples=150)
 def test_the_bar_is_the_lowest_that_does_no_harm(given: tuple[BothScores, NDArray[np.int64]], threshold: float) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +41,7 @@ def test_uncertain_queries_come_first_among_agreeing_ones() -> None:
     assert (first.row, first.reason) == (1, "uncertain")
 
 
+@pytest.mark.slow
 @given(st.integers(0, 30), st.integers(0, 100))
 def test_every_row_is_picked_once_in_order_of_its_draw(count: int, seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -43,6 +43,7 @@ def holds(quality: list[float], truth: float) -> bool:
     return bool(abs(values.mean() - truth) <= 1.96 * error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sessions", "first"), [(1, ROWS), (6, ROWS), (2, 250)])
 def test_the_interval_of_the_random_sample_covers_the_truth_as_often_as_it_says(sessions: int, first: int) -> None:
     sampled, reasons, sizes = [], [], []

@@ -72,6 +72,7 @@ def test_a_rebuild_embeds_no_example_and_gives_the_same_files(
     assert replace(after.manifest, created="") == replace(before.manifest, created="")
 
 
+@pytest.mark.slow
 def test_a_build_into_an_empty_folder_gives_the_index_that_a_rebuild_gives(given: Given, tmp_path: Path) -> None:
     again, elsewhere = given.build(), given.build(tmp_path / "elsewhere")
     assert hashes(again) == hashes(elsewhere)
@@ -80,6 +81,7 @@ def test_a_build_into_an_empty_folder_gives_the_index_that_a_rebuild_gives(given
     assert again.manifest.ask_bar == elsewhere.manifest.ask_bar
 
 
+@pytest.mark.slow
 def test_a_rebuild_with_another_example_embeds_that_alone_and_equals_a_build_from_nothing(
     given: Given, embedded: list[str], tmp_path: Path
 ) -> None:
@@ -90,6 +92,7 @@ def test_a_rebuild_with_another_example_embeds_that_alone_and_equals_a_build_fro
     assert hashes(changed) == hashes(given.build(tmp_path / "elsewhere"))
 
 
+@pytest.mark.slow
 def test_fresh_reuses_nothing(given: Given, embedded: list[str]) -> None:
     before = open_artifact(given.folder)
     after = given.build(fresh=True)
@@ -97,12 +100,14 @@ def test_fresh_reuses_nothing(given: Given, embedded: list[str]) -> None:
     assert hashes(after) == hashes(before)
 
 
+@pytest.mark.slow
 def test_another_fingerprint_embeds_all_anew(given: Given, embedded: list[str]) -> None:
     edit(given.folder, lambda manifest: manifest["encoder"].update(fingerprint="another"))
     given.build()
     assert all_examples() <= set(embedded)
 
 
+@pytest.mark.slow
 def test_another_model_behind_the_same_address_embeds_all_anew(given: Given, embedded: list[str]) -> None:
     # The fingerprint is the address; the probes show that other vectors come from it.
     edit(given.folder, lambda manifest: manifest["probes"][1].__setitem__(1, manifest["probes"][0][1]))
@@ -110,12 +115,14 @@ def test_another_model_behind_the_same_address_embeds_all_anew(given: Given, emb
     assert all_examples() <= set(embedded)
 
 
+@pytest.mark.slow
 def test_an_index_without_probes_embeds_all_anew(given: Given, embedded: list[str]) -> None:
     edit(given.folder, lambda manifest: manifest.update(probes=[]))
     given.build()
     assert all_examples() <= set(embedded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["vectors", "examples", "prototypes", "fit"])
 def test_a_damaged_index_is_ignored_and_all_is_made_anew(given: Given, embedded: list[str], role: str) -> None:
     before = open_artifact(given.folder)
@@ -127,6 +134,7 @@ def test_a_damaged_index_is_ignored_and_all_is_made_anew(given: Given, embedded:
     assert all_examples() <= set(embedded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"\x93NUMPY\x01\x00"], ids=["empty", "foreign", "cut"])
 def test_invalid_vectors_are_computed_again_whatever_their_hash(
     given: Given, embedded: list[str], content: bytes
@@ -137,6 +145,7 @@ def test_invalid_vectors_are_computed_again_whatever_their_hash(
     assert all_examples() <= set(embedded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3.0])
 def test_invalid_stored_vectors_are_computed_again(given: Given, embedded: list[str], value: float) -> None:
     before = open_artifact(given.folder)
@@ -149,6 +158,7 @@ def test_invalid_stored_vectors_are_computed_again(given: Given, embedded: list[
     assert all_examples() <= set(embedded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"PK", b"not an archive"])
 def test_an_invalid_fit_record_is_ignored(given: Given, content: bytes) -> None:
     before = hashes(open_artifact(given.folder))
@@ -156,6 +166,7 @@ def test_an_invalid_fit_record_is_ignored(given: Given, content: bytes) -> None:
     assert hashes(given.build()) == before
 
 
+@pytest.mark.slow
 def test_a_rebuild_takes_thresholds_from_the_files_not_from_tuning(given: Given) -> None:
     before = open_artifact(given.folder)
     with_thresholds(before, {"law": 0.99}, "out-of-scope")
@@ -163,6 +174,7 @@ def test_a_rebuild_takes_thresholds_from_the_files_not_from_tuning(given: Given)
     assert after.categories == before.manifest.categories
 
 
+@pytest.mark.slow
 def test_other_settings_make_another_fit_and_a_head_is_taken_over_too(
     given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +184,7 @@ def test_other_settings_make_another_fit_and_a_head_is_taken_over_too(
     assert hashes(given.build(head=True)) == hashes(headed)
 
 
+@pytest.mark.slow
 def test_an_index_of_before_the_record_is_rebuilt_with_its_vectors(given: Given, embedded: list[str]) -> None:
     before = hashes(open_artifact(given.folder))
     edit(given.folder, lambda manifest: manifest["files"].pop("fit"))

@@ -39,6 +39,7 @@ def test_the_target_is_reached_on_what_it_was_fitted_on(scores: Matrix, target: 
     assert rejected(scores, thresholds) >= target - 1e-9
 
 
+@pytest.mark.slow
 @given(scores_of(st.just(1)), st.lists(SHARES, min_size=2, max_size=5))
 @MODEST
 def test_a_higher_target_never_lowers_the_threshold(scores: Matrix, targets: list[float]) -> None:
@@ -62,6 +63,7 @@ def test_a_category_with_many_high_scorers_gets_the_higher_threshold() -> None:
     assert rejected(scores, np.array([first, second])) == pytest.approx(0.9, abs=0.01)
 
 
+@pytest.mark.slow
 @given(SCORES, st.lists(st.floats(0, 1), min_size=2, max_size=4))
 @MODEST
 def test_thresholds_rise_with_the_target(scores: Matrix, shares: list[float]) -> None:

@@ -65,6 +65,7 @@ def accepted(found: Fitted, encoder: Encoder, queries: dict[str, str]) -> float:
     return float(np.mean(enough & (top == labels)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TWINS)
 def test_near_twins_neither_raise_thresholds_nor_reject_paraphrases(encoder: Encoder, kind: str) -> None:
     natural = {name: text.split("|") for name, text in EXAMPLES.items()}
@@ -86,6 +87,7 @@ def test_near_twins_neither_raise_thresholds_nor_reject_paraphrases(encoder: Enc
     assert found.thresholds.mean() < blind.thresholds.mean() - 0.03  # without groups each is judged by its twin
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["#{0}: {1}", "2024-03-{0} 10:{0} {1}", '{{"text": "{1}"}}'])
 def test_boilerplate_around_every_example_rejects_neither_plain_paraphrases_nor_those_with_it(
     encoder: Encoder, tmp_path: Path, form: str

@@ -64,6 +64,7 @@ _TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str
 _ROWS = st.lists(st.tuples(_TEXT, _TEXT, _TEXT, *[_NUMBER] * 5, st.none() | _TEXT), min_size=1, max_size=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(_ROWS)
 def test_all_file_formats_give_the_same_table(rows: list[tuple[str | float | None, ...]]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -23,6 +24,7 @@ def test_missing_group_means_are_imputed_from_column_group_or_all() -> None:
     assert np.isnan(group_means(np.full((1, 1), _NAN), np.array([0]), 1)).all()
 
 
+@pytest.mark.slow
 @given(
     arrays.arrays(np.float64, (7, 2), elements=st.floats(0, 1) | st.just(_NAN)),
     arrays.arrays(np.int64, 7, elements=st.integers(0, 2)),

@@ -50,7 +50,7 @@ class First:
     def __init__(self, options: Options, setup: StrategySetup) -> None:
         self.name, self._fails, self._setup = setup.name, options.fails, setup
 
-    def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
+    def decide(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
         if self._fails == "raises":
             raise RuntimeError("the moon is in the way")
         if self._fails == "none":
@@ -66,7 +66,7 @@ class Asking:
 
     def __init__(self, options: None, setup: StrategySetup) -> None: ...
 
-    async def ask(self, case: RoutingContext, caller: ModelClient) -> StrategyResult:
+    async def adecide(self, case: RoutingContext, caller: ModelClient) -> StrategyResult:
         said = await caller.complete(Request(({"role": "user", "content": case.text},)), ("small",))
         return StrategyResult(self.name, "decided", said.text, (said.text,))
 
@@ -158,7 +158,7 @@ class Choosing:
     def __init__(self, options: Options, setup: StrategySetup) -> None:
         self._result = StrategyResult(self.name, options.kind, "so it is told", options.use, options.category)
 
-    def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
+    def decide(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
         return [self._result] * len(cases)
 
 
@@ -298,6 +298,7 @@ def test_what_a_provider_raises_is_a_failure_of_its_endpoint(
     router.close()
 
 
+@pytest.mark.slow
 def test_a_provider_that_overlooks_its_limits_is_cut_off(routing_index: Path) -> None:
     router = echoing(routing_index, timeout_s=0.05)
     with pytest.raises(DispatchError) as raised:

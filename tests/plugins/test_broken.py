@@ -11,6 +11,7 @@ from plugins.environment import Environment
 from semroute.plugins import Plugin, PluginError, make, sole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -34,6 +35,7 @@ def test_a_strategy_that_cannot_be_used_is_refused_where_it_is_named(broken: Env
     assert "semroute.yaml:3: strategies.1: " in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "key", "said"),
     [
@@ -71,6 +73,7 @@ def test_the_check_of_a_configuration_makes_its_plugins(broken: Environment, tex
     assert found[key]["line"] == 1
 
 
+@pytest.mark.slow
 def test_an_installed_plugin_that_is_never_used_is_a_warning(broken: Environment) -> None:
     broken.write("strategies: [semantic]")
     done = broken.semroute("config", "check", "--json")
@@ -82,6 +85,7 @@ def test_an_installed_plugin_that_is_never_used_is_a_warning(broken: Environment
     assert any('two plugins are named "twin"' in message for message in found)
 
 
+@pytest.mark.slow
 def test_a_router_is_refused_a_plugin_of_the_wrong_shape(broken: Environment, routing_index: Path) -> None:
     broken.write("strategies: [shapeless]\n")
     done = broken.semroute("route", "--index", str(routing_index), "hello")
@@ -89,6 +93,7 @@ def test_a_router_is_refused_a_plugin_of_the_wrong_shape(broken: Environment, ro
     assert "broken-semroute 0.1" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_encoder_of_the_wrong_shape_builds_nothing(broken: Environment) -> None:
     (broken.folder / "all.csv").write_text(
         "text,label\n" + "".join(f"question {n} of {c},{c}\n" for n in range(5) for c in ("a", "b"))
@@ -101,6 +106,7 @@ def test_an_encoder_of_the_wrong_shape_builds_nothing(broken: Environment) -> No
     assert not (broken.folder / "out" / "manifest.json").exists()
 
 
+@pytest.mark.slow
 def test_broken_commands_leave_the_command_line_whole(broken: Environment) -> None:
     listed = broken.semroute("--help")
     assert listed.returncode == 0

@@ -53,6 +53,7 @@ def test_a_path_to_an_archive_is_searched_as_well(tmp_path: Path, monkeypatch: p
     assert [plugin.package for plugin in installed("commands")["greet"]] == ["acme"]
 
 
+@pytest.mark.slow
 def test_the_quick_look_finds_what_the_standard_library_finds(installed_here: None) -> None:
     for kind in KINDS:
         known = {(entry.name, entry.value) for entry in entry_points(group=group_of(kind))}

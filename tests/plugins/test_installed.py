@@ -12,6 +12,7 @@ from textwrap import dedent
 from threading import Thread
 from typing import Any
 
+import pytest
 from plugins.environment import Environment
 
 from semroute.testing import FakeProvider, answer
@@ -58,6 +59,7 @@ def with_index(environment: Environment, built: Path, text: str = "") -> None:
     environment.write(f'encoder: "hashing:512"\nlog: {{enabled: false}}\n{text}')
 
 
+@pytest.mark.slow
 def test_an_index_is_built_and_served_with_the_encoder_of_a_package(acme: Environment, built: Path) -> None:
     manifest = json.loads((built / ".semroute" / "index" / "manifest.json").read_text())
     assert manifest["encoder"] == {
@@ -74,6 +76,7 @@ def test_an_index_is_built_and_served_with_the_encoder_of_a_package(acme: Enviro
     assert acme.problems() == []
 
 
+@pytest.mark.slow
 def test_an_index_names_the_package_that_is_not_installed(bare: Environment, built: Path) -> None:
     with_index(bare, built)
     done = bare.semroute("route", "how do I boil an egg")
@@ -86,6 +89,7 @@ def test_an_index_names_the_package_that_is_not_installed(bare: Environment, bui
     assert "built in are onnx, static, torch, remote; no plugin adds one" in problem["message"]
 
 
+@pytest.mark.slow
 def test_an_index_asks_for_an_encoder_only_where_the_configuration_names_it(acme: Environment, built: Path) -> None:
     with_index(acme, built)
     acme.write("log: {enabled: false}")
@@ -104,10 +108,11 @@ def test_an_index_asks_for_an_encoder_only_where_the_configuration_names_it(acme
     """
     assert acme.told(refused) is False
     acme.write('encoder: "hashing:64"')
-    assert "which names another one now" in acme.semroute("route", "how do I boil an egg").stderr
+    assert "which names a different one now" in acme.semroute("route", "how do I boil an egg").stderr
     assert [problem["key"] for problem in acme.problems()] == ["encoder"]
 
 
+@pytest.mark.slow
 def test_an_unknown_encoder_is_refused_with_the_known_ones(acme: Environment) -> None:
     done = acme.semroute("build-index", "--encoder", "hashin:512")
     assert done.returncode == 2
@@ -121,6 +126,7 @@ length: {chars: 40, use: long-context}
 """
 
 
+@pytest.mark.slow
 def test_a_strategy_of_a_package_decides_by_its_own_options(acme: Environment, built: Path) -> None:
     with_index(acme, built, STRATEGY)
     long, short = (
@@ -132,6 +138,7 @@ def test_a_strategy_of_a_package_decides_by_its_own_options(acme: Environment, b
     assert [opinion["strategy"] for opinion in short["opinions"]] == ["length", "semantic"]
 
 
+@pytest.mark.slow
 def test_options_of_a_strategy_are_checked_with_file_line_and_key(acme: Environment) -> None:
     acme.write(
         """\
@@ -179,6 +186,7 @@ print(json.dumps([completion.model, checks]))
 """
 
 
+@pytest.mark.slow
 def test_a_check_of_a_package_rejects_an_answer_of_a_cascade(acme: Environment, built: Path) -> None:
     with FakeProvider() as provider:
         with_index(acme, built, CASCADE.format(url=provider.base_url, options="{words: [fool]}"))
@@ -190,6 +198,7 @@ def test_a_check_of_a_package_rejects_an_answer_of_a_cascade(acme: Environment, 
     assert acme.problems() == []
 
 
+@pytest.mark.slow
 def test_a_check_is_switched_by_true_and_false(acme: Environment, built: Path) -> None:
     with FakeProvider() as provider:
         with_index(acme, built, CASCADE.format(url=provider.base_url, options="true"))
@@ -213,6 +222,7 @@ fallback: {{models: [small]}}
 """
 
 
+@pytest.mark.slow
 def test_a_deployment_speaks_the_format_of_a_package(acme: Environment, built: Path) -> None:
     with talking(b'{"answer": "Four minutes.", "in": 7, "out": 3}') as (url, got):
         with_index(acme, built, PROVIDER.format(url=url, tone="dry"))
@@ -232,6 +242,7 @@ def test_a_deployment_speaks_the_format_of_a_package(acme: Environment, built: P
     assert acme.problems() == []
 
 
+@pytest.mark.slow
 def test_a_failure_of_a_package_s_format_is_reported_without_the_key(acme: Environment, built: Path) -> None:
     with talking(b'{"answer": 3}') as (url, _):
         with_index(acme, built, PROVIDER.format(url=url, tone="dry") + "retries: {attempts: 1}\n")
@@ -241,6 +252,7 @@ def test_a_failure_of_a_package_s_format_is_reported_without_the_key(acme: Envir
     assert "acme-secret" not in done.stderr + done.stdout
 
 
+@pytest.mark.slow
 def test_a_format_that_lacks_tools_gets_no_request_with_tools(acme: Environment, built: Path) -> None:
     program = """
     import json
@@ -260,6 +272,7 @@ def test_a_format_that_lacks_tools_gets_no_request_with_tools(acme: Environment,
     assert got == []
 
 
+@pytest.mark.slow
 def test_a_deployment_needs_an_address_and_known_options(acme: Environment) -> None:
     acme.write(
         """\
@@ -278,6 +291,7 @@ def test_a_deployment_needs_an_address_and_known_options(acme: Environment) -> N
     assert found["deployments.3.options"][1] == 'the format "openai" takes none'
 
 
+@pytest.mark.slow
 def test_a_command_of_a_package_is_listed_and_runs(acme: Environment) -> None:
     listed = acme.semroute("--help")
     assert (listed.returncode, listed.stderr) == (0, "")
@@ -291,6 +305,7 @@ def test_a_command_of_a_package_is_listed_and_runs(acme: Environment) -> None:
     assert 'Did you mean "greet"?' in acme.semroute("gret").stderr
 
 
+@pytest.mark.slow
 def test_nothing_of_a_package_is_imported_unless_it_is_used(acme: Environment, built: Path) -> None:
     with_index(acme, built)
     assert acme.told(LOADED) == ["acme_encoder"]
@@ -303,6 +318,7 @@ def test_nothing_of_a_package_is_imported_unless_it_is_used(acme: Environment, b
     assert acme.told(listing) == []
 
 
+@pytest.mark.slow
 def test_routing_without_plugins_does_not_look_for_any(acme: Environment, routing_index: Path) -> None:
     acme.write("strategies: [semantic]\nlog: {enabled: false}\n")
     looks_for_none = """
@@ -316,6 +332,7 @@ def test_routing_without_plugins_does_not_look_for_any(acme: Environment, routin
     assert acme.told(f"{dedent(looks_for_none)}\n{dedent(LOADED)}", index=str(routing_index)) == []
 
 
+@pytest.mark.slow
 def test_what_decides_without_plugins_imports_no_reader_of_metadata(acme: Environment, routing_index: Path) -> None:
     program = """
     import json, sys

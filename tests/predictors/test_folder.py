@@ -55,6 +55,7 @@ def ended(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
     return [process.communicate(timeout=120)[1] for process in processes]
 
 
+@pytest.mark.slow
 def test_concurrent_readers_see_only_complete_artifacts(tmp_path: Path) -> None:
     write(tmp_path, 0)
     writer = Thread(target=lambda: [write(tmp_path, number) for number in range(1, 150)])
@@ -68,6 +69,7 @@ def test_concurrent_readers_see_only_complete_artifacts(tmp_path: Path) -> None:
     assert number_of(tmp_path) == 149
 
 
+@pytest.mark.slow
 def test_several_writers_take_turns(tmp_path: Path) -> None:
     made = [started(tmp_path / "new", f"[write({start} + n) for n in range(40)]") for start in (0, 100, 200)]
     assert ended(made) == ["", "", ""]
@@ -75,6 +77,7 @@ def test_several_writers_take_turns(tmp_path: Path) -> None:
     assert len(list((tmp_path / "new").glob("weights-*"))) == 2
 
 
+@pytest.mark.slow
 def test_a_killed_writer_keeps_the_old_file_and_the_next_cleans_up(tmp_path: Path) -> None:
     write(tmp_path, 0)
     for pause in np.linspace(0.0, 0.05, 8).tolist():
@@ -104,6 +107,7 @@ def test_the_first_writer_of_a_folder_may_be_killed_too(tmp_path: Path) -> None:
         write(tmp_path, 2)
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_leaves_what_was_there(tmp_path: Path) -> None:
     """The limit on the size of a file fails as a full disk does: with an OSError, in the middle of a write."""
     write(tmp_path, 0)

@@ -165,6 +165,7 @@ def test_white_space_before_the_first_word_comes_with_it(provider: FakeProvider,
 # An answer that is whole, whatever becomes of its connection.
 
 
+@pytest.mark.slow
 @FORMATS
 @pytest.mark.parametrize("fault", [stall_at_end, reset_at_end])
 def test_an_answer_that_is_whole_is_one_though_its_connection_is_reset_or_stalls(
@@ -259,6 +260,7 @@ def test_pieces_without_a_token_and_pings_do_not_meet_first_token_s(provider: Fa
     assert "no first token within 0.2 s (timeouts.first_token_s)" in str(error)
 
 
+@pytest.mark.slow
 @FORMATS
 @pytest.mark.parametrize("limits", [Timeouts(idle_s=0.1), Timeouts(idle_s=30, keepalive_s=0.2)])
 def test_signs_of_life_do_not_hold_a_stalled_stream_for_ever(

@@ -127,6 +127,7 @@ def test_other_encodings_and_several_are_refused_unread(raw: Any, ask: Ask, enco
     assert said in str(error)
 
 
+@pytest.mark.slow
 def test_what_comes_out_is_bounded_and_so_is_the_memory(raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "MAX_ANSWER", 4 * MIB)
     bomb = gzip.compress(bytes(200 * MIB), 1)
@@ -175,6 +176,7 @@ def test_the_loop_has_its_turns_while_a_body_is_unpacked(raw: Any) -> None:
     assert asked(raw, raw.answer(packed, content_encoding="gzip"), ask) >= 16 * MIB // SLICE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ask", [post, read])
 def test_the_body_of_an_error_is_bounded_and_its_status_counts(raw: Any, ask: Ask) -> None:
     told = gzip.compress(json.dumps({"error": {"message": "slow down"}}).encode())
@@ -191,6 +193,7 @@ def test_a_packed_stream_gives_its_events(raw: Any) -> None:
     assert asked(raw, stream(raw, gzip.compress(events), "gzip"), read) == [str(number) for number in range(5000)]
 
 
+@pytest.mark.slow
 def test_a_packed_stream_is_bounded(raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "MAX_STREAM", MIB)
     for content, most in ((b": x\n" * MIB, "1 MiB"), (bytes(4 * MIB), "1 MiB")):
@@ -230,6 +233,7 @@ def test_headers_without_end_are_given_up(raw: Any, ask: Ask, line: bytes) -> No
     assert isinstance(error, UnavailableError)
 
 
+@pytest.mark.slow
 def test_informational_answers_without_end_are_timed(raw: Any) -> None:
     more = {"timeout_s": 0.3, "timeouts": Timeouts(first_token_s=0.3)}
     script = [b"HTTP/1.1 100 Continue\r\n\r\n", 0.01] * 100

@@ -211,6 +211,7 @@ VALUES = (
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(NAMES, VALUES), VALUES, st.floats(0, 4e9))
 def test_a_hint_is_never_negative_and_never_too_long(headers: dict[str, str], delay: str, now: float) -> None:
     seconds = wait_s(headers, retry_info(delay), now)

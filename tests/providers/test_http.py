@@ -268,6 +268,7 @@ def test_one_json_text_in_place_of_a_stream_is_the_error_in_it_or_malformed(raw:
     assert "cannot stream" in str(failing(raw, raw.answer({"choices": []}), read))
 
 
+@pytest.mark.slow
 def test_an_answer_without_end_is_not_kept(raw: Any) -> None:
     script = raw.bytes(*[b"x" * 2**20] * (connection.MAX_ANSWER // 2**20 + 1))
     error = failing(raw, script, post)
@@ -282,6 +283,7 @@ def test_an_error_page_without_end_is_still_the_error_of_its_status(raw: Any) ->
     assert len(str(error)) < 400
 
 
+@pytest.mark.slow
 def test_a_stream_without_end_is_not_kept(raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "MAX_STREAM", 2**20)
     error = failing(raw, raw.bytes(*[b"data: x\n\n" * 2**15] * 6), read)
@@ -365,6 +367,7 @@ def test_what_json_cannot_hold_is_refused_before_it_is_sent(value: object) -> No
         run(work)
 
 
+@pytest.mark.slow
 def test_a_body_that_holds_itself_is_refused() -> None:
     deep: list[object] = []
     for _ in range(100_000):

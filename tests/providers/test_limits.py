@@ -69,6 +69,7 @@ async def answer(
     return last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize(
     ("streaming", "fault", "limits", "named"),
@@ -173,6 +174,7 @@ def test_an_answer_that_came_during_a_stall_is_read_although_the_requests_time_i
     assert run(work) == {"a": 1}
 
 
+@pytest.mark.slow
 def test_a_place_that_hangs_is_not_excused_by_a_stall(raw: Any) -> None:
     async def work(client: httpx.AsyncClient, loop: JumpingLoop) -> ProviderTimeoutError:
         async with raw.serve([raw.listen]) as server:
@@ -188,6 +190,7 @@ def test_a_place_that_hangs_is_not_excused_by_a_stall(raw: Any) -> None:
     assert not run(work).is_cut_short
 
 
+@pytest.mark.slow
 def test_a_silent_call_ends_when_another_place_needs_the_time_and_one_that_answers_goes_on(raw: Any) -> None:
     async def read(client: httpx.AsyncClient, script: list[Any]) -> list[str]:
         async with raw.serve(script) as server:
@@ -206,6 +209,7 @@ def test_a_silent_call_ends_when_another_place_needs_the_time_and_one_that_answe
     run(work)
 
 
+@pytest.mark.slow
 def test_a_second_try_without_stream_options_runs_on_the_same_clock(raw: Any) -> None:
     refusal = raw.answer({"error": {"message": "unknown field stream_options"}}, "400 Bad Request")
 

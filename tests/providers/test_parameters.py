@@ -111,6 +111,7 @@ EXPRESSED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("format", "fields", "sent"), EXPRESSED)
 def test_a_parameter_goes_out_in_the_words_of_the_format(
     format: str, fields: dict[str, Any], sent: dict[str, Any]

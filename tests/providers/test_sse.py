@@ -53,6 +53,7 @@ FIELDS = st.sampled_from(
 TEXTS = st.text("aé😀:\u2028\t ", max_size=6).map(str.encode)
 
 
+@pytest.mark.slow
 @given(st.lists(FIELDS | TEXTS, max_size=30).map(b"".join), st.data())
 def test_the_events_are_the_same_however_the_bytes_are_cut(sent: bytes, data: st.DataObject) -> None:
     cuts = data.draw(st.lists(st.integers(0, len(sent)), max_size=12).map(sorted))

@@ -27,6 +27,7 @@ def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
         plot_bill(BILL, 0.25, tmp_path / "bill.pdf")
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_old_picture(
     tmp_path: Path, full_disk: Callable[[], AbstractContextManager[None]]
 ) -> None:

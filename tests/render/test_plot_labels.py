@@ -25,6 +25,7 @@ def drawn(names: tuple[str, ...], cost: np.ndarray, quality: np.ndarray) -> tupl
     return figure, panels, legend
 
 
+@pytest.mark.slow
 def test_the_legend_lists_all_names_from_left_to_right_and_covers_nothing() -> None:
     figure, panels, legend = drawn(NAMES, COST, QUALITY)
     assert [text.get_text() for text in legend.get_texts()] == [NAMES[place] for place in np.lexsort((QUALITY, COST))]
@@ -38,6 +39,7 @@ def test_the_legend_lists_all_names_from_left_to_right_and_covers_nothing() -> N
         assert not one.overlaps(other)
 
 
+@pytest.mark.slow
 def test_each_point_has_the_number_under_which_the_legend_lists_it() -> None:
     _, panels, _ = drawn(NAMES, COST, QUALITY)
     numerals = {line.get_marker(): line.get_xydata()[0] for line in panels[0].lines if "$" in str(line.get_marker())}
@@ -46,6 +48,7 @@ def test_each_point_has_the_number_under_which_the_legend_lists_it() -> None:
         assert numerals[f"${number}$"].tolist() == [COST[place], QUALITY[place]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [(), ("one",), ("$free$", "line\nbreak", "_under")])
 def test_few_names_and_odd_ones_are_listed_as_they_are(names: tuple[str, ...]) -> None:
     figure, _, legend = drawn(names, np.arange(len(names), dtype=np.float64), np.full(len(names), 0.5))

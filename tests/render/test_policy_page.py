@@ -48,6 +48,7 @@ def _read(text: str) -> _Reader:
     return reader
 
 
+@pytest.mark.slow
 def test_the_page_holds_all_figures_and_needs_no_network(study: Study) -> None:
     text = policy_page(study, None, title="my outcomes", notes=["costs are estimates"])
     reader = _read(text)
@@ -63,6 +64,7 @@ def test_the_page_holds_all_figures_and_needs_no_network(study: Study) -> None:
     assert text.count("<svg") == 1
 
 
+@pytest.mark.slow
 def test_every_figure_is_explained_with_its_source(study: Study) -> None:
     text = policy_page(study, None, title="", notes=[])
     part = text[text.index("What the figures mean") :]
@@ -72,18 +74,21 @@ def test_every_figure_is_explained_with_its_source(study: Study) -> None:
         assert f"arXiv:{source}" in part
 
 
+@pytest.mark.slow
 def test_the_best_single_model_is_shown_with_its_selection(study: Study) -> None:
     words = " ".join(" ".join(_read(policy_page(study, None, title="", notes=[])).words).split())
     (model,) = study.best_shares
     assert f"chosen anew for each fold ({model} for 100.0% of the queries)" in words
 
 
+@pytest.mark.slow
 def test_unseen_tasks_have_their_own_part(study: Study) -> None:
     text = policy_page(study, study, title="", notes=[])
     assert "Tasks that were never seen" in text
     assert text.count("<svg") == 2
 
 
+@pytest.mark.slow
 def test_text_from_files_is_escaped(study: Study) -> None:
     odd = replace(study, models=("<b>small</b>", "large"))
     odd = replace(odd, quality=dict(zip(odd.models, study.quality.values(), strict=True)))
@@ -94,6 +99,7 @@ def test_text_from_files_is_escaped(study: Study) -> None:
     assert "<i>" not in text
 
 
+@pytest.mark.slow
 def test_estimates_of_incomplete_rows_are_shown() -> None:
     costs, _, chance = made_up(300)
     costs = replace(costs, table=logged(costs.table))
@@ -110,6 +116,7 @@ def test_a_figure_that_is_not_defined_is_a_dash() -> None:
     assert span(Interval(0.123, 0.1, 0.2)) == "0.100 to 0.200"
 
 
+@pytest.mark.slow
 def test_a_page_that_cannot_be_written_is_named(study: Study, tmp_path: Path) -> None:
     write_policy_page(study, None, tmp_path / "p.html", title="", notes=[])
     assert (tmp_path / "p.html").read_text("utf-8").startswith("<!doctype html>")

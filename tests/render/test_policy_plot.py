@@ -23,6 +23,7 @@ def study() -> Study:
     )
 
 
+@pytest.mark.slow
 def test_png_and_svg_are_written_by_the_files_name(study: Study, tmp_path: Path) -> None:
     plot_study(study, tmp_path / "c.png", title="a comparison")
     content = (tmp_path / "c.png").read_bytes()
@@ -32,6 +33,7 @@ def test_png_and_svg_are_written_by_the_files_name(study: Study, tmp_path: Path)
     assert ElementTree.parse(tmp_path / "c.SVG").getroot().tag.endswith("svg")
 
 
+@pytest.mark.slow
 def test_a_pool_of_more_models_has_no_panel_for_a_pair(study: Study, tmp_path: Path) -> None:
     pool = replace(
         study,
@@ -42,6 +44,7 @@ def test_a_pool_of_more_models_has_no_panel_for_a_pair(study: Study, tmp_path: P
     assert int.from_bytes((tmp_path / "c.png").read_bytes()[16:20], "big") < 2000
 
 
+@pytest.mark.slow
 def test_an_svg_element_is_deterministic_and_self_contained(study: Study) -> None:
     text = svg(study, title="")
     assert text == svg(study, title="")
@@ -55,6 +58,7 @@ def _legends(study: Study) -> list[str]:
     return re.findall("<!-- (.*?) -->", svg(study, title=""))
 
 
+@pytest.mark.slow
 def test_a_hidden_line_has_no_legend_entry(study: Study) -> None:
     words = _legends(study)
     assert words.count("zero router: cheapest and strongest mixed") == 1, "with two models the two are one line"

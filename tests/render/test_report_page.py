@@ -25,6 +25,7 @@ def made() -> LogReport:
     return report([*plain, *(climbed(0.1, 1.0, hours=place, latency_ms=900.0, **BASELINE) for place in range(10))])
 
 
+@pytest.mark.slow
 def test_the_page_needs_no_network_and_escapes_foreign_names(made: LogReport) -> None:
     text = report_page(made, title="all queries")
     assert "http" not in text.replace("http://www.w3.org/", "").replace("http://purl.org/", "").replace(
@@ -35,6 +36,7 @@ def test_the_page_needs_no_network_and_escapes_foreign_names(made: LogReport) ->
     assert "&lt;b&gt;cooking&lt;/b&gt;" in text
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_saving_the_split_and_the_warning(made: LogReport) -> None:
     text = report_page(made, title="all queries")
     assert made.saving.share is not None
@@ -49,6 +51,7 @@ def test_a_log_with_hardly_anything_makes_a_page(outcomes: list[object]) -> None
     assert "<h1>Report: law</h1>" in report_page(report(outcomes), title="law")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_pictures_are_well_formed_and_the_same_each_time(made: LogReport) -> None:
     for draw in (plots.spending, plots.by_day, plots.times, plots.escalation):
         first = draw(made)
@@ -57,11 +60,13 @@ def test_pictures_are_well_formed_and_the_same_each_time(made: LogReport) -> Non
         assert draw(made) == first
 
 
+@pytest.mark.slow
 def test_a_million_points_are_thinned_to_a_page() -> None:
     made = report(climbed(0.1, hours=place / 10, **BASELINE) for place in range(5000))
     assert len(report_page(made, title="x")) < 500_000
 
 
+@pytest.mark.slow
 def test_a_page_that_cannot_be_written_leaves_nothing(made: LogReport, tmp_path: Path) -> None:
     target = tmp_path / "page.html"
     write_report_page(made, target, title="x")
@@ -89,6 +94,7 @@ def compared(scores: np.ndarray, price: float) -> Compared:
     return Compared(then, drift(then, scores, scores < 0.2, [1.0, 0.0], [0.002], prices, index="a"))
 
 
+@pytest.mark.slow
 def test_the_page_shows_drift_and_warns_to_tune_again(made: LogReport) -> None:
     found = compared(np.random.default_rng(1).normal(0.2, 0.1, 300), 2.0)
     assert len(found.found.reasons) >= 3
@@ -101,6 +107,7 @@ def test_the_page_shows_drift_and_warns_to_tune_again(made: LogReport) -> None:
     assert FITS not in text
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_drift_result_only_for_a_named_policy(made: LogReport) -> None:
     assert FITS in report_page(made, title="x", drift=compared(np.random.default_rng(1).normal(0.5, 0.1, 300), 5.0))
     assert "tuned on" not in report_page(made, title="x")

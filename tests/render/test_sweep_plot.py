@@ -18,6 +18,7 @@ def swept(*, outside: bool) -> tuple[list[SweepPoint], SweepPoint]:
     return points, recommend(points, 0.9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outside", [True, False])
 def test_a_png_is_written_with_and_without_out_of_scope_queries(tmp_path: Path, outside: bool) -> None:
     points, best = swept(outside=outside)

@@ -140,6 +140,7 @@ def test_an_unchanged_window_gives_the_estimate_it_gave() -> None:
     assert estimate(windows) is not first
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.floats(0.0, 20.0), st.floats(0.0, 100.0)), min_size=1, max_size=80))
 def test_an_estimate_is_that_of_a_list_of_the_window(calls: list[tuple[float, float]]) -> None:
     clock = Clock()

@@ -181,6 +181,7 @@ def test_a_killed_redis_raises_nothing_and_is_told_of_once(redis: OwnRedis, capl
     assert "one part in 2" in warnings[0]
 
 
+@pytest.mark.slow
 def test_no_call_waits_for_a_redis_that_is_known_to_be_away(redis: OwnRedis) -> None:
     async def test() -> None:
         async with replicas(redis, 1) as (one,):
@@ -284,6 +285,7 @@ def test_a_redis_that_comes_back_empty_is_told_the_last_minute_and_the_budgets(r
     run(test)
 
 
+@pytest.mark.slow
 def test_a_redis_that_kept_its_memory_counts_nothing_twice(redis: OwnRedis) -> None:
     async def test() -> None:
         async with replicas(redis, 1) as (one,):
@@ -325,6 +327,7 @@ def test_what_the_calls_meanwhile_brought_reaches_the_others(redis: OwnRedis) ->
     run(test)
 
 
+@pytest.mark.slow
 def test_a_pass_of_redis_that_comes_back_while_it_is_away_is_given_back_later(redis: OwnRedis) -> None:
     async def test() -> None:
         async with replicas(redis, 1) as (one,):
@@ -343,6 +346,7 @@ def test_a_pass_of_redis_that_comes_back_while_it_is_away_is_given_back_later(re
     run(test)
 
 
+@pytest.mark.slow
 def test_an_answer_that_comes_too_late_leaves_nothing_behind(redis: OwnRedis) -> None:
     async def test() -> None:
         async with replicas(redis, 1) as (one,):

@@ -120,6 +120,7 @@ def test_scripts_that_redis_has_lost_are_loaded_again(redis: OwnRedis) -> None:
     asyncio.run(test())
 
 
+@pytest.mark.slow
 def test_one_object_serves_loops_one_after_the_other_and_at_the_same_time(redis: OwnRedis) -> None:
     gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=own_prefix())
     endpoint, passed = Endpoint("p", rpm=50), []
@@ -161,6 +162,7 @@ asyncio.run(race(*sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_race_for_one_limit_use_all_of_it_and_no_more(redis: OwnRedis) -> None:
     command = [sys.executable, "-c", RACER, redis.url, own_prefix()]
     racers = [

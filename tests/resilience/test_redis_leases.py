@@ -159,6 +159,7 @@ asyncio.run(hold(*sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_replica_killed_in_the_middle_of_its_calls_leaves_no_slot_taken(redis: OwnRedis) -> None:
     prefix = own_prefix()
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, redis.url, prefix], stdout=subprocess.PIPE, text=True)
@@ -261,6 +262,7 @@ main(*sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 def test_a_forked_child_has_calls_ids_and_connections_of_its_own(redis: OwnRedis) -> None:
     done = subprocess.run(

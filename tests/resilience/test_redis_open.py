@@ -47,6 +47,7 @@ def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch)
         open_gates(Config(state="redis://localhost"), {})
 
 
+@pytest.mark.slow
 def test_state_in_process_never_imports_redis() -> None:
     program = (
         "import sys; from semroute.config import Config; from semroute.resilience.gates import open_gates;"

@@ -91,6 +91,7 @@ step = st.one_of(
 steps = st.lists(step, min_size=20, max_size=80)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=steps)
 def test_redis_and_memory_answer_alike(redis: OwnRedis, script: list[Any]) -> None:

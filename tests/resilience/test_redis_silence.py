@@ -52,6 +52,7 @@ async def call(gates: FailoverGates, endpoint: Endpoint = PLACE) -> None:
     await gates.release(permit, CallResult.SUCCESS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calls", [200, 1000])
 def test_a_burst_of_calls_on_a_busy_loop_is_no_silence_of_redis(
     redis: OwnRedis, calls: int, caplog: pytest.LogCaptureFixture
@@ -70,6 +71,7 @@ def test_a_burst_of_calls_on_a_busy_loop_is_no_silence_of_redis(
     assert "going on" not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_loop_that_was_blocked_is_no_silence_of_redis(redis: OwnRedis, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         async with in_use(replica(redis.url, timeout_s=0.05)) as gates:
@@ -82,6 +84,7 @@ def test_a_loop_that_was_blocked_is_no_silence_of_redis(redis: OwnRedis, caplog:
     assert "going on" not in caplog.text
 
 
+@pytest.mark.slow
 def test_one_silence_is_not_taken_for_the_end_of_redis(redis: OwnRedis, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         async with in_use(replica(redis.url, timeout_s=0.4)) as gates:
@@ -95,6 +98,7 @@ def test_one_silence_is_not_taken_for_the_end_of_redis(redis: OwnRedis, caplog: 
     assert "going on" not in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.services
 def test_a_redis_that_stays_silent_is_away_and_one_that_refuses_is_so_at_once() -> None:
     async def test(redis: OwnRedis) -> None:
@@ -158,6 +162,7 @@ class Mute:
         self._server.close()
 
 
+@pytest.mark.slow
 def test_connections_that_a_firewall_forgot_are_replaced(redis: OwnRedis, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         way = Mute(redis.port)
@@ -172,6 +177,7 @@ def test_connections_that_a_firewall_forgot_are_replaced(redis: OwnRedis, caplog
     assert "going on" not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_redis_forty_milliseconds_away_is_there(redis: OwnRedis, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         way = Mute(redis.port, delay_s=0.02)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,6 +68,7 @@ def test_a_share_of_nothing_without_a_minimum_allows_nothing() -> None:
     assert not budget.take()
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.floats(0.0, 4.0), st.booleans()), max_size=200), st.floats(0.0, 1.0))
 def test_a_hard_cap_holds_over_the_whole_time_and_not_only_in_a_window(
     steps: list[tuple[float, bool]], share: float

@@ -198,6 +198,7 @@ def test_a_stream_whose_provider_does_not_count_takes_what_was_said_from_the_lim
     assert 0.999 < room[0] < 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wire", ["openai", "anthropic", "gemini"])
 def test_cents_in_the_log_are_cents_at_the_provider(
     routing_index: Path, provider: FakeProvider, kept: Kept, wire: str, tmp_path: Path

@@ -150,6 +150,7 @@ def test_an_accepted_answer_is_streamed_and_its_decision_comes_with_it(
     assert (last.tier, last.decision.category) == (1, "cooking")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("models", "tiers", "groups", "calls", "cascade"),
     [
@@ -230,6 +231,7 @@ def test_what_a_judge_chooses_within_a_category_climbs_no_further_than_its_model
     assert completion.decision.cascade == (("small",), ("coder",))
 
 
+@pytest.mark.slow
 def test_a_pinned_model_and_a_rule_that_names_models_show_no_cascade(
     routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -241,6 +243,7 @@ def test_a_pinned_model_and_a_rule_that_names_models_show_no_cascade(
     assert completion.decision.cascade == ()
 
 
+@pytest.mark.slow
 def test_a_cascade_policy_climbs_as_it_was_tested(routing_index: Path, provider: FakeProvider) -> None:
     # Its sections, less the classifiers of answers, which are trained.
     policies = [
@@ -279,6 +282,7 @@ def test_where_every_category_has_a_cascade_of_its_own_the_general_one_is_the_fa
     assert routes.complete(FOREIGN).model == "large"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sections", "cascade"), [({}, (("small",), ("large",))), ({"fallback": {"models": ["large"]}}, ())]
 )

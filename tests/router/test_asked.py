@@ -127,6 +127,7 @@ def test_only_texts_with_something_pasted_are_encoded_in_parts(live: LoadedIndex
     assert seen[3] == list(VAGUE_ASKS)
 
 
+@pytest.mark.slow
 def test_a_first_stage_leaves_pasted_texts_to_the_index_itself(staged_index: Path) -> None:
     live = LoadedIndex.open(staged_index, Config())
     found = score_texts(live, ["recipe for carrot soup", f"{LEASE}\n\n{RECIPE}"])

@@ -74,6 +74,7 @@ def test_what_a_category_decides_is_not_judged(routing_index: Path, provider: Fa
     assert not provider.requests
 
 
+@pytest.mark.slow
 def test_where_the_model_is_pinned_nobody_is_asked(routing_index: Path, provider: FakeProvider) -> None:
     router = judged(routing_index, provider)
     assert router.complete(FOREIGN, model="small").model == "small"
@@ -81,6 +82,7 @@ def test_where_the_model_is_pinned_nobody_is_asked(routing_index: Path, provider
     assert len(provider.requests) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reply", [fail(500), hang(), answer("the biggest, of course")])
 def test_without_a_usable_judgement_the_query_goes_where_it_would_go_without(
     routing_index: Path, provider: FakeProvider, reply: Any
@@ -109,6 +111,7 @@ def test_lists_of_names_are_meant_for_the_answer_and_not_for_the_judge(
     assert completion.model == "small"
 
 
+@pytest.mark.slow
 def test_the_shorter_of_two_deadlines_holds(routing_index: Path, provider: FakeProvider) -> None:
     provider.always(hang())
     router = judged(routing_index, provider, timeout_s=30)

@@ -67,6 +67,7 @@ def probability_of(outcome: LoggedOutcome) -> float | None:
     return found
 
 
+@pytest.mark.slow
 def test_what_a_trial_logs_is_estimated_without_bias(routing_index: Path, provider: FakeProvider) -> None:
     config = configured(routing_index, provider, 0.3)
     random = np.random.default_rng(0)
@@ -91,6 +92,7 @@ def test_what_a_trial_logs_is_estimated_without_bias(routing_index: Path, provid
         assert found["high"] - found["low"] < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "model"), [(0.0, "small"), (1.0, "tiny")])
 def test_without_a_draw_a_model_is_certain(
     routing_index: Path, provider: FakeProvider, share: float, model: str
@@ -99,11 +101,13 @@ def test_without_a_draw_a_model_is_certain(
     assert [(outcome.model, probability_of(outcome)) for outcome in outcomes] == [(model, 1.0)] * 3
 
 
+@pytest.mark.slow
 def test_without_a_trial_a_model_is_certain(routing_index: Path, provider: FakeProvider) -> None:
     config = configured(routing_index, provider, 0.0).model_copy(update={"trial": Config().trial})
     assert [probability_of(outcome) for outcome in told(routing_index, config, QUERIES[:2])] == [1.0, 1.0]
 
 
+@pytest.mark.slow
 def test_a_model_that_both_policies_name_is_certain(routing_index: Path, provider: FakeProvider) -> None:
     outcomes = told(routing_index, configured(routing_index, provider, 0.5, tried="small"), QUERIES[:8])
     assert {said["kind"] for outcome in outcomes for said in outcome.opinions if said["strategy"] == "trial"} == {
@@ -112,6 +116,7 @@ def test_a_model_that_both_policies_name_is_certain(routing_index: Path, provide
     assert {probability_of(outcome) for outcome in outcomes} == {1.0}
 
 
+@pytest.mark.slow
 def test_where_the_model_is_no_matter_of_the_share_alone_no_probability_is_told(
     routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -123,6 +128,7 @@ def test_where_the_model_is_no_matter_of_the_share_alone_no_probability_is_told(
     assert {probability_of(outcome) for outcome in told(routing_index, climbing, QUERIES[:8])} == {None}
 
 
+@pytest.mark.slow
 def test_an_answer_of_another_model_than_the_first_has_no_probability(
     routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -132,6 +138,7 @@ def test_an_answer_of_another_model_than_the_first_has_no_probability(
     assert (outcome.model, probability_of(outcome)) == ("large", None)
 
 
+@pytest.mark.slow
 def test_a_pinned_model_has_no_part_in_the_draw(routing_index: Path, provider: FakeProvider) -> None:
     config = configured(routing_index, provider, 0.5)
     with open_log(config.log, {}) as log:
@@ -142,6 +149,7 @@ def test_a_pinned_model_has_no_part_in_the_draw(routing_index: Path, provider: F
         assert {probability_of(replace(outcome, feedback=1.0)) for outcome in log.outcomes()} == {None}
 
 
+@pytest.mark.slow
 def test_the_pair_of_policies_is_told_from_others_by_what_decides_alone(
     routing_index: Path, provider: FakeProvider
 ) -> None:

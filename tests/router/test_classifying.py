@@ -44,6 +44,7 @@ def config(folder: Path, **more: Any) -> Config:
     return Config.model_validate({"strategies": ["classifier"], "classifier": section, **more})
 
 
+@pytest.mark.slow
 def test_the_classifier_sends_easy_queries_to_the_cheap_model_and_hard_ones_to_the_large(
     routing_index: Path, folder: Path
 ) -> None:
@@ -59,11 +60,13 @@ def test_the_classifier_sends_easy_queries_to_the_cheap_model_and_hard_ones_to_t
     assert [decision.model for decision in router.route_many([EASY, HARD])] == [easy.model, "large"]
 
 
+@pytest.mark.slow
 def test_its_folder_alone_may_be_written(routing_index: Path, folder: Path) -> None:
     plain = Config.model_validate({"strategies": ["classifier"], "classifier": str(folder)})
     assert Router.load(routing_index, config=plain).route(HARD).model == "large"
 
 
+@pytest.mark.slow
 def test_the_value_and_the_prices_of_the_configuration_count_at_once(routing_index: Path, folder: Path) -> None:
     cheap = Router.load(routing_index, config=config(folder, classifier={"value": 0.0}))
     assert cheap.route(HARD).model in ("coder", "small")
@@ -71,6 +74,7 @@ def test_the_value_and_the_prices_of_the_configuration_count_at_once(routing_ind
     assert Router.load(routing_index, config=free).route(HARD).model == "large"
 
 
+@pytest.mark.slow
 def test_after_a_category_that_narrows_it_chooses_among_its_models(routing_index: Path, folder: Path) -> None:
     narrowed = config(folder, strategies=["semantic", "classifier"], semantic={"mode": "narrow"})
     decision = Router.load(routing_index, config=narrowed).route("why does my python for loop never stop")
@@ -79,6 +83,7 @@ def test_after_a_category_that_narrows_it_chooses_among_its_models(routing_index
     assert decision.strategy == "classifier"
 
 
+@pytest.mark.slow
 def test_candidates_are_those_of_the_configuration_else_those_with_a_deployment(
     routing_index: Path, folder: Path
 ) -> None:
@@ -95,6 +100,7 @@ def test_candidates_are_those_of_the_configuration_else_those_with_a_deployment(
     assert Router.load(routing_index, config=placed).route(HARD).candidates == ("coder",)
 
 
+@pytest.mark.slow
 def test_a_classifier_that_cannot_serve_is_refused_when_the_router_is_loaded(
     routing_index: Path, folder: Path, tmp_path: Path
 ) -> None:
@@ -107,6 +113,7 @@ def test_a_classifier_that_cannot_serve_is_refused_when_the_router_is_loaded(
         Router.load(routing_index, config=config(tmp_path / "other"))
 
 
+@pytest.mark.slow
 def test_without_a_folder_it_is_not_asked(routing_index: Path) -> None:
     decision = Router.load(routing_index, config=Config()).route(EASY)
     assert "classifier" not in [opinion.strategy for opinion in decision.opinions]

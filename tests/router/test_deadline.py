@@ -44,6 +44,7 @@ def slow_scores(monkeypatch: pytest.MonkeyPatch, until: threading.Event, most_s:
     monkeypatch.setattr(decide, "score_texts", scores)
 
 
+@pytest.mark.slow
 def test_a_decision_that_takes_too_long_ends_with_the_deadline_and_calls_nobody(
     routing_index: Path, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,6 +66,7 @@ def test_a_decision_that_takes_too_long_ends_with_the_deadline_and_calls_nobody(
     assert provider.requests == []
 
 
+@pytest.mark.slow
 def test_the_answer_has_what_the_decision_has_left_of_the_deadline(
     routing_index: Path, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +79,7 @@ def test_the_answer_has_what_the_decision_has_left_of_the_deadline(
     assert attempt.latency_ms < 500
 
 
+@pytest.mark.slow
 def test_a_judge_that_hangs_leaves_half_of_the_requests_time_for_the_answer(
     routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -87,6 +90,7 @@ def test_a_judge_that_hangs_leaves_half_of_the_requests_time_for_the_answer(
     assert (completion.text, completion.model) == (QUERY, "small")
 
 
+@pytest.mark.slow
 def test_a_decision_waits_for_no_thread_of_the_loops_default_executor(
     routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -107,6 +111,7 @@ def test_a_decision_waits_for_no_thread_of_the_loops_default_executor(
     assert asyncio.run(work())
 
 
+@pytest.mark.slow
 def test_the_threads_of_a_router_end_when_it_is_closed(routing_index: Path, provider: FakeProvider) -> None:
     routes = router(routing_index, provider)
 
@@ -123,6 +128,7 @@ def test_the_threads_of_a_router_end_when_it_is_closed(routing_index: Path, prov
     assert not any(thread.is_alive() for thread in own)
 
 
+@pytest.mark.slow
 def test_a_request_that_is_cancelled_while_it_is_decided_leaves_no_question_to_a_judge_behind(
     routing_index: Path, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ def router_for(format: str, provider: FakeProvider, folder: Path) -> Router:
     return Router.load(folder, config=Config.model_validate(config))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["openai", "anthropic", "gemini"])
 def test_only_our_errors_come_out_of_any_door(format: str, provider: FakeProvider, routing_index: Path) -> None:
     router = router_for(format, provider, routing_index)
@@ -96,6 +97,7 @@ def test_only_our_errors_come_out_of_any_door(format: str, provider: FakeProvide
     assert answered > EXAMPLES / 20
 
 
+@pytest.mark.slow
 def test_a_whole_valid_conversation_is_answered_through_every_door(provider: FakeProvider, routing_index: Path) -> None:
     router = router_for("openai", provider, routing_index)
     for name, door in DOORS:

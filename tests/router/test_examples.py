@@ -86,6 +86,7 @@ def told(router: Router, queries: Sequence[str]) -> list[tuple[Any, ...]]:
     ]
 
 
+@pytest.mark.slow
 def test_it_decides_as_an_index_on_disk_of_the_same_examples(
     many: dict[str, list[str]], encoder: OnnxEncoder, tmp_path: Path
 ) -> None:
@@ -102,6 +103,7 @@ def test_it_decides_as_an_index_on_disk_of_the_same_examples(
     assert any(one.is_fallback for one in built.route_many(queries))
 
 
+@pytest.mark.slow
 def test_validation_sets_thresholds_and_calibration_as_on_disk(
     encoder: OnnxEncoder, labelled: Path, tmp_path: Path
 ) -> None:
@@ -132,6 +134,7 @@ def test_an_encoder_of_the_program_is_used_and_stays_open() -> None:
     assert not closed
 
 
+@pytest.mark.slow
 def test_the_models_are_those_of_argument_configuration_and_fallback(encoder: OnnxEncoder) -> None:
     config = Config.model_validate(
         {
@@ -147,6 +150,7 @@ def test_the_models_are_those_of_argument_configuration_and_fallback(encoder: On
     assert config.fallback.models == ("large",)
 
 
+@pytest.mark.slow
 def test_nothing_is_written_to_the_working_folder_and_the_temporary_one_ends_with_the_router(tmp_path: Path) -> None:
     program = """
     import json, os, sys
@@ -201,6 +205,7 @@ def test_nothing_is_written_to_the_working_folder_and_the_temporary_one_ends_wit
         assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_it_cannot_be_reloaded(encoder: OnnxEncoder) -> None:
     router = Router.from_examples(ROUTING_EXAMPLES, MODELS, encoder=encoder, config=Config())
     with pytest.raises(InputError, match="built in memory"):
@@ -266,6 +271,7 @@ def test_a_fallback_that_cannot_be_used_is_named() -> None:
         Router.from_examples(ROUTING_EXAMPLES, MODELS, fallback=[], config=Config())
 
 
+@pytest.mark.slow
 def test_overrides_of_a_category_without_examples_are_refused(encoder: OnnxEncoder) -> None:
     config = Config.model_validate({"categories": {"cookin": {"models": ["small"]}}})
     with pytest.raises(ConfigError, match=r'categories\.cookin: .* did you mean "cooking"'):
@@ -295,6 +301,7 @@ def test_an_encoder_that_cannot_be_used_is_refused(encoder: Any, error: type[Exc
         Router.from_examples(ROUTING_EXAMPLES, MODELS, encoder=encoder, config=Config())
 
 
+@pytest.mark.slow
 def test_without_the_extra_the_error_names_the_command(tmp_path: Path) -> None:
     program = """
 import sys
@@ -322,6 +329,7 @@ def test_the_smallest_input_builds(encoder: OnnxEncoder) -> None:
     assert router.route("def").threshold is not None or router.route("def").is_fallback
 
 
+@pytest.mark.slow
 def test_examples_that_nearly_repeat_are_reported_and_kept_once(
     encoder: OnnxEncoder, caplog: pytest.LogCaptureFixture
 ) -> None:

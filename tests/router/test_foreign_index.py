@@ -228,6 +228,7 @@ OF_BOTH = ("encoder_model", "encoder_tokenizer", "head", "prototypes")
 ROLES = [*OF_BOTH, *(f"first_{role}" for role in OF_BOTH), "examples", "vectors"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ROLES)
 def test_a_file_that_was_changed_together_with_its_hash_is_refused_as_ours_or_serves(folder: Path, role: str) -> None:
     random = np.random.default_rng(ROLES.index(role))
@@ -241,6 +242,7 @@ def test_a_file_that_was_changed_together_with_its_hash_is_refused_as_ours_or_se
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
 
 
+@pytest.mark.slow
 def test_any_value_of_the_manifest_may_be_another_without_another_error_than_ours(folder: Path) -> None:
     text = (folder / MANIFEST).read_text()
     others: list[Any] = [None, True, -1, 0, 1e308, 10**400, "", "x", "\x1b[2J", [], [[]], {}, {"a": 1}, "9" * 5000]

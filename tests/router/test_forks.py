@@ -55,6 +55,7 @@ def check(told: list[dict[str, Any]], log: Path) -> None:
         assert len([query for query in queries if query.startswith(f"{name} ")]) == 63
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("busy",), ("large",), ("busy", "large")], ids=" ".join)
 def test_every_door_opens_in_a_forked_child(
     options: tuple[str, ...], routing_index: Path, tmp_path: Path, provider: FakeProvider
@@ -64,6 +65,7 @@ def test_every_door_opens_in_a_forked_child(
     assert len({one["draw"] for one in told}) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.services
 def test_children_are_replicas_of_their_own_in_redis(
     routing_index: Path, tmp_path: Path, provider: FakeProvider

@@ -93,6 +93,7 @@ def opened(request: pytest.FixtureRequest) -> Opened:
     return found
 
 
+@pytest.mark.slow
 def test_keys_come_from_the_environment_that_was_handed_in(
     opened: Opened, routing_index: Path, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +107,7 @@ def test_keys_come_from_the_environment_that_was_handed_in(
     assert KEY in os.environ
 
 
+@pytest.mark.slow
 def test_one_client_serves_all_calls_and_stays_open(
     opened: Opened, routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -142,6 +144,7 @@ def test_a_stream_comes_through_a_transport_of_the_programs_own(routing_index: P
     assert provider.requests == []
 
 
+@pytest.mark.slow
 def test_a_function_opens_a_client_for_each_loop_and_the_router_closes_them(
     opened: Opened, routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -160,12 +163,14 @@ def test_a_function_opens_a_client_for_each_loop_and_the_router_closes_them(
     assert [request.headers["x-made"] for request in provider.requests] == ["here"] * 3
 
 
+@pytest.mark.slow
 def test_a_client_that_is_none_is_refused(routing_index: Path, provider: FakeProvider) -> None:
     router = by_load(routing_index, settings(provider), env={KEY: "right"}, http_client="proxy")
     with router, pytest.raises(InputError, match=r"an httpx\.AsyncClient, or a function that opens one, not str"):
         router.complete("recipe for soup")
 
 
+@pytest.mark.slow
 def test_a_client_that_its_program_closed_is_an_error_that_counts_against_no_endpoint(
     routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -178,6 +183,7 @@ def test_a_client_that_its_program_closed_is_an_error_that_counts_against_no_end
                 router.complete("recipe for soup")
 
 
+@pytest.mark.slow
 def test_two_routers_share_the_gates_that_they_are_handed(
     opened: Opened, routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -195,6 +201,7 @@ def test_two_routers_share_the_gates_that_they_are_handed(
     assert gates.closed == 0
 
 
+@pytest.mark.slow
 def test_limits_and_budgets_follow_the_clock_that_was_handed_in(
     opened: Opened, routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -208,6 +215,7 @@ def test_limits_and_budgets_follow_the_clock_that_was_handed_in(
         assert router.complete("recipe for soup").model == "small"
 
 
+@pytest.mark.slow
 def test_outcomes_have_the_time_of_the_clock_that_was_handed_in(
     opened: Opened, routing_index: Path, provider: FakeProvider
 ) -> None:

@@ -84,6 +84,7 @@ DOORS: dict[str, Callable[[Router], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS.values(), ids=list(DOORS))
 def test_a_closed_router_refuses_every_door(
     door: Callable[[Router], object], routing_index: Path, provider: FakeProvider
@@ -96,6 +97,7 @@ def test_a_closed_router_refuses_every_door(
     assert len(provider.requests) == 1
 
 
+@pytest.mark.slow
 def test_the_end_of_a_block_closes_log_and_connections(routing_index: Path, provider: FakeProvider) -> None:
     sink = Sink()
     with Router.load(routing_index, config=settings(provider), log=sink, http_client=httpx.AsyncClient) as router:
@@ -105,6 +107,7 @@ def test_the_end_of_a_block_closes_log_and_connections(routing_index: Path, prov
     assert eventually(lambda: provider.stats()["connections"] == 0)
 
 
+@pytest.mark.slow
 def test_the_end_of_an_asynchronous_block_closes_the_connections_of_its_loop(
     routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -169,6 +172,7 @@ class Loop:
         self.loop.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["close", "aclose", "aclose there"])
 def test_connections_close_on_the_loops_that_opened_them(how: str, routing_index: Path, provider: FakeProvider) -> None:
     closed_on: list[tuple[object, object]] = []
@@ -198,6 +202,7 @@ def test_connections_close_on_the_loops_that_opened_them(how: str, routing_index
         assert {first.loop, second.loop} < {opened for opened, _ in closed_on}
 
 
+@pytest.mark.slow
 def test_a_loop_that_stands_still_is_closed_too(routing_index: Path, provider: FakeProvider) -> None:
     loop = asyncio.new_event_loop()
     router = Router.load(routing_index, config=settings(provider))
@@ -218,6 +223,7 @@ def test_to_close_within_the_running_loop_does_not_block_it(routing_index: Path,
     assert asyncio.run(work())
 
 
+@pytest.mark.slow
 def test_another_router_keeps_the_connections_that_both_use(routing_index: Path, provider: FakeProvider) -> None:
     first = Router.load(routing_index, config=settings(provider))
     second = Router.load(routing_index, config=settings(provider))
@@ -251,6 +257,7 @@ def test_calls_under_way_end_with_an_error_of_ours_and_are_logged(routing_index:
     assert provider.wait_idle()
 
 
+@pytest.mark.slow
 def test_what_fails_to_close_does_not_keep_the_rest_open(routing_index: Path, provider: FakeProvider) -> None:
     class Failing(Sink):
         def close(self) -> None:
@@ -267,6 +274,7 @@ def test_what_fails_to_close_does_not_keep_the_rest_open(routing_index: Path, pr
     assert eventually(lambda: provider.stats()["connections"] == 0)
 
 
+@pytest.mark.slow
 def test_a_router_that_cannot_be_made_closes_the_log_that_it_opened(
     routing_index: Path, provider: FakeProvider, tmp_path: Path
 ) -> None:
@@ -303,6 +311,7 @@ def test_the_state_of_the_deployments_is_saved_at_the_end(
     assert row["calls"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.services
 @pytest.mark.parametrize("is_async", [False, True])
 def test_connections_to_redis_are_released(is_async: bool, routing_index: Path, provider: FakeProvider) -> None:
@@ -370,6 +379,7 @@ elif how == "thread":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["atexit", "unused", "fork", "fork closed", "async", "thread", "never"])
 def test_a_program_ends_in_silence_however_it_closes(
     how: str, routing_index: Path, provider: FakeProvider, tmp_path: Path

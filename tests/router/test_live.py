@@ -65,6 +65,7 @@ def test_a_configured_category_that_the_index_lacks_is_named_with_those_it_has(f
         LoadedIndex.open(folder, config)
 
 
+@pytest.mark.slow
 def test_a_machine_with_other_arithmetic_is_warned_of(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="semroute"):
         open_encoder(open_artifact(folder))
@@ -131,6 +132,7 @@ def test_a_fitting_head_serves(folder: Path) -> None:
     np.testing.assert_allclose(scorer.scores(vector), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_any_number_of_the_manifest_may_be_text_without_another_error_than_ours(folder: Path) -> None:
     for key in sorted(json.loads((folder / MANIFEST).read_text())):
         before = (folder / MANIFEST).read_text()

@@ -30,6 +30,7 @@ def test_the_figures_are_those_of_routing_each_query(router: Router, labelled: P
     assert measured.accuracy_in_scope == pytest.approx(sum(best) / len(best))
 
 
+@pytest.mark.slow
 def test_a_threshold_of_the_configuration_is_applied(routing_index: Path) -> None:
     high = Config(categories={"code": CategoryOverride(threshold=1.0)})
     rows = [LabelledQuery("fix this python traceback please", "code")]

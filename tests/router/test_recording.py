@@ -45,11 +45,13 @@ def config(provider: FakeProvider | None, **sections: Any) -> Config:
     return Config.model_validate({"deployments": places, "retries": {"same_place": 0}, **sections})
 
 
+@pytest.mark.slow
 def test_without_a_log_nothing_is_kept_and_no_outcome_is_named(routing_index: Path, provider: FakeProvider) -> None:
     router = Router.load(routing_index, config=config(provider))
     assert router.complete(SOUP).outcome_id is None
 
 
+@pytest.mark.slow
 def test_decisions_are_recorded_with_what_is_known_of_the_caller(routing_index: Path) -> None:
     kept = Kept()
     router = Router.load(routing_index, config=config(None), log=kept)
@@ -79,6 +81,7 @@ def test_an_answer_is_recorded_once_with_what_the_strongest_model_would_have_cos
     assert one.latency_ms >= completion.latency_ms
 
 
+@pytest.mark.slow
 def test_the_configuration_may_name_the_strongest_model(routing_index: Path, provider: FakeProvider) -> None:
     kept = Kept()
     provider.script(answer("carrots", input_tokens=100, output_tokens=20))
@@ -101,6 +104,7 @@ def test_a_failure_is_recorded_with_every_attempt(routing_index: Path, provider:
     assert [attempt.model for attempt in one.attempts] == ["small", "large"]
 
 
+@pytest.mark.slow
 def test_a_stream_is_recorded_at_its_end_with_the_time_to_its_first_piece(
     routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -146,6 +150,7 @@ def test_a_caller_who_leaves_is_recorded_as_such(routing_index: Path, provider: 
     assert [one.error_kind for one in kept.outcomes] == [CANCELLED]
 
 
+@pytest.mark.slow
 def test_the_library_opens_the_configured_database_where_it_is_asked_to(
     routing_index: Path, provider: FakeProvider, tmp_path: Path
 ) -> None:

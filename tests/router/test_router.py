@@ -93,6 +93,7 @@ def test_a_decision_survives_json(router: Router) -> None:
         assert [entry["category"] for entry in values["categories"]] == [c.category for c in decision.categories]  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_many_are_routed_as_one_by_one(routing_index: Path) -> None:
     many = Router.load(routing_index, config=Config()).route_many(QUERIES)
     alone = [Router.load(routing_index, config=Config()).route(query) for query in QUERIES]
@@ -176,6 +177,7 @@ def test_no_index_where_one_was_named_says_how_to_build_it(tmp_path: Path) -> No
         Router.load(tmp_path / "nothing", config=Config())
 
 
+@pytest.mark.slow
 def test_a_replaced_artifact_is_picked_up_while_threads_route(folder: Path) -> None:
     router = Router.load(folder, config=Config(), reload_every_s=0.01)
     stop, errors, thresholds = threading.Event(), [], set()
@@ -222,6 +224,7 @@ def test_a_damaged_replacement_keeps_the_old_one_serving(folder: Path, caplog: p
     assert router.route("boil an egg").score == before.score
 
 
+@pytest.mark.slow
 def test_a_replacement_while_the_first_one_opens_is_not_missed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from semroute.router.load import LoadedIndex
 
@@ -241,6 +244,7 @@ def test_a_replacement_while_the_first_one_opens_is_not_missed(folder: Path, mon
     assert router.route("boil an egg").threshold == 0.35
 
 
+@pytest.mark.slow
 def test_without_an_interval_nothing_is_looked_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Reloader, "look", lambda *_: pytest.fail("it looked"))
     router = Router.load(folder, config=Config())
@@ -302,6 +306,7 @@ def test_all_of_it_works_inside_a_running_loop(provider: FakeProvider, routing_i
     assert len(provider.requests) == 2
 
 
+@pytest.mark.slow
 def test_route_finds_its_artifact_at_every_call(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(ENVIRONMENT, str(folder))
@@ -330,6 +335,7 @@ print(decision.category, BLOCKED & set(sys.modules))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.torch(needed=False)
 def test_serving_needs_nothing_of_what_building_needs(routing_index: Path) -> None:
     command = [sys.executable, "-c", SERVE_WITHOUT, str(routing_index)]

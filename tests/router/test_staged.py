@@ -117,6 +117,7 @@ def test_the_first_stage_answers_by_the_rule_with_its_own_calibration(router: Ro
         assert decisions[row].score == pytest.approx(scores[row].max())
 
 
+@pytest.mark.slow
 def test_a_query_below_its_configured_threshold_in_the_first_stage_goes_to_the_transformer(
     staged_index: Path, embedded: dict[str, list[str]]
 ) -> None:
@@ -173,6 +174,7 @@ def test_an_index_without_a_first_stage_has_no_share_of_it(routing_index: Path) 
     assert measure(Router.load(routing_index), [LabelledQuery(SURE, "cooking")]).answered_first is None
 
 
+@pytest.mark.slow
 def test_a_replaced_index_brings_and_takes_its_first_stage(own_staged_index: Path) -> None:
     artifact = open_artifact(own_staged_index)
     router = Router.load(own_staged_index)

@@ -88,6 +88,7 @@ def loaded(names: tuple[str, ...], modules: dict[str, str]) -> list[str]:
     return [name for name in names if name in modules]
 
 
+@pytest.mark.slow
 def test_the_router_is_imported_without_what_deciding_does_not_need(tmp_path: Path) -> None:
     modules = modules_after("from semroute import Router", tmp_path)
     assert "semroute.router.router" in modules
@@ -102,6 +103,7 @@ told = Router.load(sys.argv[1]).route("def f(x): return x + 1").model
 """
 
 
+@pytest.mark.slow
 def test_a_decision_is_made_without_what_calls_models(routing_index: Path, tmp_path: Path) -> None:
     modules = modules_after(DECIDE, tmp_path, routing_index)
     assert modules["told"]
@@ -109,6 +111,7 @@ def test_a_decision_is_made_without_what_calls_models(routing_index: Path, tmp_p
     assert loaded((*ANSWERING, *CHECKS, *REST, "faiss"), modules) == []
 
 
+@pytest.mark.slow
 def test_models_that_could_be_called_are_not_loaded_for_a_decision(routing_index: Path, tmp_path: Path) -> None:
     (tmp_path / "semroute.yaml").write_text(CONFIGURED)
     modules = modules_after(DECIDE, tmp_path, routing_index)
@@ -116,6 +119,7 @@ def test_models_that_could_be_called_are_not_loaded_for_a_decision(routing_index
     assert loaded(tuple(name for name in REST if name != "yaml"), modules) == []
 
 
+@pytest.mark.slow
 def test_only_the_configured_strategies_are_loaded(routing_index: Path, tmp_path: Path) -> None:
     (tmp_path / "semroute.yaml").write_text(
         CONFIGURED + "rules: [{name: greeting, when: {keywords: [hello]}, use: [small]}]\n"
@@ -125,6 +129,7 @@ def test_only_the_configured_strategies_are_loaded(routing_index: Path, tmp_path
     assert loaded(("semroute.strategies.judge", "semroute.router.classifying", "httpx"), modules) == []
 
 
+@pytest.mark.slow
 def test_what_calls_models_is_imported_beside_the_event_loop(routing_index: Path, tmp_path: Path) -> None:
     """An import of a quarter of a second on the loop would hold up every other query of a server."""
     program = """
@@ -155,6 +160,7 @@ def test_what_calls_models_is_imported_beside_the_event_loop(routing_index: Path
     assert list(told) == [False, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_json", [False, True])
 def test_the_command_route_loads_no_more_than_it_shows(routing_index: Path, tmp_path: Path, is_json: bool) -> None:
     (tmp_path / "semroute.yaml").write_text("log: {enabled: false}\n")

@@ -59,6 +59,7 @@ def test_a_piece_is_there_before_the_next_one_is_sent(router: Router, provider: 
     events.close()
 
 
+@pytest.mark.slow
 def test_nothing_is_called_before_the_first_piece_is_wanted(router: Router, provider: FakeProvider) -> None:
     events = router.stream("recipe for soup")
     assert provider.requests == []
@@ -67,6 +68,7 @@ def test_nothing_is_called_before_the_first_piece_is_wanted(router: Router, prov
     assert provider.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["close", "break", "error", "collected"])
 def test_to_stop_early_ends_the_call_at_the_provider(how: str, router: Router, provider: FakeProvider) -> None:
     provider.script(stall_after(3))
@@ -198,6 +200,7 @@ router.close()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_stream_under_way_stays_the_parents_after_a_fork(routing_index: Path, provider: FakeProvider) -> None:
     places = [{"name": model, "model": model, "base_url": provider.base_url} for model in ("small", "large", "coder")]

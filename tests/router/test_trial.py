@@ -31,6 +31,7 @@ def router(index: Path, policy: Path, share: float, tmp_path: Path, **more: Any)
     return Router.load(index, config=Config.model_validate({"trial": trial, **more}))
 
 
+@pytest.mark.slow
 def test_in_shadow_it_is_noted_and_changes_nothing(routing_index: Path, policy: Path, tmp_path: Path) -> None:
     alone = Router.load(routing_index, config=Config())
     watched = router(routing_index, policy, 0.0, tmp_path)
@@ -44,6 +45,7 @@ def test_in_shadow_it_is_noted_and_changes_nothing(routing_index: Path, policy: 
         assert decision.steps_ms["trial"] >= 0
 
 
+@pytest.mark.slow
 def test_a_share_of_the_queries_goes_where_it_says_and_always_the_same_ones(
     routing_index: Path, policy: Path, tmp_path: Path
 ) -> None:
@@ -119,6 +121,7 @@ def test_the_answers_of_its_queries_go_up_its_own_cascade(
         assert is_by_trial(completion.decision)
 
 
+@pytest.mark.slow
 def test_a_policy_that_cannot_be_used_is_refused_when_the_router_is_loaded(
     routing_index: Path, policy: Path, tmp_path: Path
 ) -> None:
@@ -136,6 +139,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_log_tells_how_both_do(routing_index: Path, policy: Path, here: Path) -> None:
     from semroute.evaluate.experiment_report import trial_report
     from semroute.outcomes.log import open_log
@@ -199,6 +203,7 @@ def test_a_trial_that_decides_on_too_few_queries_is_one_that_failed(
     assert "it failed: ValueError" in decision.opinions[-1].reason
 
 
+@pytest.mark.slow
 def test_queries_on_which_the_trial_failed_are_counted_and_compared_for_neither_policy(
     routing_index: Path, policy: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,7 @@ def test_an_evaluation_decides_on_unknown_texts_as_serving_does(moods: Router) -
     assert best[1] < -1
 
 
+@pytest.mark.slow
 def test_an_unknown_text_goes_past_a_first_stage_that_is_sure(staged_index: Path) -> None:
     decision = Router.load(staged_index, config=Config()).route("👍👍")
     assert decision.is_fallback

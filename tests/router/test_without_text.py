@@ -137,6 +137,7 @@ def served(index: Path, provider: FakeProvider, **sections: Any) -> Router:
     return Router.load(index, config=Config.model_validate({"deployments": places, **sections}))
 
 
+@pytest.mark.slow
 def test_a_pinned_model_answers_an_image_alone_and_messages_as_objects(
     routing_index: Path, provider: FakeProvider
 ) -> None:

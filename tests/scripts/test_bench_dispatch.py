@@ -35,6 +35,7 @@ moments = st.floats(0, 200, allow_nan=False)
 calls = st.lists(st.tuples(moments, st.floats(0, 5), st.integers(1, 100)), min_size=1, max_size=30)
 
 
+@pytest.mark.slow
 @given(calls)
 def test_the_fullest_window_never_counts_calls_that_may_lie_further_apart(
     windows: ModuleType, calls: list[tuple[float, float, int]]
@@ -48,6 +49,7 @@ def test_the_fullest_window_never_counts_calls_that_may_lie_further_apart(
         assert found.tokens <= max(sum(window) for window in inside)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(moments, st.integers(1, 100)), min_size=1, max_size=30))
 def test_calls_seen_at_one_moment_are_counted_exactly(windows: ModuleType, calls: list[tuple[float, int]]) -> None:
     found = windows.fullest([windows.Admission(at, at, tokens) for at, tokens in calls])
@@ -69,6 +71,7 @@ def test_a_share_is_settled_when_it_has_come_nine_tenths_of_the_way(shift: Modul
     assert shift.settled([0.5] * 90, 30, 0.5, 0.1) is None
 
 
+@pytest.mark.slow
 def test_a_run_writes_its_figures(tmp_path: Path) -> None:
     out = tmp_path / "results.md"
     command = [sys.executable, str(SCRIPTS / "bench_dispatch.py"), "--only", "a", "--seconds", "4", "--out", str(out)]
@@ -80,6 +83,7 @@ def test_a_run_writes_its_figures(tmp_path: Path) -> None:
     assert "| answered of 200 | semroute | 100.00% | 99.9% | met |" in out.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_an_unknown_scenario_is_refused() -> None:
     command = [sys.executable, str(SCRIPTS / "bench_dispatch.py"), "--only", "a,x"]
     done = subprocess.run(command, check=False, capture_output=True, encoding="utf-8")

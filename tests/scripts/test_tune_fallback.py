@@ -35,6 +35,7 @@ def test_the_recommended_threshold_catches_what_was_asked_and_is_the_lowest_such
     assert value["written"] is False
 
 
+@pytest.mark.slow
 def test_the_table_the_curve_and_the_index_are_written(own_index: Path, labelled: Path, tmp_path: Path) -> None:
     plot = tmp_path / "curve.png"
     done = run(str(labelled), "--index", str(own_index), "--plot", str(plot), "--write")
@@ -47,6 +48,7 @@ def test_the_table_the_curve_and_the_index_are_written(own_index: Path, labelled
     assert {entry.threshold_from for entry in entries} == {"out-of-scope"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["none.jsonl", "empty.jsonl"])
 def test_a_file_that_cannot_be_used_is_one_error_line(routing_index: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "empty.jsonl").touch()

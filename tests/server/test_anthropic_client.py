@@ -24,6 +24,7 @@ def client_of(served: Served) -> anthropic.Anthropic:
     return anthropic.Anthropic(base_url=served.url, api_key="any", max_retries=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_an_answer_comes_whole(serve: Callable[..., Served], format: str) -> None:
     served = serve(format)
@@ -56,6 +57,7 @@ def test_a_stream_brings_the_same_text_with_one_block_open_at_a_time(serve: Call
     assert message.usage.output_tokens > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("format", FORMATS)
 def test_parallel_tools_are_called_and_their_results_answered(
@@ -165,6 +167,7 @@ def test_errors_have_the_class_that_anthropics_client_knows(
         client.messages.create(model="small", max_tokens=10, messages=SOUP)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "path"),
     [

@@ -29,6 +29,7 @@ def soon(is_so: Callable[[], bool]) -> bool:
     return is_so()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_client_that_leaves_cancels_the_call_and_the_outcome_is_recorded(
     serve: Callable[..., Served], streaming: bool
@@ -41,6 +42,7 @@ def test_a_client_that_leaves_cancels_the_call_and_the_outcome_is_recorded(
     assert soon(lambda: [one.error_kind for one in served.router._log.outcomes()] == ["Cancelled"])  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_silent_provider_is_bridged_by_pings_and_the_answer_follows(serve: Callable[..., Served]) -> None:
     served = serve(ping_s=0.05)
     served.provider.set_speed(first_token_s=0.5)
@@ -50,6 +52,7 @@ def test_a_silent_provider_is_bridged_by_pings_and_the_answer_follows(serve: Cal
     assert lines[-1] == "data: [DONE]"
 
 
+@pytest.mark.slow
 def test_an_error_after_the_start_of_a_stream_is_an_event(serve: Callable[..., Served]) -> None:
     served = serve(ping_s=0.01, retries={"attempts": 1})
     served.provider.set_speed(latency_s=0.3)
@@ -87,6 +90,7 @@ def test_what_a_page_or_a_rebound_name_sends_is_refused(
     assert not served.provider.requests
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -158,6 +162,7 @@ def test_a_decision_is_given_alone_and_feedback_finds_the_answer(serve: Callable
     assert refused.status_code == 400
 
 
+@pytest.mark.slow
 def test_many_slow_streams_at_once_are_not_mixed_up(serve: Callable[..., Served]) -> None:
     served = serve()
     served.provider.set_speed(token_s=0.002)

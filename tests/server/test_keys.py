@@ -74,6 +74,7 @@ def test_names_are_unique_and_an_unknown_one_is_answered_with_the_nearest(path: 
     assert [key.name for key in read_keys(path)] == ["team"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "route"),
     [
@@ -104,6 +105,7 @@ def client_of(served: Served, secret: str) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{served.url}/v1", api_key=secret, max_retries=0)
 
 
+@pytest.mark.slow
 def test_a_key_is_held_to_its_models_its_rate_and_its_budget(serve: Callable[..., Served], path: Path) -> None:
     served = serve()
     _, small = create_key(path, "small only", models=["small"])

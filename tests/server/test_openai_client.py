@@ -31,6 +31,7 @@ def client_of(served: Served, **options: Any) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_an_answer_comes_whole_and_its_headers_have_the_decision(serve: Callable[..., Served], format: str) -> None:
     served = serve(format)
@@ -48,6 +49,7 @@ def test_an_answer_comes_whole_and_its_headers_have_the_decision(serve: Callable
     assert completion.id == f"chatcmpl-{raw.headers['x-semroute-outcome-id']}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_stream_brings_the_same_text_and_the_usage(serve: Callable[..., Served], format: str) -> None:
     served = serve(format)
@@ -66,6 +68,7 @@ def test_a_stream_brings_the_same_text_and_the_usage(serve: Callable[..., Served
     assert (raw.headers["x-semroute-category"], raw.headers["x-semroute-model"]) == ("cooking", "small")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_tool_is_called_and_its_result_answered(serve: Callable[..., Served], format: str, streaming: bool) -> None:
@@ -88,6 +91,7 @@ def test_a_tool_is_called_and_its_result_answered(serve: Callable[..., Served], 
     assert last.choices[0].message.content == "It rains in Paris."
 
 
+@pytest.mark.slow
 def test_a_schema_is_parsed_into_its_model(serve: Callable[..., Served]) -> None:
     class Recipe(BaseModel):
         title: str
@@ -101,6 +105,7 @@ def test_a_schema_is_parsed_into_its_model(serve: Callable[..., Served]) -> None
     assert served.provider.requests[-1].body["response_format"]["json_schema"]["name"] == "Recipe"
 
 
+@pytest.mark.slow
 def test_a_model_a_group_and_auto_are_taken_and_another_name_is_refused(serve: Callable[..., Served]) -> None:
     served = serve()
     with client_of(served) as client:
@@ -120,6 +125,7 @@ def test_unknown_parameters_of_openai_reach_the_provider(serve: Callable[..., Se
     assert (body["logit_bias"], body["seed"], body["top_p"]) == ({"50256": -100}, 7, 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [
@@ -138,6 +144,7 @@ def test_errors_have_the_class_that_openais_client_knows(
         client.chat.completions.create(model="small", messages=SOUP)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "path"),
     [
@@ -162,6 +169,7 @@ def test_a_body_that_cannot_be_used_is_refused_with_its_path(
     assert path in answered.json()["error"]["message"]
 
 
+@pytest.mark.slow
 def test_the_asynchronous_client_is_answered_many_times_at_once(serve: Callable[..., Served]) -> None:
     served = serve()
 

@@ -31,6 +31,7 @@ def client_of(served: Served) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_an_answer_comes_whole(serve: Callable[..., Served], format: str) -> None:
     served = serve(format)
@@ -42,6 +43,7 @@ def test_an_answer_comes_whole(serve: Callable[..., Served], format: str) -> Non
     assert response.usage.total_tokens == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_stream_has_numbered_events_and_ends_with_the_whole_response(
     serve: Callable[..., Served], format: str
@@ -58,6 +60,7 @@ def test_a_stream_has_numbered_events_and_ends_with_the_whole_response(
     assert text == last.response.output_text == "Boil the carrots until they are soft."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("format", FORMATS)
 def test_parallel_tools_are_called_and_their_results_answered(
@@ -83,6 +86,7 @@ def test_parallel_tools_are_called_and_their_results_answered(
     assert last.output_text == "Rain and sun."
 
 
+@pytest.mark.slow
 def test_a_schema_is_parsed_into_its_model(serve: Callable[..., Served]) -> None:
     class Recipe(BaseModel):
         title: str
@@ -109,6 +113,7 @@ def test_an_answer_that_is_cut_off_is_incomplete(serve: Callable[..., Served], s
     assert (response.status, response.incomplete_details.reason) == ("incomplete", "max_output_tokens")
 
 
+@pytest.mark.slow
 def test_a_refusal_is_a_part_of_its_own(serve: Callable[..., Served]) -> None:
     served = serve()
     served.provider.always(refusal("I will not."))
@@ -117,6 +122,7 @@ def test_a_refusal_is_a_part_of_its_own(serve: Callable[..., Served]) -> None:
     assert "response.refusal.done" in [event.type for event in events]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "path"),
     [
@@ -138,6 +144,7 @@ def test_what_needs_state_or_openais_own_tools_is_refused_with_its_path(
     assert not served.provider.requests
 
 
+@pytest.mark.slow
 def test_a_failure_in_the_middle_ends_the_stream_as_failed(serve: Callable[..., Served]) -> None:
     served = serve(ping_s=0.01, retries={"attempts": 1})
     served.provider.set_speed(latency_s=0.3)

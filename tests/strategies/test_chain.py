@@ -31,7 +31,7 @@ class Says:
     seen: list[str] = field(default_factory=list)
     vectors: list[Any] = field(default_factory=list)
 
-    def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
+    def decide(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
         self.seen += [case.text for case in cases]
         self.vectors += [case.vector for case in cases]
         return [self.opinion] * len(cases)
@@ -47,7 +47,7 @@ class Asks:
     together: int = 0
     most_together: int = 0
 
-    async def ask(self, case: RoutingContext, caller: ModelClient) -> StrategyResult:
+    async def adecide(self, case: RoutingContext, caller: ModelClient) -> StrategyResult:
         self.defaults.append(case.default)
         self.together += 1
         self.most_together = max(self.most_together, self.together)
@@ -218,6 +218,7 @@ candidates = st.lists(st.sampled_from((*NAMES, "frontier")), min_size=1, unique=
 kinds = st.sampled_from(["decided", "narrowed", "passed"])
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(kinds, candidates), max_size=5))
 def test_a_decision_never_leaves_what_strategies_before_it_have_left(said: list[tuple[Any, tuple[str, ...]]]) -> None:
     strategies = [

@@ -73,7 +73,7 @@ class Bench:
         return asyncio.run(inside())
 
     def ask(self, text: str = "prove it", left: tuple[str, ...] | None = None, **request: Any) -> StrategyResult:
-        return self.run(lambda caller: self.strategy.ask(case(text, left, **request), caller))
+        return self.run(lambda caller: self.strategy.adecide(case(text, left, **request), caller))
 
 
 def case(text: str, left: tuple[str, ...] | None = None, **request: Any) -> RoutingContext:
@@ -239,7 +239,7 @@ def test_a_caller_that_keeps_no_time_is_left_behind_too(
             await asyncio.sleep(60)
 
     bench = Bench(provider, timeout_s=0.1)
-    said = bench.run(lambda caller: bench.strategy.ask(case("x"), Stuck(caller.dispatcher)))
+    said = bench.run(lambda caller: bench.strategy.adecide(case("x"), Stuck(caller.dispatcher)))
     assert (said.kind, said.reason) == ("passed", "small did not answer within 0.1 s")
 
 
@@ -261,15 +261,16 @@ def guarded(provider: FakeProvider, **judge: Any) -> Bench:
     return bench
 
 
+@pytest.mark.slow
 def test_a_judge_that_hangs_costs_its_time_only_a_few_queries(provider: FakeProvider) -> None:
     provider.script(*[hang()] * 3)
     bench = guarded(provider, timeout_s=0.3)
 
     async def ask_all(caller: DispatchCaller) -> list[StrategyResult]:
         await caller.dispatcher.estimate(Request(({"role": "user", "content": "x"},)), ("small",))  # reads the prices
-        said = [await bench.strategy.ask(case(f"query {number}"), caller) for number in range(6)]
+        said = [await bench.strategy.adecide(case(f"query {number}"), caller) for number in range(6)]
         bench.now = 6.0
-        return [*said, await bench.strategy.ask(case("later"), caller)]
+        return [*said, await bench.strategy.adecide(case("later"), caller)]
 
     provider.script(choosing(1))
     *said, later = bench.run(ask_all)
@@ -290,13 +291,14 @@ def test_requests_in_a_hurry_do_not_close_the_judge_for_others(provider: FakePro
     async def ask_all(caller: DispatchCaller) -> StrategyResult:
         await caller.dispatcher.estimate(Request(({"role": "user", "content": "x"},)), ("small",))  # reads the prices
         for number in range(5):
-            said = await bench.strategy.ask(case(f"query {number}"), Hurried(caller.dispatcher))
+            said = await bench.strategy.adecide(case(f"query {number}"), Hurried(caller.dispatcher))
             assert said.kind == "passed"
-        return await bench.strategy.ask(case("without hurry"), caller)
+        return await bench.strategy.adecide(case("without hurry"), caller)
 
     assert bench.run(ask_all).kind == "decided"
 
 
+@pytest.mark.slow
 def test_stalls_of_this_process_do_not_close_the_judge(provider: FakeProvider) -> None:
     provider.script(choosing(1))
     bench = guarded(provider, timeout_s=0.3)
@@ -309,9 +311,9 @@ def test_stalls_of_this_process_do_not_close_the_judge(provider: FakeProvider) -
     async def ask_all(caller: DispatchCaller) -> StrategyResult:
         await caller.dispatcher.estimate(Request(({"role": "user", "content": "x"},)), ("small",))  # reads the prices
         for number in range(3):
-            said = await bench.strategy.ask(case(f"query {number}"), Stalled(caller.dispatcher))
+            said = await bench.strategy.adecide(case(f"query {number}"), Stalled(caller.dispatcher))
             assert said.kind == "passed"
-        return await bench.strategy.ask(case("later"), caller)
+        return await bench.strategy.adecide(case("later"), caller)
 
     assert bench.run(ask_all).kind == "decided"
 
@@ -371,7 +373,7 @@ def test_equal_questions_at_the_same_time_share_one_call_and_one_pays(provider: 
     bench = Bench(provider)
 
     async def together(caller: DispatchCaller) -> list[StrategyResult]:
-        return list(await asyncio.gather(*(bench.strategy.ask(case("q"), caller) for _ in range(20))))
+        return list(await asyncio.gather(*(bench.strategy.adecide(case("q"), caller) for _ in range(20))))
 
     said = bench.run(together)
     assert len(provider.requests) == 1
@@ -379,14 +381,15 @@ def test_equal_questions_at_the_same_time_share_one_call_and_one_pays(provider: 
     assert sum(len(opinion.attempts) for opinion in said) == 1
 
 
+@pytest.mark.slow
 def test_when_one_who_waits_leaves_the_others_get_the_answer_and_the_bill(provider: FakeProvider) -> None:
     provider.always(hang(0.2, choosing(2)))
     bench = Bench(provider)
 
     async def one_leaves(caller: DispatchCaller) -> StrategyResult:
-        first = asyncio.create_task(bench.strategy.ask(case("q"), caller))
+        first = asyncio.create_task(bench.strategy.adecide(case("q"), caller))
         await asyncio.sleep(0.05)
-        second = asyncio.create_task(bench.strategy.ask(case("q"), caller))
+        second = asyncio.create_task(bench.strategy.adecide(case("q"), caller))
         await asyncio.sleep(0.05)
         first.cancel()
         return await second
@@ -400,17 +403,18 @@ def test_when_all_leave_the_call_ends_and_the_next_one_asks_anew(provider: FakeP
     bench = Bench(provider)
 
     async def all_leave(caller: DispatchCaller) -> StrategyResult:
-        alone = asyncio.create_task(bench.strategy.ask(case("q"), caller))
+        alone = asyncio.create_task(bench.strategy.adecide(case("q"), caller))
         while not provider.requests:
             await asyncio.sleep(0.01)
         alone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await alone
-        return await bench.strategy.ask(case("q"), caller)
+        return await bench.strategy.adecide(case("q"), caller)
 
     assert bench.run(all_leave).candidates[0] == "large"
 
 
+@pytest.mark.slow
 def test_threads_with_loops_of_their_own_use_one_judge(provider: FakeProvider) -> None:
     provider.always(choosing(2))
     bench, said = Bench(provider), []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,6 +37,7 @@ def test_without_a_bound_everything_is_kept() -> None:
     assert pool().kept(("b", "a"), None) == ("b", "a")
 
 
+@pytest.mark.slow
 @given(names, names)
 def test_kept_and_without_share_the_models_between_them(listed: list[str], bound: list[str]) -> None:
     kept, rest = pool().kept(listed, bound), pool().without(listed, bound)
@@ -45,6 +47,7 @@ def test_kept_and_without_share_the_models_between_them(listed: list[str], bound
     assert len(set(kept)) == len(kept)
 
 
+@pytest.mark.slow
 @given(names, names)
 def test_bounding_twice_is_bounding_once(listed: list[str], bound: list[str]) -> None:
     once = pool().kept(listed, bound)

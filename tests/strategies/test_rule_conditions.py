@@ -39,6 +39,7 @@ TALK = facts(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("condition", "of", "expected"),
     [

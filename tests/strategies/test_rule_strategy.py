@@ -27,7 +27,7 @@ def strategy(*rules: dict[str, Any]) -> RulesStrategy:
 
 def say(rules: RulesStrategy, text: str = "hello", **request: Any) -> StrategyResult:
     asked = Request(({"role": "user", "content": text},), **request)
-    return rules.consult([RoutingContext(text, asked, ("large",))])[0]
+    return rules.decide([RoutingContext(text, asked, ("large",))])[0]
 
 
 def test_the_first_rule_that_decides_wins() -> None:
@@ -72,7 +72,7 @@ def test_an_exception_leaves_everything_else_that_there_is() -> None:
 
 def test_an_exception_keeps_the_order_of_what_was_left_before() -> None:
     case = RoutingContext("hello", Request(()), ("large",), left=("small", "large", "coder"))
-    assert strategy({"except": ["large"]}).consult([case])[0].candidates == ("small", "coder")
+    assert strategy({"except": ["large"]}).decide([case])[0].candidates == ("small", "coder")
 
 
 def test_a_narrowing_that_would_leave_nothing_is_left_out_and_said() -> None:

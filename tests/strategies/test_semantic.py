@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semroute.strategies import SemanticMatch, SemanticStrategy
+from semroute.strategies import CategoryMatcher, SemanticMatch
 from semroute.strategies.semantic import Ranking
 from semroute.types import CategoryScore
 
@@ -19,7 +19,7 @@ def ranking(scores: list[float], names: tuple[str, ...] = ("art", "code", "law")
 def decide(
     scores: list[float], thresholds: list[float], names: tuple[str, ...] = ("art", "code", "law")
 ) -> SemanticMatch:
-    strategy = SemanticStrategy(names, np.array(thresholds))
+    strategy = CategoryMatcher(names, np.array(thresholds))
     (verdict,) = strategy.decide(np.array([scores], dtype=np.float32), np.full(1, 0.5), np.zeros(1, dtype=np.bool_))
     return verdict
 
@@ -62,7 +62,7 @@ def test_one_category_alone_is_decided_by_its_threshold() -> None:
 
 
 def test_a_batch_is_decided_row_by_row_and_none_gives_none() -> None:
-    strategy = SemanticStrategy(("art", "code"), np.array([0.5, 0.5]))
+    strategy = CategoryMatcher(("art", "code"), np.array([0.5, 0.5]))
     scores = np.array([[0.75, 0.25], [0.25, 0.75], [0.25, 0.125]], dtype=np.float32)
     verdicts = strategy.decide(scores, np.array([0.75, 0.5, 0.25]), np.zeros(3, dtype=np.bool_))
     assert [verdict.category for verdict in verdicts] == ["art", "code", None]
@@ -71,7 +71,7 @@ def test_a_batch_is_decided_row_by_row_and_none_gives_none() -> None:
 
 
 def test_the_reason_says_when_the_first_stage_answered() -> None:
-    strategy = SemanticStrategy(("art", "code"), np.array([0.5, 0.5]))
+    strategy = CategoryMatcher(("art", "code"), np.array([0.5, 0.5]))
     scores = np.array([[0.75, 0.25], [0.75, 0.25]], dtype=np.float32)
     by_first, by_second = strategy.decide(scores, np.full(2, 0.5), np.array([True, False]))
     assert by_first.reason == "the first stage is sure: closest to art: 0.750 reaches its threshold 0.500"

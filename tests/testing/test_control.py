@@ -39,6 +39,7 @@ def test_faults_are_switched_on_and_off(client: httpx.Client) -> None:
     assert [*statuses, ask(client).status_code] == [429, 500, 500, 200]
 
 
+@pytest.mark.slow
 def test_speed_is_changed_in_part(client: httpx.Client) -> None:
     control(client, speed={"latency_s": 0.1, "token_s": 0.2})
     control(client, speed={"first_token_s": 0.15})

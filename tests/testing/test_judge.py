@@ -23,6 +23,7 @@ def address(provider: FakeProvider, format: str) -> str:
     return {"openai": provider.base_url, "anthropic": provider.anthropic_url, "gemini": provider.gemini_url}[format]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("capabilities", [["json_schema"], []], ids=["as JSON", "as text"])
 @pytest.mark.parametrize(("place", "chosen"), [(1, "small"), (2, "large")])

@@ -126,6 +126,7 @@ def test_the_bodies_that_are_varied_below_are_right_themselves(name: str) -> Non
     assert ask.stream
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BODIES)
 @settings(max_examples=200)
 @given(data=st.data())

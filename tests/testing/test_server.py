@@ -148,6 +148,7 @@ def test_connections_are_kept_and_closed_with_the_server(client: httpx.Client) -
         client.post(f"{address}/chat/completions", json={})
 
 
+@pytest.mark.slow
 def test_a_client_that_connects_while_the_server_stops_leaves_no_connection_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -275,6 +276,7 @@ def test_an_honest_limit_counts_requests_and_tokens(client: httpx.Client) -> Non
         assert ask(client, provider).status_code == 200
 
 
+@pytest.mark.slow
 def test_two_hundred_streams_at_once_are_not_mixed_up(provider: FakeProvider) -> None:
     provider.set_speed(first_token_s=0.3, token_s=0.01)
     port = int(provider.base_url.split(":")[2].removesuffix("/v1"))

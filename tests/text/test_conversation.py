@@ -96,6 +96,7 @@ def test_a_text_without_marks_stays_as_it_is(text: str) -> None:
     assert without_envelope(text) == text
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.sampled_from(["<system-reminder>", "</system-reminder>", "<task>", "</task>", "x", "\n", "[a] Result:"])
@@ -105,6 +106,7 @@ def test_nested_or_unclosed_elements_are_text(pieces: list[str]) -> None:
     assert isinstance(without_envelope("".join(pieces)), str)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit", ["<system-reminder>", "\n<system-reminder>", "<task>\n", "<a-context>x</a-context>", "["]
 )

@@ -99,6 +99,7 @@ def test_a_long_keyword_before_each_letter_of_a_long_word_takes_linear_time() ->
     assert long < 30 * short
 
 
+@pytest.mark.slow
 def test_near_hits_everywhere_take_linear_time() -> None:
     def seconds(length: int) -> float:
         text, words = "a" * length, "a" * 50

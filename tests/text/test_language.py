@@ -20,6 +20,7 @@ ROWS = [json.loads(line) for line in (Path(__file__).parents[1] / "samples/langu
 TEST = [row for row in ROWS if row["part"] == "test"]
 
 
+@pytest.mark.slow
 def test_of_the_rows_kept_apart_nearly_all_short_queries_get_their_language():
     asked = [row for row in TEST if row["language"] is not None]
 
@@ -58,6 +59,7 @@ def test_a_lone_surrogate_does_no_harm():
     assert detect_language("\ud800") in LANGUAGES | {None}
 
 
+@pytest.mark.slow
 def test_threads_that_come_together_load_the_model_once_and_agree(monkeypatch):
     loads = []
     real = language.require

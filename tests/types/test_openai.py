@@ -246,6 +246,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from([*EVERYTHING, "model", "functions", "max_tokens"]), JSON, max_size=5))
 def test_whatever_a_client_sends_is_a_request_or_an_error_of_ours(given: dict[str, Any]) -> None:
     try:

@@ -21,6 +21,7 @@ def categories() -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_build_is_an_index_that_can_be_opened_and_reports_itself(categories: Path) -> None:
     steps = set[str]()
     result = build(

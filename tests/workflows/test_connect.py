@@ -101,6 +101,7 @@ def test_a_variable_moves_the_folder(tmp_path: Path) -> None:
     assert AGENTS["codex"].path(tmp_path, {"CODEX_HOME": str(moved)}) == moved / "config.toml"
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(min_size=1, max_size=5), st.one_of(st.integers(), st.text(max_size=5), st.booleans())))
 def test_undoing_restores_any_settings(settings: dict[str, object]) -> None:
     from tempfile import TemporaryDirectory

@@ -19,6 +19,7 @@ def test_a_description_is_ready_for_json_and_leaves_out_probes(routing_index: Pa
     assert isinstance(found["overlaps"], list)
 
 
+@pytest.mark.slow
 def test_examples_are_added_and_removed_again(own_index: Path) -> None:
     workspace = Workspace(own_index)
     added = add_to_category(workspace, "cooking", ["how hot must the oven be", "recipe for carrot soup"])

@@ -23,6 +23,7 @@ def source(outcomes: Path) -> TuneSource:
     return TuneSource([outcomes], Path("prices.yaml"), None, None, ["linear"], 0.5, 0.9, None, 0, None, Path("policy"))
 
 
+@pytest.mark.slow
 def test_policies_are_compared_and_reported(outcomes: Path, workspace: Workspace) -> None:
     of = ComparisonSource([outcomes], Path("prices.yaml"))
     made = compare_policies(of, workspace, ComparisonPlan(folds=3, resamples=100), leave_tasks_out=True)
@@ -37,6 +38,7 @@ def test_policies_are_compared_and_reported(outcomes: Path, workspace: Workspace
     assert "outcomes.jsonl" in Path("page.html").read_text()
 
 
+@pytest.mark.slow
 def test_only_the_baselines_that_are_named_are_compared_and_nothing_is_embedded_for_others(outcomes: Path) -> None:
     of = ComparisonSource([outcomes], Path("prices.yaml"), baselines=frozenset({"oracle"}))
     assert not of.wants_vectors
@@ -51,6 +53,7 @@ def test_a_target_that_cannot_be_written_is_refused_before_the_work() -> None:
         check_targets(None, Path("curve.gif"))
 
 
+@pytest.mark.slow
 def test_a_policy_that_keeps_the_floor_is_found_and_written(outcomes: Path, workspace: Workspace) -> None:
     found = tune_policy(source(outcomes), Goal(min_quality=0.7), workspace)
     assert not Path("policy").exists(), "the search writes nothing"
@@ -67,6 +70,7 @@ def test_a_policy_that_keeps_the_floor_is_found_and_written(outcomes: Path, work
     assert Path("choice.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_goal_that_cannot_be_kept_is_an_error_when_it_is_written(outcomes: Path, workspace: Workspace) -> None:
     found = tune_policy(source(outcomes), Goal(max_cost=1e-9), workspace)
     assert found.to_dict()["chosen"] is None

@@ -43,6 +43,7 @@ def test_a_report_counts_the_logged_queries_and_is_written_as_a_page(workspace: 
     assert report_traffic(workspace, since=datetime.now(UTC) + timedelta(days=1)).report.queries == 0
 
 
+@pytest.mark.slow
 def test_drift_counts_the_queries_since_the_tuning(workspace: Workspace, outcomes: Path) -> None:
     source = TuneSource(
         [outcomes], Path("prices.yaml"), None, None, ["linear"], 0.5, 0.9, None, 0, None, Path("policy")
@@ -70,6 +71,7 @@ def test_without_a_log_every_reader_says_so(routing_index: Path) -> None:
             read(nothing)
 
 
+@pytest.mark.slow
 def test_a_log_is_described_exported_and_followed(workspace: Workspace) -> None:
     told = json.loads(json.dumps(describe_log(workspace).to_dict()))
     assert (told["outcomes"], told["dropped"], told["text"]) == (3, 0, "full")
@@ -87,6 +89,7 @@ def test_a_log_is_described_exported_and_followed(workspace: Workspace) -> None:
         assert next(later_outcomes(log, shown)).query == "explain git rebase"
 
 
+@pytest.mark.slow
 def test_the_share_of_an_experiment_is_set_and_its_results_are_counted(routing_index: Path) -> None:
     Path("policy.yaml").write_text("strategies: [rules]\nfallback: {models: [tiny]}\n")
     Path("semroute.yaml").write_text(yaml.safe_dump({"index": str(routing_index), "trial": {"policy": "policy.yaml"}}))

@@ -176,6 +176,7 @@ KEYS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(KEYS, JSON, max_size=6))
 def test_any_row_is_a_request_or_an_input_error(row: dict[str, Any]) -> None:
     try:

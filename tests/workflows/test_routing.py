@@ -17,6 +17,7 @@ from semroute.workflows.routing import NEAREST, RuleTest, explain_routing, route
 from semroute.workflows.workspace import Workspace
 
 
+@pytest.mark.slow
 def test_a_decision_comes_with_its_nearest_examples(routing_index: Path) -> None:
     found = explain_routing(Workspace(routing_index).router(), "how do I boil an egg")
     value = json.loads(json.dumps(found.to_dict()))
@@ -27,6 +28,7 @@ def test_a_decision_comes_with_its_nearest_examples(routing_index: Path) -> None
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("from_stdin", [False, True])
 def test_rows_are_routed_in_order_and_a_bad_one_is_an_error_in_its_place(routing_index: Path, from_stdin: bool) -> None:
     rows = b'{"query": "boil an egg"}\n{"query": 7}\n{"query": "is my lease binding"}\n'
@@ -38,6 +40,7 @@ def test_rows_are_routed_in_order_and_a_bad_one_is_an_error_in_its_place(routing
     assert [one.category if isinstance(one, Decision) else one.line for _, one in found] == ["cooking", 2, "law"]
 
 
+@pytest.mark.slow
 def test_rules_are_traced_with_their_outcome(routing_index: Path) -> None:
     rules = [
         {"name": "cheap", "only": ["small", "coder"]},
@@ -56,6 +59,7 @@ def test_rules_are_traced_with_their_outcome(routing_index: Path) -> None:
     assert (line, str(error)) == (3, "q.txt:3: the query is empty: give some text to route")
 
 
+@pytest.mark.slow
 def test_a_pinned_model_answers_without_an_index_and_a_routed_one_with_it(
     routing_index: Path, deployed: Config, provider: FakeProvider
 ) -> None:
@@ -81,6 +85,7 @@ def test_an_answer_that_is_not_to_be_logged_is_not(deployed: Config, provider: F
     assert not Path(".semroute/log.db").exists()
 
 
+@pytest.mark.slow
 def test_a_bill_names_its_assumptions_and_what_could_not_be_read(routing_index: Path) -> None:
     Path("month.jsonl").write_text(
         '{"query": "how do I boil an egg"}\n{"query": 7}\n{"query": "is my lease binding"}\n'

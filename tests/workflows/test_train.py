@@ -19,6 +19,7 @@ def workspace(routing_index: Path) -> Workspace:
     return Workspace(routing_index)
 
 
+@pytest.mark.slow
 def test_a_classifier_is_trained_written_and_predicts(outcomes: Path, workspace: Workspace) -> None:
     steps = set[str]()
     source = TrainSource([outcomes], Path("prices.yaml"))
@@ -50,6 +51,7 @@ def test_what_cannot_be_done_is_an_error_before_any_work(outcomes: Path, workspa
     assert not Path("c").exists()
 
 
+@pytest.mark.slow
 def test_a_budget_below_the_cheapest_model_and_a_file_without_queries_are_errors(
     outcomes: Path, workspace: Workspace
 ) -> None:

@@ -17,6 +17,7 @@ def thresholds(index: Path) -> dict[str, float]:
     return {name: entry.threshold for name, entry in open_artifact(index).manifest.categories.items()}
 
 
+@pytest.mark.slow
 def test_tuned_thresholds_are_written_only_if_wanted(own_index: Path, labelled: Path) -> None:
     before = thresholds(own_index)
     dry = tune_thresholds(labelled, Workspace(own_index), oos_recall=1.0, write=False)
@@ -33,6 +34,7 @@ def test_a_configuration_that_overrides_a_tuned_threshold_is_named(own_index: Pa
     assert tune_thresholds(labelled, Workspace(own_index, config), write=False).overridden == ("law",)
 
 
+@pytest.mark.slow
 def test_an_evaluation_counts_its_wrong_queries_and_finds_their_nearest_examples(
     routing_index: Path, labelled: Path
 ) -> None:

@@ -12,6 +12,7 @@ from semroute.index import open_artifact
 from semroute.workflows.workspace import Workspace
 
 
+@pytest.mark.slow
 def test_paths_and_objects_open_the_same_workspace(routing_index: Path) -> None:
     Path("semroute.yaml").write_text("categories: {law: {threshold: 0.7}}\n")
     of_paths = Workspace(routing_index, Path("semroute.yaml"))
@@ -25,6 +26,7 @@ def test_paths_and_objects_open_the_same_workspace(routing_index: Path) -> None:
     assert of_objects.router().route("how do I boil an egg").category == "cooking"
 
 
+@pytest.mark.slow
 def test_the_encoder_is_opened_once_and_an_open_one_is_taken(
     routing_index: Path, static_encoder: StaticEncoder
 ) -> None:

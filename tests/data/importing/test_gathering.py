@@ -353,6 +353,7 @@ def test_another_encoding_is_named(tmp_path: Path) -> None:
     assert "is not utf-16 text" in refusal(write(tmp_path / "o.csv", b"text,label\na,x\n1"), encoding="utf-16")
 
 
+@pytest.mark.slow
 def test_a_packed_file_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("semroute.data.importing.records.MIN_UNPACKED", 100_000)
     path = write(tmp_path / "d.csv.gz", gzip.compress(b"text,label\n" + b"aaaaaaaa,x\n" * 100_000, mtime=0))

@@ -55,6 +55,7 @@ _name = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=3
 _text = st.text(st.characters(exclude_categories=["Cs"])).map(str.strip).filter(bool)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.dictionaries(_name.filter(lambda name: name_problem(name) is None), st.lists(_text, min_size=1, unique=True)))
 def test_any_names_and_texts_are_read_back_unchanged(found: dict[str, list[str]]) -> None:

@@ -51,6 +51,7 @@ def test_a_group_that_is_too_large_to_be_held_does_not_keep_the_others_from_it(s
     assert set(range(151)) <= set(tuning.tolist()), "151 rows are more than the share of 376"
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 4), min_size=130, max_size=200), st.integers(0, 50))
 def test_the_held_part_is_as_full_as_whole_groups_make_it(sizes: list[int], seed: int) -> None:
     group = np.repeat(np.arange(len(sizes)), sizes)
@@ -68,6 +69,7 @@ def test_too_few_rows_for_two_parts_are_an_error() -> None:
         split(np.arange(80), 0.5, 0)
 
 
+@pytest.mark.slow
 def test_both_parts_are_predicted_out_of_fold() -> None:
     whole = material()
     rows = split(whole.group, 0.5, 0)
@@ -84,6 +86,7 @@ def test_both_parts_are_predicted_out_of_fold() -> None:
     assert found.checks == {}
 
 
+@pytest.mark.slow
 def test_recorded_answers_of_the_cheaper_model_get_a_check() -> None:
     whole = material(answers=True)
     rows = split(whole.group, 0.5, 0)

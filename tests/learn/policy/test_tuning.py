@@ -40,6 +40,7 @@ def test_the_frontier_falls_from_the_best_to_the_cheapest() -> None:
     assert qualities == sorted(qualities, reverse=True)
 
 
+@pytest.mark.slow
 def test_a_floor_is_kept_by_the_cheapest_policy_that_keeps_it() -> None:
     found = tuned(Goal(min_quality=0.97))
     assert found.chosen is not None
@@ -90,6 +91,7 @@ def test_a_value_weighs_quality_against_cost() -> None:
     assert dear.quality > 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skill", [0.3, 0.8])
 def test_the_floor_holds_on_rows_that_were_never_seen(skill: float) -> None:
     kept = 0

@@ -40,6 +40,7 @@ def test_every_head_learns_more_than_the_mean(name: str, estimator: Estimator) -
     assert squared_error(found[:, :1], quality[test, :1]) < squared_error(by_mean[:, :1], quality[test, :1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "estimator"), EVERY, ids=[name for name, _ in EVERY])
 def test_the_same_rows_give_the_same_head_and_a_model_that_is_known_in_part_is_learned_too(
     name: str, estimator: Estimator

@@ -54,6 +54,7 @@ def test_a_tuned_encoder_separates_unseen_queries(tuned: TunedPart) -> None:
     assert found > 0.9
 
 
+@pytest.mark.slow
 def test_the_serving_classifier_predicts_as_trained(backbone: Path, tmp_path: Path) -> None:
     import torch
 
@@ -72,6 +73,7 @@ def test_fine_tuning_begins_with_the_prior(backbone: Path, tmp_path: Path) -> No
     np.testing.assert_allclose(model.predict(["anything", ""]), [[0.3, 0.9]] * 2, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_backbone_in_memory_is_left_as_it_is(backbone: Path, tmp_path: Path) -> None:
     import torch
 
@@ -84,6 +86,7 @@ def test_the_backbone_in_memory_is_left_as_it_is(backbone: Path, tmp_path: Path)
     assert all(torch.equal(weight, before[name]) for name, weight in sentence.state_dict().items())
 
 
+@pytest.mark.slow
 def test_tuning_is_deterministic_and_keeps_the_callers_random_state(backbone: Path, tmp_path: Path) -> None:
     import torch
 
@@ -97,6 +100,7 @@ def test_tuning_is_deterministic_and_keeps_the_callers_random_state(backbone: Pa
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.slow
 def test_unknown_answers_neither_count_nor_poison(backbone: Path, tmp_path: Path) -> None:
     import torch
 
@@ -164,6 +168,7 @@ def test_a_tuned_head_is_read_back_as_written(trained: TrainedQueries, tmp_path:
     assert len(list((tmp_path / "c").glob("encoder-*"))) == 1, "written over itself, whole"
 
 
+@pytest.mark.slow
 def test_training_without_a_tuned_encoder_removes_its_files(trained: TrainedQueries, tmp_path: Path) -> None:
     from semroute.learn.estimators import LinearEstimator
 
@@ -204,6 +209,7 @@ def test_too_few_different_queries_are_refused(backbone: Path, tmp_path: Path) -
         tune_part(str(backbone), rows_of(data), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_pooled_tuned_head_of_another_pooling(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
     folder = tiny_model(tmp_path / "cls", "cls", dense=True)
     data = made(40)

@@ -56,6 +56,7 @@ def test_a_head_of_negligible_weight_is_dropped() -> None:
     assert stack.weights == alone.weights
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1000))
 def test_weights_are_never_below_zero_and_unknown_cells_do_not_count(seed: int) -> None:
     quality, random = truth(seed), np.random.default_rng(seed)

@@ -65,6 +65,7 @@ def test_judged_answers_become_rows_for_evaluation(log: OutcomeLog, tmp_path: Pa
     assert list(read_outcomes(path).models) == ["large"]
 
 
+@pytest.mark.slow
 def test_exported_rows_hold_the_answers_log_probabilities(tmp_path: Path) -> None:
     made = outcome()
     assert made.completion is not None

@@ -89,6 +89,7 @@ def test_code_gives_feedback_at_once_on_an_answer_that_it_has_just_got(router: R
     assert _judged(url) == {completion.outcome_id: 0.25, other.outcome_id: 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quality", [-0.1, 1.1, float("nan"), float("inf"), True, "good", None])
 def test_a_quality_out_of_range_is_refused_and_nothing_is_kept(router: Router, url: str, quality: Any) -> None:
     completion = router.complete("recipe for carrot soup")

@@ -98,6 +98,7 @@ def test_a_server_that_is_not_there_is_an_error_without_the_password() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_several_processes_may_open_it_for_the_first_time_at_once(url: str) -> None:
     code = "import sys; from semroute.config import Log; from semroute.outcomes.log import open_log; " \
            "open_log(Log(url=sys.argv[1]), {}).close()"  # fmt: skip
@@ -113,6 +114,7 @@ def test_a_required_log_is_not_created(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_opening_waits_for_another_process_that_opens_the_database(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)

@@ -71,6 +71,7 @@ def test_a_decision_without_an_answer_is_kept(log: OutcomeLog) -> None:
     assert [call.role for call in found.calls] == ["judge"]
 
 
+@pytest.mark.slow
 def test_reading_filters_by_time_and_category_over_all_pages(log: OutcomeLog) -> None:
     start = 1_700_000_000.0
     for number in range(1203):  # more than two pages, several of one moment
@@ -85,6 +86,7 @@ def test_reading_filters_by_time_and_category_over_all_pages(log: OutcomeLog) ->
     assert [one.query for one in log.newest(2)] == ["query 1201", "query 1202"]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=[]), max_size=60))
 def test_any_text_is_stored_as_far_as_databases_allow(log: OutcomeLog, text: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from outcomes.log.outcome_rows import outcome
 from sqlalchemy import func, select
 
@@ -23,6 +24,7 @@ def test_expired_outcomes_are_deleted_with_all_their_rows(log: OutcomeLog) -> No
             assert connection.execute(select(func.count()).select_from(table)).scalar() == expected
 
 
+@pytest.mark.slow
 def test_the_retention_job_deletes_in_portions_and_then_pauses(log: OutcomeLog) -> None:
     for _ in range(PORTION + 10):
         log.record(outcome(at=NOW - 2 * DAY_S))

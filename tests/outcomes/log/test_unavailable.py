@@ -60,6 +60,7 @@ def said(caplog: pytest.LogCaptureFixture, words: str) -> bool:
     return any(words in record.message for record in caplog.records)
 
 
+@pytest.mark.slow
 def test_a_hanging_server_is_reported_and_receives_everything_later(
     network: BlackHole, postgres: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -77,6 +78,7 @@ def test_a_hanging_server_is_reported_and_receives_everything_later(
     assert queries(postgres) == ["before", "during"]
 
 
+@pytest.mark.slow
 def test_a_connection_lost_in_a_transaction_does_not_block_the_next(network: BlackHole, postgres: str) -> None:
     log = open_log(Log(url=network.url, keep_days="forever"), {})
     log.record(outcome("before"))
@@ -91,6 +93,7 @@ def test_a_connection_lost_in_a_transaction_does_not_block_the_next(network: Bla
     assert len(queries(postgres)) == 201
 
 
+@pytest.mark.slow
 def test_drops_are_reported_while_the_server_still_hangs(network: BlackHole, caplog: pytest.LogCaptureFixture) -> None:
     engine = open_engine(Log(url=network.url), {})
     prepare(engine)
@@ -122,6 +125,7 @@ def test_the_queue_is_bounded_by_bytes_for_long_answers(tmp_path: Path) -> None:
     assert writer.counts.dropped == 100
 
 
+@pytest.mark.slow
 def test_closing_keeps_its_time_limit_if_the_server_hangs(
     network: BlackHole, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -139,6 +143,7 @@ def test_closing_keeps_its_time_limit_if_the_server_hangs(
     log.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_fork_does_not_wait_for_a_server_that_hangs(network: BlackHole, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +162,7 @@ def test_a_fork_does_not_wait_for_a_server_that_hangs(network: BlackHole, monkey
     log.close()
 
 
+@pytest.mark.slow
 def test_reading_from_a_hanging_server_is_a_state_error(network: BlackHole, monkeypatch: pytest.MonkeyPatch) -> None:
     import semroute.outcomes.log.postgres as module
 
@@ -166,6 +172,7 @@ def test_reading_from_a_hanging_server_is_a_state_error(network: BlackHole, monk
             log.count()
 
 
+@pytest.mark.slow
 def test_a_silent_server_does_not_delay_the_start(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -179,6 +186,7 @@ def test_a_silent_server_does_not_delay_the_start(
     log.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_impatient")
 def test_a_database_that_is_down_at_the_start_is_made_when_it_comes_up(
     postgres: str, caplog: pytest.LogCaptureFixture
@@ -221,6 +229,7 @@ def test_opening_tolerates_only_temporary_errors(how: str, tmp_path: Path) -> No
         open_log(section, {}, may_be_down=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_impatient")
 def test_tables_dropped_while_in_use_are_created_again(url: str, log: OutcomeLog) -> None:
     log.record(outcome("before"))
@@ -237,6 +246,7 @@ def test_tables_dropped_while_in_use_are_created_again(url: str, log: OutcomeLog
     assert [one.query for one in log.outcomes()] == [f"after {number}" for number in range(5)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_impatient")
 def test_a_temporarily_read_only_server_receives_everything_later(
     postgres: str, caplog: pytest.LogCaptureFixture
@@ -259,6 +269,7 @@ def test_a_temporarily_read_only_server_receives_everything_later(
     log.close()
 
 
+@pytest.mark.slow
 def test_outcomes_behind_one_that_no_database_takes_wait_for_a_database_that_fails_meanwhile(tmp_path: Path) -> None:
     engine = open_engine(Log(url=f"sqlite:///{tmp_path}/log.db"), {})
     prepare(engine)
@@ -342,6 +353,7 @@ def test_a_log_that_moves_with_its_reader_is_not_taken_for_deleted(
     assert queries(f"sqlite:///{tmp_path}/log.db") == ["here", "there"]
 
 
+@pytest.mark.slow
 def test_a_locked_file_does_not_delay_closing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = open_log(Log(url=f"sqlite:///{tmp_path}/log.db"), {})
     other = sqlite3.connect(tmp_path / "log.db", isolation_level=None)

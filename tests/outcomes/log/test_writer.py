@@ -40,6 +40,7 @@ def count(url: str) -> int:
         return log.count()[0]
 
 
+@pytest.mark.slow
 def test_many_threads_lose_nothing(log: OutcomeLog) -> None:
     def work() -> None:
         for number in range(500):
@@ -54,6 +55,7 @@ def test_many_threads_lose_nothing(log: OutcomeLog) -> None:
     assert (log.counts.written, log.counts.dropped, log.count()[0]) == (2000, 0, 2000)
 
 
+@pytest.mark.slow
 def test_closing_writes_waiting_outcomes(url: str) -> None:
     log = open_log(Log(url=url), {})
     for _ in range(BATCH + 1):
@@ -62,6 +64,7 @@ def test_closing_writes_waiting_outcomes(url: str) -> None:
     assert count(url) == BATCH + 1
 
 
+@pytest.mark.slow
 def test_program_exit_writes_waiting_outcomes(url: str) -> None:
     code = textwrap.dedent(
         """
@@ -87,6 +90,7 @@ def _env() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (tests, os.environ.get("PYTHONPATH"))))}
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_database_opens_and_little_is_missing(url: str) -> None:
     code = textwrap.dedent(
         """
@@ -119,6 +123,7 @@ def test_after_a_kill_the_database_opens_and_little_is_missing(url: str) -> None
     assert 0 < found <= recorded
 
 
+@pytest.mark.slow
 def test_two_processes_write_at_once(url: str) -> None:
     code = textwrap.dedent(
         """
@@ -136,6 +141,7 @@ def test_two_processes_write_at_once(url: str) -> None:
     assert count(url) == 6000
 
 
+@pytest.mark.slow
 def test_outcomes_beyond_the_capacity_are_dropped_and_counted(engine: Engine) -> None:
     holding = threading.Event()
 
@@ -251,6 +257,7 @@ def _closing(end: socket.socket) -> Iterator[None]:
         end.close()
 
 
+@pytest.mark.slow
 def test_an_outage_of_the_database_blocks_no_caller_and_loses_nothing(
     postgres: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -310,6 +317,7 @@ def _child(log: OutcomeLog, report: multiprocessing.connection.Connection) -> No
     report.send((log.counts.written, log.counts.waiting))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_writes_its_own_and_leaves_its_parents(url: str) -> None:

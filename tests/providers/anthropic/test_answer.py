@@ -314,6 +314,7 @@ EVENTS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(EVENTS | JSON, max_size=6))
 def test_whatever_a_server_streams_ends_in_an_answer_or_an_error_of_ours(events: list[Any]) -> None:
@@ -327,6 +328,7 @@ def test_whatever_a_server_streams_ends_in_an_answer_or_an_error_of_ours(events:
     assert found.text == "".join(texts)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(NAMES), JSON))
 def test_whatever_a_server_answers_is_an_answer_or_an_error_of_ours(whole: dict[str, Any]) -> None:

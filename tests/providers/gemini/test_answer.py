@@ -267,6 +267,7 @@ CHUNKS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(CHUNKS | JSON, max_size=4))
 def test_whatever_a_server_streams_ends_in_an_answer_or_an_error_of_ours(chunks: list[Any]) -> None:
@@ -278,6 +279,7 @@ def test_whatever_a_server_streams_ends_in_an_answer_or_an_error_of_ours(chunks:
     assert found.text == "".join(pieces)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(CHUNKS | st.dictionaries(st.sampled_from(NAMES), JSON))
 def test_whatever_a_server_answers_is_an_answer_or_an_error_of_ours(whole: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ class Length:
     def __init__(self, options: Options, setup: StrategySetup) -> None:
         self.name, self._options = setup.name, options
 
-    def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
+    def decide(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
         return [self._result(len(case.text)) for case in cases]
 
     def _result(self, chars: int) -> StrategyResult:

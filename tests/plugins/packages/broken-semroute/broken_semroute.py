@@ -22,7 +22,7 @@ class Misnamed:
 
     def __init__(self, *_: Any) -> None: ...
 
-    def consult(self, cases: Any) -> list[Any]:
+    def decide(self, cases: Any) -> list[Any]:
         return []
 
 
