@@ -35,6 +35,7 @@ def npz_bytes(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> 
     return stream.getvalue()
 
 
+@pytest.mark.slow
 @given(
     npst.arrays(st.sampled_from(["<f4", "<f8", "<f2", "<i8", "<u8", "?"]), npst.array_shapes(min_dims=0, min_side=0))
 )

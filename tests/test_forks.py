@@ -44,12 +44,14 @@ async def double(value: int) -> int:
     return 2 * value
 
 
+@pytest.mark.slow
 def test_the_bridge_works_in_a_forked_child_and_goes_on_in_its_parent() -> None:
     assert _sync.run(double(2)) == 4
     assert in_child(lambda: _sync.run(double(4))) == 8
     assert _sync.run(double(3)) == 6
 
 
+@pytest.mark.slow
 def test_a_child_that_was_forked_on_the_bridge_uses_it() -> None:
     async def fork() -> Any:
         return in_child(lambda: _sync.run(double(4)))
@@ -57,6 +59,7 @@ def test_a_child_that_was_forked_on_the_bridge_uses_it() -> None:
     assert _sync.run(fork()) == 8
 
 
+@pytest.mark.slow
 def test_a_lock_that_another_thread_holds_is_open_in_the_child() -> None:
     lock, release = forks.lock(), threading.Event()
 
@@ -91,6 +94,7 @@ def test_a_fork_waits_for_work_that_no_child_could_take_up() -> None:
     worker.join()
 
 
+@pytest.mark.slow
 def test_a_fork_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forks, "WAIT_S", 0.05)
     lock = forks.WaitedLock()
@@ -123,6 +127,7 @@ def test_collected_owners_are_not_reset() -> None:
     assert seen == []
 
 
+@pytest.mark.slow
 def test_an_approximate_index_is_searched_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prototypes, "APPROXIMATE_FROM", 1000)
     rows = np.random.default_rng(0).standard_normal((2000, 16), dtype=np.float32)

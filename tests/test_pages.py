@@ -100,6 +100,7 @@ def test_the_modules_that_pages_point_to_exist() -> None:
     assert missing == []
 
 
+@pytest.mark.slow
 def test_the_classes_that_pages_name_exist() -> None:
     sources = " ".join(read(path) for folder in (PACKAGE, SCRIPTS) for path in folder.rglob("*.py"))
     shown = " ".join(

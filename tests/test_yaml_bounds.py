@@ -26,6 +26,7 @@ def deep(levels: int) -> str:
     return "k: " + "[" * (levels - 1) + "]" * (levels - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "line"),
     [

@@ -124,6 +124,7 @@ def test_a_pattern_can_be_required() -> None:
     assert judged("So it is\n#### 8", pattern=r"#### \d+").accepted
 
 
+@pytest.mark.slow
 @given(st.text(max_size=300))
 def test_every_text_is_judged_with_a_reason(text: str) -> None:
     for verdict in (judged(text, schema=PERSON), judged(text)):

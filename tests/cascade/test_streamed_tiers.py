@@ -47,6 +47,7 @@ def test_reasoning_of_a_rejected_tier_is_not_given_out(bench: Any) -> None:
     assert (last.tier, "".join(delta.reasoning for delta in deltas)) == (1, "deep")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["breaks off", "is refused"])
 def test_a_last_tier_that_only_reasoned_leaves_the_best_answer_before_it(bench: Any, end: str) -> None:
     broken = reset_after(2, answer("never", reasoning="one two three four")) if end == "breaks off" else fail(500)
@@ -56,6 +57,7 @@ def test_a_last_tier_that_only_reasoned_leaves_the_best_answer_before_it(bench: 
     assert "".join(delta.text for delta in deltas) == "b"
 
 
+@pytest.mark.slow
 def test_reasoning_does_not_make_a_tier_stream_early(bench: Any) -> None:
     cascade = {**CONFIDENT, "stream_after_tokens": 3}
     bench.provider.script(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,6 +70,7 @@ def test_strength_is_the_mean_over_wanted_fields_or_one_half() -> None:
     assert strength(HERE, config(), Needs(strengths=frozenset({"tools"}))) == 0.5
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.sampled_from("abcd"), st.floats(0, 1)),
     st.frozensets(st.sampled_from("abcd")),

@@ -58,6 +58,7 @@ def test_no_usage_however_odd_costs_less_than_nothing(tokens: int, output: int, 
     assert cost.usd >= 0
 
 
+@pytest.mark.slow
 @given(tokens=st.integers(1, 10**7), output=COUNTS, more=st.integers(1, 10**6))
 def test_more_tokens_cost_more_and_cached_ones_less(tokens: int, output: int, more: int) -> None:
     def usd(usage: Usage) -> float:

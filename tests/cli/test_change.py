@@ -36,6 +36,7 @@ def test_texts_and_files_are_added_and_removed_again(own_index: Path, tmp_path: 
     assert set(open_artifact(own_index).manifest.categories) == {"code", "cooking", "law"}
 
 
+@pytest.mark.slow
 def test_repeats_and_lost_thresholds_are_warnings(own_index: Path) -> None:
     with_thresholds(open_artifact(own_index), {"code": 0.6}, "out-of-scope")
     texts = ["is my lease binding", "recipe for carrot soup"]
@@ -45,6 +46,7 @@ def test_repeats_and_lost_thresholds_are_warnings(own_index: Path) -> None:
     assert 'run "semroute tune" again' in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

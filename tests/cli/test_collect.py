@@ -93,6 +93,7 @@ def test_the_budget_is_never_passed(provider: FakeProvider) -> None:
     assert "is spent" not in shown.stderr
 
 
+@pytest.mark.slow
 def test_the_same_queries_are_asked_within_a_budget_however_many_are_asked_at_a_time(provider: FakeProvider) -> None:
     configure(provider)
     # One query's longest answers (0.022 USD) fit beside each other twice, and their real price is a fraction of that.

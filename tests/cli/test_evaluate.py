@@ -12,6 +12,7 @@ from semroute.cli.main import cli, main
 from semroute.evaluate.routing import Evaluation
 
 
+@pytest.mark.slow
 def test_json_has_the_figures_and_they_agree_with_each_other(routing_index: Path, labelled: Path) -> None:
     done = CliRunner().invoke(cli, ["evaluate", str(labelled), "--index", str(routing_index), "--json"])
     assert done.exit_code == 0, done.exception
@@ -29,6 +30,7 @@ def test_json_has_the_figures_and_they_agree_with_each_other(routing_index: Path
     assert 0 < value["latency_ms"]["p50"] <= value["latency_ms"]["p99"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", ["80", "120"])
 def test_people_see_every_figure_within_the_terminal(routing_index: Path, labelled: Path, columns: str) -> None:
     arguments = ["evaluate", str(labelled), "--index", str(routing_index)]
@@ -49,6 +51,7 @@ def test_without_out_of_scope_queries_their_figures_are_null(routing_index: Path
     assert "AUROC -" in CliRunner().invoke(cli, arguments).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "message"),
     [

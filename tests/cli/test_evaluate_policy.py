@@ -140,6 +140,7 @@ def test_outcomes_that_are_needed_are_not_made_up(arguments: list[str], tmp_path
     assert (needed["for_interval"], needed["to_detect"]) == (None, None)
 
 
+@pytest.mark.slow
 def test_predictions_from_a_file_are_the_subject(arguments: list[str], tmp_path: Path) -> None:
     predicted = [
         {"query": row["query"], "quality": {"small": 0.9 if row["task"] == "easy" else 0.3, "large": 0.9}}
@@ -168,6 +169,7 @@ def test_vectors_are_kept_and_taken_again_unless_the_queries_are_others(argument
         assert arrays["vectors"].shape == (59, 384)
 
 
+@pytest.mark.slow
 def test_a_store_that_is_none_is_refused(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "v.npz").write_text("no vectors")
     assert main([*arguments, "--vectors", str(tmp_path / "v.npz")]) == 2
@@ -235,6 +237,7 @@ def _log(rows: list[dict[str, object]], probability: float) -> list[dict[str, ob
     return rows
 
 
+@pytest.mark.slow
 def test_a_log_of_a_fixed_rule_is_refused_with_the_models_and_a_fix(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -317,6 +320,7 @@ def test_prices_may_come_from_the_configuration(arguments: list[str], tmp_path: 
     assert _json(without)["models"] == _json(arguments)["models"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
@@ -338,6 +342,7 @@ def test_bad_input_is_said_in_a_line_and_without_a_traceback(
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_outcomes_without_a_price_say_what_to_do(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -45,6 +45,7 @@ def test_a_damaged_foreign_or_newer_index_is_one_line(
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_first_stage_is_shown_where_there_is_one(staged_index: Path, routing_index: Path) -> None:
     def inspected(index: Path, *options: str) -> str:
         return CliRunner().invoke(cli, ["inspect", "--index", str(index), *options], env={"COLUMNS": "120"}).stdout

@@ -59,6 +59,7 @@ def test_what_else_a_destructor_raises_is_passed_on(monkeypatch: pytest.MonkeyPa
     assert sys.unraisablehook is ours
 
 
+@pytest.mark.slow
 def test_a_command_that_ends_before_is_not_interrupted_afterwards() -> None:
     presses: list[int] = []
 

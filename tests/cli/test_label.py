@@ -50,6 +50,7 @@ def rows() -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path("golden.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_keys_mark_answers_and_enter_keeps_them(outcomes: str) -> None:
     done = run("label", outcomes, "--out", "golden.jsonl", keys=f"1{ENTER}2{ENTER}a{ENTER}n{ENTER}q")
     assert done.exit_code == 0
@@ -100,6 +101,7 @@ def test_it_goes_on_where_it_stopped_and_stops_at_the_limit(outcomes: str) -> No
     assert len(rows()) == 6
 
 
+@pytest.mark.slow
 def test_the_last_one_can_be_taken_back_and_one_can_be_skipped(outcomes: str) -> None:
     run("label", outcomes, "--out", "golden.jsonl", keys=f"a{ENTER}un{ENTER}sa{ENTER}q")
     judged = rows()
@@ -185,6 +187,7 @@ def test_lines_are_shared_so_that_short_texts_are_whole(needs: list[int], room: 
         assert max(given_lines) - min(cut) <= 1, "who is cut has no less than the others, but for a remainder"
 
 
+@pytest.mark.slow
 def test_a_key_shows_query_and_answers_whole() -> None:
     long = "\n".join(f"line {number}" for number in range(300))
     cells = {model: {"quality": None, "response": f"{model}\n{long}"} for model in ("small", "large")}
@@ -196,6 +199,7 @@ def test_a_key_shows_query_and_answers_whole() -> None:
     assert len(rows()) == 1
 
 
+@pytest.mark.slow
 def test_who_quits_at_once_is_told_of_no_file_that_is_not_there(outcomes: str) -> None:
     done = run("label", outcomes, "--out", "golden.jsonl", keys="q")
     assert done.exit_code == 0
@@ -213,6 +217,7 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
         yield running
 
 
+@pytest.mark.slow
 def test_a_model_judges_all_and_its_agreement_with_a_person_is_told(outcomes: str, provider: FakeProvider) -> None:
     def reply(request: RecordedRequest) -> Any:
         asked = request.body["messages"][1]["content"]
@@ -318,6 +323,7 @@ def test_a_budget_that_ends_the_judging_is_told(outcomes: str, provider: FakePro
     assert f"{12 - judged} answers were not judged" in err
 
 
+@pytest.mark.slow
 def test_answers_that_an_earlier_run_could_not_grade_do_not_keep_the_rest_from_being_judged(
     provider: FakeProvider,
 ) -> None:
@@ -350,6 +356,7 @@ def test_a_golden_file_that_cannot_be_compared_with_is_refused_before_money_is_s
     assert not provider.requests
 
 
+@pytest.mark.slow
 def test_the_judge_does_not_write_into_the_golden_file(outcomes: str, provider: FakeProvider) -> None:
     run("label", outcomes, "--out", "golden.jsonl", keys=f"a{ENTER}q")
     before = Path("golden.jsonl").read_text()

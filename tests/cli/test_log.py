@@ -84,6 +84,7 @@ def test_export_refuses_a_name_of_no_format_and_names_those_that_are(
     assert Path("a.PARQUET").read_bytes()[:4] == b"PAR1"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("asked")
 def test_export_info_and_prune() -> None:
     assert main(["log", "export", "--out", "a.jsonl"]) == 0
@@ -111,12 +112,14 @@ def test_a_log_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) -> 
     assert not Path(".semroute").exists()
 
 
+@pytest.mark.slow
 def test_the_log_can_be_switched_off(routing_index: Path) -> None:
     Path("semroute.yaml").write_text("log: {enabled: false}")
     assert main(["route", "boil an egg", "--index", str(routing_index)]) == 0
     assert not Path(".semroute").exists()
 
 
+@pytest.mark.slow
 def test_a_log_that_cannot_be_opened_stops_nobody(routing_index: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("semroute.yaml").write_text('log: {url: "postgresql://nobody@127.0.0.1:1/none"}')
     assert main(["route", "boil an egg", "--index", str(routing_index)]) == 0

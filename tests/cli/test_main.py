@@ -35,6 +35,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"  {name} " in out
 
 
+@pytest.mark.slow
 @pytest.mark.torch(needed=False)
 def test_help_imports_nothing_heavy_and_answers_at_once() -> None:
     script = (

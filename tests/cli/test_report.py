@@ -75,6 +75,7 @@ def test_a_page_is_written_and_a_wrong_folder_refused(capsys: pytest.CaptureFixt
     assert "there is no folder nowhere" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("asked")
 def test_times_and_categories_choose_outcomes() -> None:
     assert json.loads(run("report", "--json", "--until", "2020-01-01").stdout)["queries"] == 0

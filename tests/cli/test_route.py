@@ -25,6 +25,7 @@ def run(*arguments: str, stdin: bytes | None = None) -> Result:
     return CliRunner().invoke(cli, ["route", *arguments], input=stdin, env={"COLUMNS": "100"})
 
 
+@pytest.mark.slow
 def test_a_query_is_explained_with_its_nearest_examples(routing_index: Path) -> None:
     done = run("how long to boil eggs", "--index", str(routing_index))
     assert done.exit_code == 0, done.exception
@@ -49,6 +50,7 @@ def test_the_panel_keeps_within_the_terminal(routing_index: Path, columns: str) 
     assert any("0.2" in line and "law" not in line for line in lines)
 
 
+@pytest.mark.slow
 def test_json_has_the_decision_and_the_nearest_examples(routing_index: Path) -> None:
     value = json.loads(run("appeal a court ruling", "--index", str(routing_index), "--json").stdout)
     assert set(value) == KEYS | {"nearest"}
@@ -107,6 +109,7 @@ def test_a_file_gives_one_json_object_a_line_in_its_order(routing_index: Path, t
     assert set(rows[0]) == KEYS
 
 
+@pytest.mark.slow
 def test_a_file_for_people_is_one_line_a_row(routing_index: Path, tmp_path: Path) -> None:
     (tmp_path / "q.txt").write_text("boil an egg\nzxqj\n")
     lines = run("--file", str(tmp_path / "q.txt"), "--index", str(routing_index)).stdout.splitlines()
@@ -131,6 +134,7 @@ def test_a_row_that_cannot_be_routed_has_its_error_in_its_place_and_the_others_t
     assert err.startswith(f"error: {path}:2: ")
 
 
+@pytest.mark.slow
 def test_rows_of_csv_that_cannot_be_routed_have_a_line_each_and_are_counted(
     routing_index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,6 +146,7 @@ def test_rows_of_csv_that_cannot_be_routed_have_a_line_each_and_are_counted(
     assert "2 of 4 rows cannot be routed" in err
 
 
+@pytest.mark.slow
 def test_a_conversation_without_text_in_a_file_has_a_decision(routing_index: Path, tmp_path: Path) -> None:
     image = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
     rows = [{"query": [{"role": "user", "content": image}]}, {"query": "boil an egg"}]
@@ -193,6 +198,7 @@ def test_any_text_is_one_valid_json_line_and_one_plain_line(
     assert line.isprintable()
 
 
+@pytest.mark.slow
 def test_rules_are_shown_for_the_rows_after_one_without_text(routing_index: Path, tmp_path: Path) -> None:
     path, config = tmp_path / "q.jsonl", tmp_path / "c.yaml"
     path.write_text('{"query": "boil an egg"}\n{"query": ""}\n{"query": "bake"}\n')

@@ -15,6 +15,7 @@ from semroute.cli.tables import DataTable, RowPrinter, plain_table
 NAMES = st.text(st.sampled_from("abz_-./ é漢9"), max_size=40)
 
 
+@pytest.mark.slow
 @given(name=NAMES, width=st.integers(2, 50))
 def test_a_folded_name_fits_and_loses_nothing(name: str, width: int) -> None:
     lines = folded(name, width)

@@ -205,6 +205,7 @@ def test_the_heads_that_can_be_asked_for_are_those_that_there_are() -> None:
     assert tuple(estimators()) == HEADS_OF_OPTION
 
 
+@pytest.mark.slow
 def test_kept_vectors_are_those_of_one_encoder(routing_index: Path, static_encoder: StaticEncoder) -> None:
     queries, store = ["one", "two"], Path("vectors.npz")
     by_index, other = Workspace(routing_index), Workspace(routing_index)

@@ -53,6 +53,7 @@ def test_the_threshold_keeps_a_share_of_right_answers(outcomes: Path) -> None:
     assert told["trained"]["answers"] == 160
 
 
+@pytest.mark.slow
 def test_what_cannot_be_trained_on_is_said(outcomes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = Path("few.jsonl")
     few.write_text("\n".join(outcomes.read_text().splitlines()[:10]))

@@ -17,6 +17,8 @@ from predictors.query_quality.query_heads import made as made_queries
 
 from semroute.testing import FakeProvider, answer
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("pty", reason="this system has no terminals")
 
 EXAMPLES = {

@@ -213,6 +213,7 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
 TEXT = st.text(st.sampled_from("ab:-[]{}#&*!|>'\"\n\t ,0.~<=%@`\\\x00\ud800é"), max_size=60)
 
 
+@pytest.mark.slow
 @given(TEXT)
 def test_any_text_gives_a_configuration_or_problems_with_words(text: str) -> None:
     config, problems = validate(text)
@@ -266,6 +267,7 @@ def test_any_values_under_known_keys_give_a_configuration_or_located_problems(da
     assert all(problem.line is not None for problem in problems)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [

@@ -32,6 +32,7 @@ def test_a_missing_section_equals_an_empty_one(default: Section) -> None:
     assert default.model_dump(mode="json") == read.model_dump(mode="json")
 
 
+@pytest.mark.slow
 def test_threads_that_read_at_once_wait_for_one_schema(tmp_path: Path) -> None:
     """In a process of its own, since a schema is built once."""
     program = """

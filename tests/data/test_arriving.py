@@ -63,6 +63,7 @@ def test_bytes_in_memory_are_always_ready() -> None:
     assert list(lines) == [b"one\n", b"two"]
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(st.lists(st.binary(max_size=300).map(lambda part: part[:40] + b"\n" + part[40:]), max_size=20))
 def test_lines_are_those_of_the_bytes_however_they_arrive(parts: list[bytes]) -> None:

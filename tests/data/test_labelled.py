@@ -42,6 +42,7 @@ def test_null_empty_and_missing_categories_are_out_of_scope(tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     st.lists(

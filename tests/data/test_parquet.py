@@ -61,6 +61,7 @@ def test_more_rows_than_a_file_of_its_size_can_hold_are_refused_before_they_are_
         read_labelled(path)
 
 
+@pytest.mark.slow
 def test_a_row_that_is_too_long_is_named(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow", reason='needs the extra "parquet"')
     parquet = pytest.importorskip("pyarrow.parquet", reason='needs the extra "parquet"')
@@ -70,6 +71,7 @@ def test_a_row_that_is_too_long_is_named(tmp_path: Path) -> None:
         read_labelled(path)
 
 
+@pytest.mark.slow
 def test_rows_of_nested_columns_come_whole_over_several_batches(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow", reason='needs the extra "parquet"')
     parquet = pytest.importorskip("pyarrow.parquet", reason='needs the extra "parquet"')

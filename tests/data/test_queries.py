@@ -70,6 +70,7 @@ def test_another_extension_and_a_missing_file_are_clear_errors(tmp_path: Path) -
         next(iter_queries(tmp_path / "q.csv"))
 
 
+@pytest.mark.slow
 def test_standard_input_is_answered_line_by_line_while_it_stays_open() -> None:
     program = "from semroute.data import iter_queries\nfor row in iter_queries('-'): print(*row, flush=True)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -33,6 +33,7 @@ def _rows(text: str, *required: str) -> tuple[list[tuple[int, dict[str, object]]
     return rows, [str(problem) for problem in notes.problems]
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(_tricky, min_size=2, max_size=3), max_size=5), st.sampled_from(["\n", "\r\n"]))
 def test_what_the_standard_library_writes_is_read_back_equal(table: list[list[str]], end: str) -> None:
     out = io.StringIO()

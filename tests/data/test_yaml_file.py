@@ -155,6 +155,7 @@ def test_lines_are_those_of_an_editor_where_yaml_counts_others() -> None:
     ]
 
 
+@pytest.mark.slow
 @example(["yes", "12", "null", "a: b", "# x", "- y", "\u2028", "\x85", "\u00e9\U0001f600", " a\n b "], True)
 @given(
     st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufeff\ufffe\uffff"))),

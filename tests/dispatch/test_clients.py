@@ -23,6 +23,7 @@ def test_the_client_is_closed_with_its_loop_and_the_next_loop_gets_another() -> 
     assert second.is_closed
 
 
+@pytest.mark.slow
 def test_a_closed_client_is_replaced() -> None:
     async def work() -> tuple[httpx.AsyncClient, httpx.AsyncClient, bool]:
         first = await shared_client()
@@ -41,6 +42,7 @@ class User:
     pass
 
 
+@pytest.mark.slow
 def test_the_last_user_of_a_client_closes_it() -> None:
     async def work() -> None:
         pool, first, second = ClientPool(httpx.AsyncClient), User(), User()

@@ -242,6 +242,7 @@ def test_an_open_breaker_keeps_calls_away(first: FakeProvider, second: FakeProvi
     assert len(second.requests) == 20
 
 
+@pytest.mark.slow
 def test_the_deadline_ends_a_hanging_call_and_counts_every_attempt(first: FakeProvider) -> None:
     first.script(hang(), hang())
     error = refusal(config(cheap("a", first)), constraints=Constraints(deadline_s=0.15))
@@ -251,6 +252,7 @@ def test_the_deadline_ends_a_hanging_call_and_counts_every_attempt(first: FakePr
     assert sum(attempt.latency_ms for attempt in error.attempts) < 1000
 
 
+@pytest.mark.slow
 def test_a_hanging_deployment_is_left_after_its_timeout(first: FakeProvider, second: FakeProvider) -> None:
     first.script(hang())
     answer = ask(config(cheap("a", first, timeout_s=0.1), dear("b", second)))
@@ -382,6 +384,7 @@ def test_a_reader_that_leaves_in_mid_stream_is_no_failure_and_nothing_stays_rese
     assert run(config(cheap("a", first, limits={"parallel": 1})), leave)
 
 
+@pytest.mark.slow
 def test_a_cancelled_call_gives_its_place_back(first: FakeProvider) -> None:
     first.script(hang())
 
@@ -487,6 +490,7 @@ def test_the_key_reaches_no_error_attempt_repr_or_log(
     assert KEY not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_timeout_under_a_short_deadline_does_not_open_the_breaker(first: FakeProvider) -> None:
     first.script(*[hang()] * 6)
     where = config(cheap("a", first), breaker={"in_a_row": 1})

@@ -64,6 +64,7 @@ def test_it_knows_the_time_that_calls_took(provider: FakeProvider) -> None:
     assert 0.05 <= expected < 1.0
 
 
+@pytest.mark.slow
 def test_where_every_breaker_is_open_it_says_why_and_until_when(provider: FakeProvider) -> None:
     provider.always(fail(500))
 
@@ -91,6 +92,7 @@ def test_what_no_place_can_do_is_closed_for_ever(provider: FakeProvider) -> None
     assert estimate.wait_s is None
 
 
+@pytest.mark.slow
 def test_the_limits_of_the_request_hold(provider: FakeProvider) -> None:
     places = [place("here", provider, 100.0, region="eu"), place("there", provider, 1.0, region="us")]
     estimate = run(places, lambda d: d.estimate(HELLO, ["large"], Constraints(regions=frozenset({"eu"}))))

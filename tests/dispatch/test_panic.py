@@ -88,6 +88,7 @@ def test_with_one_endpoint_the_breaker_costs_no_answers_that_would_be_had_withou
     assert Simulation().answered(failing) >= without - 0.03
 
 
+@pytest.mark.slow
 def test_a_dead_endpoint_gets_a_few_calls_and_is_used_again_seconds_after_it_is_well() -> None:
     simulation = Simulation()
     assert simulation.answered(1.0) == 0.0
@@ -104,6 +105,7 @@ def test_two_dead_endpoints_are_called_no_more_often_each() -> None:
     assert simulation.calls <= 2 * 2 * REQUESTS * EVERY_S
 
 
+@pytest.mark.slow
 def test_without_panic_a_dead_endpoint_gets_probes_alone() -> None:
     simulation = Simulation({"panic_per_s": 0.0})
     simulation.answered(1.0)

@@ -76,6 +76,7 @@ def test_reasoning_that_breaks_off_is_followed_by_another_deployment(provider: F
     assert [attempt.error_kind for attempt in last.attempts] == ["BrokenStreamError", None]
 
 
+@pytest.mark.slow
 def test_reasoning_without_an_answer_is_followed_by_another_deployment(provider: FakeProvider) -> None:
     provider.script(answer("", reasoning="one two"), answer("Sun."))
     deltas, last = stream(provider)
@@ -92,6 +93,7 @@ def test_a_tool_call_that_breaks_off_is_an_error_for_its_beginning_was_given_out
     assert provider.stats()["requests"] == 1
 
 
+@pytest.mark.slow
 def test_reasoning_is_charged_and_is_no_first_token(provider: FakeProvider) -> None:
     attempts: list[Attempt] = []
     provider.script(answer("Rain.", reasoning="a very long thought " * 40))

@@ -40,6 +40,7 @@ def test_each_key_of_each_deployment_is_tried_and_a_failure_of_one_does_not_hide
     assert "wrong" not in repr(found)
 
 
+@pytest.mark.slow
 def test_places_are_called_side_by_side_and_each_within_its_timeout() -> None:
     with FakeProvider() as provider:
         provider.script(hang(), hang(), hang())
@@ -59,6 +60,7 @@ def test_an_error_of_the_provider_is_shown() -> None:
     assert "no room" in found.error
 
 
+@pytest.mark.slow
 def test_a_model_whose_reasoning_takes_the_probes_few_tokens_is_there_and_one_that_says_nothing_is_not() -> None:
     with FakeProvider() as provider:
         provider.script(answer("", reasoning="hm", finish="length"), answer(""))

@@ -242,6 +242,7 @@ def test_a_probe_whose_stream_outlasts_its_deadline_is_a_success(first: FakeProv
     assert bench.run(work) is BreakerState.CLOSED
 
 
+@pytest.mark.slow
 def test_failures_on_both_sides_of_streams_that_were_left_while_they_answered_are_no_row(first: FakeProvider) -> None:
     bench = Bench(config(place("a", first, 1.0), breaker=ONCE, retries={"same_place": 0}))
 
@@ -275,6 +276,7 @@ def test_a_place_that_stops_in_the_middle_of_its_streams_is_closed_by_short_dead
     assert bench.run(work) is BreakerState.OPEN
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_soon_says_nothing_of_the_place(first: FakeProvider) -> None:
     first.script(*[hang()] * 9)
     bench = Bench(config(place("a", first, 1.0), breaker={**ONCE, "in_a_row": 1}))

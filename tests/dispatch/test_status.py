@@ -112,6 +112,7 @@ def test_a_report_that_cannot_be_written_is_a_warning_and_no_failure(
     assert "could not be reported" in caplog.text
 
 
+@pytest.mark.slow
 def test_reports_are_at_most_one_a_second(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     reporter = Reporter(MemoryGates(BreakerRules()), LatencyWindows(), CONFIG, path)

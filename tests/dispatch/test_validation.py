@@ -201,6 +201,7 @@ def test_count_is_bounded_where_it_stands_and_quickly(monkeypatch: pytest.Monkey
         valid_queries(["x"] * 11)
 
 
+@pytest.mark.slow
 def test_bytes_are_bounded_over_all_texts_and_counted_as_utf8() -> None:
     half = "x" * (MAX_BYTES // 2)
     assert valid_request([{"role": "user", "content": half}])

@@ -15,6 +15,8 @@ from semroute.errors import EncoderError
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+pytestmark = pytest.mark.slow
+
 TinyModel = Callable[..., Path]
 
 TEXTS = [
@@ -25,7 +27,6 @@ TEXTS = [
 ]
 
 
-@pytest.mark.slow
 def test_the_same_model_gives_the_same_bytes(tiny_model: TinyModel, tmp_path: Path) -> None:
     folder = tiny_model(tmp_path)
     first, again = (export_onnx(folder, tmp_path / name) for name in ("first", "again"))
@@ -35,7 +36,6 @@ def test_the_same_model_gives_the_same_bytes(tiny_model: TinyModel, tmp_path: Pa
     assert again.fingerprint == fingerprint.of_files(again.model_path, again.tokenizer_path)
 
 
-@pytest.mark.slow
 def test_the_built_in_model_traced_by_torch_gives_the_same_vectors_but_for_int8(
     exported_encoder: ExportedEncoder, sentence_transformer: SentenceTransformer, tmp_path: Path
 ) -> None:
@@ -44,7 +44,6 @@ def test_the_built_in_model_traced_by_torch_gives_the_same_vectors_but_for_int8(
     assert cosines.min() > 0.98
 
 
-@pytest.mark.slow
 def test_a_loaded_model_is_left_as_it_is(tiny_model: TinyModel, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
@@ -64,7 +63,6 @@ def test_the_files_are_small_and_hold_no_trace_of_the_machine(exported_encoder: 
     assert str(Path.home()).encode() not in content
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pooling", "dense"), [("cls", False), ("max", False), (("cls", "mean"), False), ("mean", True)]
 )
@@ -85,7 +83,6 @@ def test_other_poolings_and_dense_layers_are_exported(
     assert cosines.min() > 0.998
 
 
-@pytest.mark.slow
 def test_what_cannot_be_exported_points_to_the_torch_encoder(tiny_model: TinyModel, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer, models
 
@@ -114,7 +111,6 @@ def test_an_unknown_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         export_onnx(empty, tmp_path / "onnx")
 
 
-@pytest.mark.slow
 def test_exporting_changes_no_logging(tiny_model: TinyModel, tmp_path: Path) -> None:
     root = logging.getLogger()
     before = root.level, list(root.handlers), logging.getLogger("torch.onnx").level
@@ -122,7 +118,6 @@ def test_exporting_changes_no_logging(tiny_model: TinyModel, tmp_path: Path) -> 
     assert (root.level, list(root.handlers), logging.getLogger("torch.onnx").level) == before
 
 
-@pytest.mark.slow
 def test_a_failed_check_is_an_error(tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import semroute.encoders.export as module
 

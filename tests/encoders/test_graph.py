@@ -27,6 +27,7 @@ def test_a_large_graph_shares_a_run_among_threads_and_says_the_same(
     np.testing.assert_allclose(small(TEXTS), large(TEXTS), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_row_for_each_text_in_their_order(exported_encoder: ExportedEncoder) -> None:
     run = opened(exported_encoder)
     whole = run(TEXTS)
@@ -42,6 +43,7 @@ def test_padding_is_masked() -> None:
     assert [part.tolist() for part in padded([[8, 9]])] == [[[8, 9]], [[1, 1]]]
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 600), min_size=1, max_size=80), st.integers(1, 24))
 def test_batches_hold_every_row_once_within_their_bounds(lengths: list[int], size: int) -> None:
     batches = length_batches(lengths, size)

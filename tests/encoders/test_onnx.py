@@ -129,6 +129,7 @@ def test_the_head_and_the_tail_of_a_long_text_count_and_its_middle_does_not(enco
     assert other_middle @ plain > 0.999
 
 
+@pytest.mark.slow
 def test_a_megabyte_is_fast(encoder: OnnxEncoder) -> None:
     text = "charged twice for the invoice " * 35_000
     encoder.encode([text])
@@ -200,6 +201,7 @@ def test_damaged_or_missing_files_are_named(exported_encoder: ExportedEncoder, t
         make(tmp_path / "absent.onnx", tokenizer)
 
 
+@pytest.mark.slow
 def test_a_graph_of_other_dimensions_is_refused(exported_encoder: ExportedEncoder) -> None:
     with pytest.raises(EncoderError, match="rows of 384 numbers, not 383"):
         make(exported_encoder.model_path, exported_encoder.tokenizer_path, 383)

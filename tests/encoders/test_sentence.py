@@ -13,6 +13,8 @@ from semroute.errors import EncoderError, MissingExtraError
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.torch
 def test_the_built_in_model_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:

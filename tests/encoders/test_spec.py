@@ -41,6 +41,7 @@ def assert_same(loaded: Encoder, encoder: Encoder) -> None:
     np.testing.assert_array_equal(loaded.encode(TEXTS), encoder.encode(TEXTS))
 
 
+@pytest.mark.slow
 def test_an_onnx_encoder_comes_back_from_its_files_whatever_their_names(
     exported_encoder: ExportedEncoder, tmp_path: Path
 ) -> None:
@@ -57,6 +58,7 @@ def test_an_onnx_encoder_comes_back_from_its_files_whatever_their_names(
     assert_same(load_encoder(rename(description, tmp_path / "staging"), tmp_path / "staging"), encoder)
 
 
+@pytest.mark.slow
 def test_saving_where_the_files_already_are_keeps_them(exported_encoder: ExportedEncoder) -> None:
     folder = exported_encoder.model_path.parent
     size = exported_encoder.model_path.stat().st_size
@@ -89,6 +91,7 @@ def test_a_torch_encoder_comes_back_by_its_folder_and_a_changed_model_is_refused
         load_encoder(description, tmp_path, named)
 
 
+@pytest.mark.slow
 def test_a_torch_model_without_name_cannot_be_stored(sentence_transformer: Any, tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="save it to a folder first"):
         save_encoder(TorchEncoder(sentence_transformer), tmp_path)
@@ -113,6 +116,7 @@ def test_a_remote_encoder_comes_back_with_the_name_of_its_key(tmp_path: Path, mo
         assert getattr(loaded, name) == getattr(encoder, name), name
 
 
+@pytest.mark.slow
 def test_of_a_cached_encoder_the_one_inside_is_stored(exported_encoder: ExportedEncoder, tmp_path: Path) -> None:
     encoder = exported_encoder.load()
     assert save_encoder(CachedEncoder(encoder), tmp_path / "a") == save_encoder(encoder, tmp_path / "b")
@@ -130,6 +134,7 @@ def test_a_foreign_encoder_cannot_be_stored(tmp_path: Path) -> None:
         save_encoder(Foreign(), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "text"),
     [

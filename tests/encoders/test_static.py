@@ -67,6 +67,7 @@ def test_long_texts_keep_head_and_tail(make: Make) -> None:
     np.testing.assert_allclose(long, short, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_batched_texts_have_the_same_vectors_as_single_ones(make: Make) -> None:
     encoder = make()
     texts = [" ".join(WORDS[1 + (number + step) % 4] for step in range(number % 5)) for number in range(3000)]

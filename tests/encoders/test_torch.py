@@ -37,6 +37,7 @@ def test_no_texts_give_no_rows(encoder: TorchEncoder) -> None:
     assert encoder.encode([]).shape == (0, 384)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "\0", "\ud800", "word " * 200_000])
 def test_odd_texts_give_unit_vectors(encoder: TorchEncoder, text: str) -> None:
     np.testing.assert_allclose(np.linalg.norm(encoder.encode([text]), axis=1), 1, atol=1e-5)

@@ -27,6 +27,7 @@ def test_costs_beyond_the_arenas_range_count_as_its_ends() -> None:
     assert arena_score(0.0, 1.0) == 0.0
 
 
+@pytest.mark.slow
 @given(_SHARE, _SHARE, _SHARE)
 def test_better_or_cheaper_never_scores_less(quality: float, better: float, cost: float) -> None:
     low, high = sorted((quality, better))

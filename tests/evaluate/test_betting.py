@@ -37,6 +37,7 @@ def test_bounds_outside_of_all_values_need_no_rows() -> None:
     assert not mean_is_below(np.zeros(0), 0.5, 0.0, 1.0, 0.05)
 
 
+@pytest.mark.slow
 @given(
     arrays.arrays(np.float64, st.integers(0, 60), elements=st.floats(-1, 1)),
     st.floats(-0.99, 0.99),

@@ -13,6 +13,7 @@ def test_the_first_figure_is_that_of_the_rows_as_they_are() -> None:
     np.testing.assert_allclose(means[0], values.mean(axis=0))
 
 
+@pytest.mark.slow
 def test_batches_give_the_standard_error_of_the_mean() -> None:
     random = np.random.default_rng(0)
     for n in (400, 50_000):
@@ -21,6 +22,7 @@ def test_batches_give_the_standard_error_of_the_mean() -> None:
         assert means.std() == pytest.approx(values.std() / np.sqrt(n), rel=0.08)
 
 
+@pytest.mark.slow
 def test_a_difference_is_paired() -> None:
     random = np.random.default_rng(0)
     one = random.random(3000)

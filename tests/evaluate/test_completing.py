@@ -67,6 +67,7 @@ def test_complete_rows_are_returned_unchanged() -> None:
     assert cost is costs.table.cost
 
 
+@pytest.mark.slow
 def test_imputed_cells_have_the_true_means() -> None:
     costs, _, _ = made_up(20_000)
     known = logged(costs.table)

@@ -114,6 +114,7 @@ def test_a_significantly_higher_cost_is_a_reason_to_tune() -> None:
     assert not reasons(free, costs=[0.001] * 200), "there is nothing to compare with"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("factor", "low", "high"), [(1.0, 0.0, 0.025), (2.0, 0.95, 1.0)])
 def test_heavy_tailed_costs_alarm_on_a_shift_and_rarely_without(factor: float, low: float, high: float) -> None:
     random = np.random.default_rng(0)

@@ -56,6 +56,7 @@ def test_free_models_have_a_hull() -> None:
     assert aiq(np.zeros(3), np.array([0.1, 0.7, 0.3]), 0.0, 1.0) == pytest.approx(0.7)
 
 
+@pytest.mark.slow
 @given(_POINTS)
 def test_a_hull_rises_is_concave_and_lies_above_every_point(points: list[tuple[int, int]]) -> None:
     cost, quality = (np.array(column, np.float64) for column in zip(*points, strict=True))

@@ -56,6 +56,7 @@ def test_ece_at_its_ends() -> None:
     assert expected_calibration_error(np.full(4, 0.75), np.array([True, True, True, False])) == 0.0
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=30))
 @MODEST
 def test_ece_is_the_sum_over_bins_done_slowly(rows: list[tuple[float, bool]]) -> None:

@@ -56,6 +56,7 @@ def test_without_a_gap_there_is_nothing_to_recover() -> None:
         assert np.isnan(cpt(share, quality, 0.5))
 
 
+@pytest.mark.slow
 @given(_ROWS)
 def test_the_curve_is_the_mean_over_every_order_of_ties(rows: list[tuple[int, float, float]]) -> None:
     score, weak, strong = (np.array(column, np.float64) for column in zip(*rows, strict=True))

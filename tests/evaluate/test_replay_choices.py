@@ -57,6 +57,7 @@ def test_quality_and_cost_never_fall_as_value_rises(predicted: np.ndarray, cost:
         before = now
 
 
+@pytest.mark.slow
 @given(st.integers(0, 500), st.floats(0.05, 5))
 def test_value_within_is_the_highest_value_within_the_budget(seed: int, budget: float) -> None:
     random = np.random.default_rng(seed)

@@ -23,6 +23,7 @@ def _pair(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return score, (random.random(n) < 0.6).astype(float), (random.random(n) < 0.6 + 0.3 * score).astype(float)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.integers(1, 6))
 def test_steps_keep_the_order_and_equal_scores_together(scores: list[int], most: int) -> None:
     score = np.array(scores, np.float64)
@@ -35,6 +36,7 @@ def test_steps_keep_the_order_and_equal_scores_together(scores: list[int], most:
         assert len(set(step[score == value].tolist())) == 1
 
 
+@pytest.mark.slow
 def test_few_queries_give_the_exact_curve() -> None:
     score, weak, strong = _pair(500)
     shares, qualities = strong_share_curves(Resampling.draw(500, seed=0), score, weak, strong)

@@ -85,6 +85,7 @@ def test_tasks_add_up_to_the_whole(study: Study) -> None:
     assert whole == pytest.approx(study.subject.curve.quality[0, study.subject.figures.matching])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_study(study: Study) -> None:
     costs, vectors, chance = made_up()
     again = run_study(costs, Policies(predictions={"truth": chance}), PLAN, vectors=vectors)
@@ -101,6 +102,7 @@ def test_without_vectors_there_are_no_clusters_and_baselines_can_be_picked() -> 
     assert picked.subject.name == LENGTH
 
 
+@pytest.mark.slow
 def test_unseen_tasks_have_no_task_table_and_no_training_duplicates() -> None:
     costs, vectors, _ = made_up(120)
     table = costs.table

@@ -50,6 +50,7 @@ def test_one_frequent_query_does_not_make_a_promise_impossible() -> None:
     assert Promise(0.95, ahead=1000).is_kept(np.full(430, -0.1), -1.0, 0.9, group)
 
 
+@pytest.mark.slow
 def test_the_prediction_bound_holds_for_grouped_rows() -> None:
     random, kept = np.random.default_rng(1), 0
     for _ in range(400):

@@ -69,6 +69,7 @@ def test_the_confidence_is_the_logistic_function_by_hand() -> None:
     assert found[0] == pytest.approx(1 / (1 + np.exp(-0.75)))
 
 
+@pytest.mark.slow
 @given(SCORES, st.floats(-1000, 1000), POSITIVE, POSITIVE)
 @settings(deadline=None, max_examples=80)
 def test_confidence_is_never_certainty(scores: Matrix, bias: float, score: float, margin: float) -> None:

@@ -281,6 +281,7 @@ write_artifact(folder, open_artifact(folder).manifest, write)
 """
 
 
+@pytest.mark.slow
 def test_another_process_blocks_until_it_is_killed_and_no_longer(folder: Path) -> None:
     before = names(folder)
     build = subprocess.Popen([sys.executable, "-c", HANGING_BUILD, str(folder)], stdout=subprocess.PIPE, text=True)

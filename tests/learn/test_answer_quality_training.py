@@ -20,8 +20,9 @@ from semroute.learn.answer_quality import (
 )
 from semroute.outcomes.files import read_outcomes
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_the_serving_classifier_predicts_as_in_training() -> None:
     rows = made(160, noise=0.2)
     trained = train(rows, ("shape", "words"), folds=4)
@@ -34,7 +35,6 @@ def test_the_serving_classifier_predicts_as_in_training() -> None:
     assert left_out.mean() == pytest.approx(rows.acceptable.mean(), abs=0.01)
 
 
-@pytest.mark.slow
 def test_the_same_rows_and_seed_give_the_same_classifier() -> None:
     first, second = (train(made(80), ("shape",), folds=2, seed=3).classifier for _ in range(2))
     assert np.array_equal(first.weights, second.weights)
@@ -47,7 +47,6 @@ def test_log_probabilities_alone_make_a_learned_confidence() -> None:
     assert trained.classifier.probability("q", "a", [-1.2] * 20) < 0.2
 
 
-@pytest.mark.slow
 def test_labels_without_a_reason_are_not_learned() -> None:
     rows = made(200)
     shuffled = replace(rows, acceptable=np.random.default_rng(0).permutation(rows.acceptable))
@@ -56,7 +55,6 @@ def test_labels_without_a_reason_are_not_learned() -> None:
     assert 0.35 < (area or 0) < 0.65
 
 
-@pytest.mark.slow
 def test_answers_to_one_query_are_on_one_side_of_every_split() -> None:
     # Two answers to each query whose label only the query's own number tells: seen once, it would be known.
     queries = [f"riddle {'abcdefghijklmnopqrstuvwxyz'[n % 26] * (n // 26 + 2)}" for n in range(100) for _ in range(2)]

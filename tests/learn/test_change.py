@@ -43,6 +43,7 @@ def embedded(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
+@pytest.mark.slow
 def test_a_new_category_routes_and_only_its_texts_are_embedded(
     artifact: Artifact, encoder: Encoder, embedded: list[str]
 ) -> None:
@@ -133,6 +134,7 @@ def test_invalid_additions_are_refused_and_nothing_is_written(
     assert open_artifact(artifact.folder).manifest == artifact.manifest
 
 
+@pytest.mark.slow
 def test_invalid_removals_are_refused(artifact: Artifact, encoder: Encoder) -> None:
     with pytest.raises(DataError, match='no category "tax"; it has code, cooking, law'):
         remove_category(artifact, encoder, "tax")

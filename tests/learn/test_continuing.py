@@ -19,6 +19,8 @@ from semroute.learn.reuse import FitRecord, HeldOutRows, stored_scorer
 from semroute.learn.update import Changed, add_examples, remove_category, remove_examples, stored_examples
 from semroute.types import Encoder
 
+pytestmark = pytest.mark.slow
+
 NEW = texts_of("law", 3, seed=1)
 
 
@@ -73,7 +75,6 @@ def accuracy(artifact: Artifact, encoder: Encoder) -> float:
     return float(np.mean(hits))
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("no_full_fit")
 def test_a_few_new_examples_of_many_are_embedded_alone_and_fitted_without_a_full_fit(
     artifact: Artifact, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
@@ -91,7 +92,6 @@ def test_a_few_new_examples_of_many_are_embedded_alone_and_fitted_without_a_full
     assert accuracy(after, encoder) >= before - 0.02
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("no_full_fit")
 def test_prototypes_and_groups_are_those_of_a_full_fit_with_the_same_choice(
     artifact: Artifact, encoder: Encoder
@@ -145,7 +145,6 @@ def test_pinned_thresholds_stay_and_tuned_ones_are_named(artifact: Artifact, enc
     assert entries["code"].threshold_from == "in-scope"
 
 
-@pytest.mark.slow
 def test_changes_add_up_until_a_full_fit_is_due(artifact: Artifact, encoder: Encoder, full_fits: list[int]) -> None:
     texts = texts_of("law", 15, seed=2)
     for start in range(0, 12, 3):  # 12 of 600 are 1 in 50
@@ -160,7 +159,6 @@ def test_changes_add_up_until_a_full_fit_is_due(artifact: Artifact, encoder: Enc
     assert record.changed == {}
 
 
-@pytest.mark.slow
 def test_a_new_or_removed_category_needs_a_full_fit(artifact: Artifact, encoder: Encoder, full_fits: list[int]) -> None:
     grown = add_examples(artifact, encoder, "sport", ["who won the match", "offside rule", "marathon shoes"]).artifact
     assert full_fits == [603]

@@ -121,6 +121,7 @@ def test_tuning_is_seeded_and_leaves_the_model_as_it_is(sentence_transformer: Se
     np.testing.assert_array_equal(embed(sentence_transformer), before)
 
 
+@pytest.mark.slow
 def test_tuning_cuts_long_texts_only_while_it_tunes(sentence_transformer: SentenceTransformer) -> None:
     plan = TuningPlan(steps=1, groups=2, cluster_size=4, max_tokens=8)
     tuned = tune_encoder(sentence_transformer, TEXTS, LABELS, embed(sentence_transformer), plan)

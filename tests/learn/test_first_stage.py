@@ -146,6 +146,7 @@ def test_wrongly_accepted_queries_raise_the_bar_only_if_the_second_stage_rejects
         assert bar < expected + 0.03
 
 
+@pytest.mark.slow
 def test_an_equally_good_first_stage_answers_most_queries_and_reports_its_effect() -> None:
     given = case(noise=0.25)
     found = given.fit(FirstStagePlan(given.first))
@@ -179,6 +180,7 @@ def test_where_nothing_can_be_held_out_no_bar_can_be_chosen() -> None:
     assert found.report["chosen_on"] == "nothing"
 
 
+@pytest.mark.slow
 def test_validation_rows_with_out_of_scope_queries_set_a_bar_that_stays_the_floor() -> None:
     given = case(noise=0.3)
     # Rows of the tables that are no examples: the first half of each category becomes the examples.
@@ -208,6 +210,7 @@ def test_validation_rows_with_out_of_scope_queries_set_a_bar_that_stays_the_floo
     assert again.stage.bar >= found.floor == again.floor
 
 
+@pytest.mark.slow
 def test_each_stage_is_calibrated_on_the_queries_that_it_answers() -> None:
     given = case(noise=0.35, each=300)
     found = given.fit(FirstStagePlan(given.first))

@@ -25,6 +25,7 @@ def examples(sizes: list[int], seed: int = 0) -> tuple[Matrix, np.ndarray]:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32), labels
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_arrays() -> None:
     vectors, labels = examples([12, 9, 15])
     a, b = fit(vectors, labels, seed=3), fit(vectors, labels, seed=3)
@@ -141,6 +142,7 @@ def test_a_category_of_one_example_does_not_take_the_threshold_of_others() -> No
     assert fitted.thresholds[1] <= UNVALIDATED_THRESHOLD
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("each", "trained"), [(4, False), (10, True)])
 def test_many_categories_with_few_examples_get_no_head_and_a_finding(each: int, trained: bool) -> None:
     rows = np.random.default_rng(0).normal(size=(100, 8)).repeat(each, axis=0)

@@ -9,6 +9,8 @@ from semroute.learn.category_head import BLOCK, HeadPlan, _Network, continue_hea
 from semroute.predictors.category_head import MlpHead
 from semroute.types import Matrix
 
+pytestmark = pytest.mark.slow
+
 PLAN = HeadPlan(hidden=16, noise=0.2, learning_rate=0.01, fewest_steps=200, most_steps=200)
 CENTRES = np.eye(6, dtype=np.float32)[:3]
 LABELS = np.arange(60) % 3

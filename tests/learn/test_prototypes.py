@@ -33,6 +33,7 @@ def test_opposite_vectors_cancel_without_a_division_by_zero() -> None:
     np.testing.assert_array_equal(spherical_kmeans(rows, 1, seed=0), [[0, 0]])
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 14), min_size=1, max_size=5), st.integers(1, 5), st.integers(0, 3))
 @settings(deadline=None, max_examples=40)
 def test_prototypes_are_unit_rows_grouped_by_category(sizes: list[int], wanted: int, seed: int) -> None:

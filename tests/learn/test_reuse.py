@@ -61,6 +61,7 @@ def all_examples() -> set[str]:
     return {text for category in CATEGORIES for text in texts_of(category, EACH)}
 
 
+@pytest.mark.slow
 def test_a_rebuild_embeds_no_example_and_gives_the_same_files(
     given: Given, embedded: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +193,7 @@ def test_an_index_of_before_the_record_is_rebuilt_with_its_vectors(given: Given,
     assert set(embedded) == ALWAYS_EMBEDDED
 
 
+@pytest.mark.slow
 def test_a_text_of_two_categories_is_embedded_once(given: Given, embedded: list[str]) -> None:
     for name in ("law", "code"):
         with (given.source / f"{name}.txt").open("a") as file:

@@ -28,6 +28,7 @@ def rejected(scores: Matrix, thresholds: np.ndarray) -> float:
     return float(1 - decide(scores, thresholds)[1].mean())
 
 
+@pytest.mark.slow
 @given(SCORES, SHARES)
 @example(np.array([[0.5]], dtype=np.float32), 0.9)  # a shift of next to nothing must not be rounded away
 @example(np.array([[2.0**-126], [1.0]], dtype=np.float32), 0.5)

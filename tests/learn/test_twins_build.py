@@ -108,6 +108,7 @@ def test_boilerplate_around_every_example_rejects_neither_plain_paraphrases_nor_
     assert accepted(found, encoder, PARAPHRASES) > accepted(blind, encoder, PARAPHRASES)
 
 
+@pytest.mark.slow
 def test_a_small_category_beside_a_templated_big_one_keeps_its_paraphrases(encoder: Encoder) -> None:
     big = [
         f"{verb} {what} {when}"

@@ -140,6 +140,7 @@ def test_each_time_that_a_log_drew_a_model_is_a_row_of_its_own(tmp_path: Path, s
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draws", ["anew", "the same for the same query"])
 def test_repeatedly_logged_queries_do_not_bias_the_estimates(tmp_path: Path, draws: str) -> None:
     random = np.random.default_rng(3)

@@ -71,6 +71,7 @@ class Asking:
         return StrategyResult(self.name, "decided", said.text, (said.text,))
 
 
+@pytest.mark.slow
 def test_a_strategy_is_handed_in(routing_index: Path) -> None:
     config = {**SEMANTIC, "strategies": ["mine", "semantic"]}
     router = Router.load(routing_index, config=config, strategies={"mine": First})
@@ -78,6 +79,7 @@ def test_a_strategy_is_handed_in(routing_index: Path) -> None:
     assert (decision.strategy, decision.candidates) == ("mine", ("coder", "large"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fails", "said"),
     [("raises", "RuntimeError: the moon is in the way"), ("none", "1 results of StrategyResult were due")],
@@ -101,6 +103,7 @@ def deployments(url: str, format: str = "openai") -> dict[str, Any]:
     return {**SEMANTIC, **sections, "categories": categories}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("reply", "strategy"), [(answer("small"), "asking"), (None, "semantic")])
 def test_a_strategy_that_asks_a_model_is_handed_in(
     routing_index: Path, monkeypatch: pytest.MonkeyPatch, reply: Any, strategy: str
@@ -162,6 +165,7 @@ class Choosing:
         return [self._result] * len(cases)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "more", "tiers"),
     [
@@ -206,6 +210,7 @@ class Starts:
         return CheckResult(self.name, answered.completion.text.startswith(self._word), f"wants {self._word}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "model", "skipped"), [("Four", "large", False), ("Two", "small", False), ("anything", "small", True)]
 )
@@ -270,6 +275,7 @@ def echoing(routing_index: Path, **more: Any) -> Router:
     return Router.load(routing_index, config=config, providers={"echo": Echo})
 
 
+@pytest.mark.slow
 def test_a_provider_is_handed_in(routing_index: Path) -> None:
     router = echoing(routing_index)
     assert router.config.deployments[0].base_url == "http://localhost:9"
@@ -282,6 +288,7 @@ def test_a_provider_is_handed_in(routing_index: Path) -> None:
     router.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("said", "words"),
     [("fail", "failed: KeyError: 'no such thing, [key]'"), ("nothing", "gives a NoneType where a completion is due")],
@@ -307,6 +314,7 @@ def test_a_provider_that_overlooks_its_limits_is_cut_off(routing_index: Path) ->
     router.close()
 
 
+@pytest.mark.slow
 def test_a_stream_without_a_completion_is_a_failure(routing_index: Path) -> None:
     router = echoing(routing_index)
 
@@ -362,6 +370,7 @@ def test_what_is_built_in_is_not_replaced(kind: str, name: str) -> None:
         load_config({}, **mapping)
 
 
+@pytest.mark.slow
 def test_plugins_are_not_handed_in_beside_a_configuration_that_is_valid_already(routing_index: Path) -> None:
     with pytest.raises(ConfigError, match="hand them to load_config"):
         Router.load(routing_index, config=Config(), strategies={"mine": First})

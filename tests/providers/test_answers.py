@@ -252,6 +252,7 @@ def test_a_reason_that_is_none_is_no_end(raw: Any) -> None:
 # Clocks.
 
 
+@pytest.mark.slow
 @FORMATS
 def test_pieces_without_a_token_and_pings_do_not_meet_first_token_s(provider: FakeProvider, format: Format) -> None:
     limits = Timeouts(first_token_s=0.2, idle_s=30)
@@ -272,6 +273,7 @@ def test_signs_of_life_do_not_hold_a_stalled_stream_for_ever(
     assert "(timeouts.keepalive_s)" in str(error)
 
 
+@pytest.mark.slow
 @FORMATS
 def test_reasoning_is_a_sign_that_the_answer_comes(provider: FakeProvider, format: Format) -> None:
     limits = Timeouts(first_token_s=0.1, idle_s=0.2)

@@ -237,6 +237,7 @@ def test_a_loop_without_signed_reasoning_cannot_think_on(provider: FakeProvider)
 ARGUMENTS = st.text('{}":ab 1', max_size=8)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.sampled_from(["get", "get_time"]), ARGUMENTS, st.integers(1, 4)), min_size=1, max_size=4),
     st.booleans(),

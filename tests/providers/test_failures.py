@@ -275,6 +275,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.integers(300, 599), JSON, st.booleans())
 def test_a_body_of_any_shape_gives_an_error_that_can_be_printed(status: int, answer: object, streamed: bool) -> None:
     for found in (failure(status, answer, {}, TARGET), failure_in_200(answer, {}, TARGET, streamed=streamed)):

@@ -191,6 +191,7 @@ def test_a_streamed_answer_is_the_same_answer(provider: FakeProvider, wire: Wire
     assert replace(streamed, latency_ms=whole.latency_ms, first_token_ms=None) == whole
 
 
+@pytest.mark.slow
 @EACH
 @BOTH
 @pytest.mark.parametrize(
@@ -216,6 +217,7 @@ def test_an_honest_answer_arrives_whole_however_it_travels(
     assert "".join(texts) == (found.text if streams else "")
 
 
+@pytest.mark.slow
 @EACH
 def test_the_time_to_the_first_token_leaves_out_the_rest(provider: FakeProvider, wire: Wire) -> None:
     provider.set_speed(first_token_s=0.05, token_s=0.05)
@@ -296,6 +298,7 @@ def test_a_200_that_is_no_answer_is_an_error(provider: FakeProvider, wire: Wire,
         wire.ask(wire.target(provider), streams=streams)
 
 
+@pytest.mark.slow
 @EACH
 @pytest.mark.parametrize(
     ("reply", "kind"),
@@ -323,6 +326,7 @@ def test_a_stream_that_breaks_tells_what_was_said_and_counted(
         assert caught.value.status == 200
 
 
+@pytest.mark.slow
 @EACH
 @BOTH
 def test_a_server_that_says_nothing_is_not_waited_for(provider: FakeProvider, wire: Wire, streams: bool) -> None:

@@ -150,6 +150,7 @@ def test_a_charset_that_nobody_knows_does_no_harm(raw: Any) -> None:
     assert "oops" in str(failing(raw, [head + b"oops"], post))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ask", [post, read])
 def test_a_server_that_hangs_times_out_and_the_setting_is_named(
     raw: Any, ask: Callable[..., Awaitable[object]]
@@ -163,10 +164,12 @@ def test_a_server_that_hangs_times_out_and_the_setting_is_named(
 DRIP = [b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n", *([b" ", 0.02] * 100)]
 
 
+@pytest.mark.slow
 def test_an_answer_that_comes_a_byte_now_and_then_times_out_as_a_whole(raw: Any) -> None:
     assert type(failing(raw, DRIP, post, within_s=0.15)) is ProviderTimeoutError
 
 
+@pytest.mark.slow
 def test_a_stream_that_comes_a_byte_now_and_then_times_out_as_a_whole(raw: Any) -> None:
     drip = [*raw.bytes(b"data: 1\n\n", end=False), *([raw.bytes(b":")[1], 0.02] * 100)]
     error = failing(raw, drip, read, within_s=0.15, timeouts=Timeouts(idle_s=0.1))
@@ -189,6 +192,7 @@ def test_a_stream_that_falls_silent_times_out(raw: Any) -> None:
     assert "silent for 0.1 s (timeouts.idle_s)" in str(error)
 
 
+@pytest.mark.slow
 def test_a_slow_reader_does_not_make_the_stream_silent(raw: Any) -> None:
     async def work(client: httpx.AsyncClient) -> list[str]:
         async with raw.serve(raw.bytes(b"data: 1\n\n", b"data: 2\n\n")) as server:
@@ -291,6 +295,7 @@ def test_a_stream_without_end_is_not_kept(raw: Any, monkeypatch: pytest.MonkeyPa
     assert "1 MiB" in str(error)
 
 
+@pytest.mark.slow
 def test_a_line_without_end_is_not_kept(raw: Any) -> None:
     error = failing(raw, raw.bytes(b"data: ", *[b"x" * 2**20] * 17), read)
     assert type(error) is MalformedResponseError
@@ -406,6 +411,7 @@ FAILURES: list[Callable[[Any], list[Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", FAILURES)
 @pytest.mark.parametrize("ask", [post, read])
 def test_no_failure_shows_the_key_in_its_error_or_in_any_log(
@@ -426,6 +432,7 @@ def test_no_log_of_the_client_shows_the_key_that_is_sent(raw: Any, caplog: pytes
     assert KEY not in caplog.text
 
 
+@pytest.mark.slow
 def test_the_answer_of_one_call_takes_no_longer_than_it_has_to(raw: Any) -> None:
     started = time.perf_counter()
     assert type(failing(raw, DRIP, post, within_s=0.15)) is ProviderTimeoutError

@@ -97,6 +97,7 @@ def test_a_limit_of_the_deployment_is_never_blamed_on_the_request(
     assert not error.is_cut_short
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("streaming", [False, True])
 def test_the_requests_own_limit_is_said_to_be_that(provider: FakeProvider, format: str, streaming: bool) -> None:
@@ -253,6 +254,7 @@ def test_a_name_server_that_hangs_for_one_host_holds_up_no_call_to_another(
     assert all(run(work))
 
 
+@pytest.mark.slow
 def test_a_look_up_that_hangs_is_bounded_by_the_time_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: go_on.wait(30))

@@ -199,6 +199,7 @@ def said(message: dict[str, Any]) -> list[str]:
     return [content] if isinstance(content, str) else [part["text"] for part in content]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(SPOKEN | SYSTEM | PARTED | CALLED | ANSWERED, max_size=8))
 def test_turns_alternate_and_keep_every_text_in_its_order(messages: list[dict[str, Any]]) -> None:

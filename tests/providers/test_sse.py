@@ -62,6 +62,7 @@ def test_the_events_are_the_same_however_the_bytes_are_cut(sent: bytes, data: st
     assert parse(*(sent[a:b] for a, b in pairwise(edges))) == parse(sent)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.none() | st.text("abc", min_size=1), st.text("xy é😀{}\n", max_size=20)), max_size=8))
 def test_what_is_written_as_events_is_read_back(events: list[tuple[str | None, str]]) -> None:
     written = ""

@@ -14,6 +14,7 @@ from semroute.render.plots import plot_bill
 BILL = Bill(500_000, 6000.0, 0.75, 5.0, 0.15)
 
 
+@pytest.mark.slow
 def test_both_points_where_a_cascade_stops_paying_are_marked(tmp_path: Path) -> None:
     plot_bill(BILL, 0.25, tmp_path / "bill.svg")
     text = (tmp_path / "bill.svg").read_text()

@@ -124,6 +124,7 @@ def test_a_page_that_cannot_be_written_is_named(study: Study, tmp_path: Path) ->
         write_policy_page(study, None, tmp_path / "nowhere" / "p.html", title="", notes=[])
 
 
+@pytest.mark.slow
 def test_without_jinja_the_extra_is_named(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MissingExtraError, match=r"semroute-router\[report\]"):

@@ -46,6 +46,7 @@ def test_the_page_shows_the_saving_the_split_and_the_warning(made: LogReport) ->
     assert text.count("<svg") == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outcomes", [[], [outcome(model=None, error_kind="TimedOutError")], [climbed(0.1)]])
 def test_a_log_with_hardly_anything_makes_a_page(outcomes: list[object]) -> None:
     assert "<h1>Report: law</h1>" in report_page(report(outcomes), title="law")  # type: ignore[arg-type]

@@ -47,6 +47,7 @@ def test_a_budget_is_used_to_the_last_cent_whatever_floats_add_up_to() -> None:
     assert wait_s(books, 1e-9, 0.3, NOVEMBER) != 0.0
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.floats(0, 0.4), st.none() | st.floats(0, 1)), max_size=30))
 def test_a_reservation_never_goes_over_the_budget(calls: list[tuple[float, float | None]]) -> None:
     books, running = MonthlySpending(NOVEMBER), []

@@ -10,6 +10,7 @@ from semroute.resilience.latency import SortedValues, quantile
 TIMES = st.lists(st.floats(0.0, 1e4), min_size=1, max_size=50)
 
 
+@pytest.mark.slow
 @given(TIMES, st.floats(0.0, 1.0))
 def test_a_quantile_is_the_one_that_numpy_computes(values: list[float], q: float) -> None:
     assert quantile(sorted(values), q) == pytest.approx(float(np.quantile(values, q)), rel=1e-9, abs=1e-9)

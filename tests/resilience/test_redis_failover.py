@@ -410,6 +410,7 @@ def test_replicas_show_each_other_what_they_see(redis: OwnRedis) -> None:
     run(test)
 
 
+@pytest.mark.slow
 def test_a_replica_that_says_nothing_is_no_longer_counted(redis: OwnRedis) -> None:
     async def test() -> None:
         now = 0.0

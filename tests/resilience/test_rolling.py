@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from semroute.resilience.breaker import RollingCount
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0.0, 3.0), max_size=60))
 def test_it_counts_what_is_in_the_window_give_or_take_its_oldest_bucket(steps: list[float]) -> None:
     count, now, events = RollingCount(10.0, buckets=10), 0.0, []

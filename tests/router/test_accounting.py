@@ -104,6 +104,7 @@ async def left_after(router: Router, asked: Callable[[], bool], *, streaming: bo
 CASCADE = {"tiers": ["small", "medium", "large"], "accept": {"consistency": 0.9}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_query_that_is_left_has_its_rejected_tiers_samples_and_the_call_under_way(
     routing_index: Path, provider: FakeProvider, kept: Kept, streaming: bool
@@ -125,6 +126,7 @@ def test_a_query_that_is_left_has_its_rejected_tiers_samples_and_the_call_under_
     assert abandoned.cost.usd > 0
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_left_is_charged_for_what_was_said(
     routing_index: Path, provider: FakeProvider, kept: Kept
 ) -> None:
@@ -143,6 +145,7 @@ def test_a_stream_that_is_left_is_charged_for_what_was_said(
     assert attempt.cost.estimated
 
 
+@pytest.mark.slow
 def test_a_query_that_is_left_while_a_judge_is_asked_has_the_judges_call(
     routing_index: Path, provider: FakeProvider, kept: Kept
 ) -> None:
@@ -157,6 +160,7 @@ def test_a_query_that_is_left_while_a_judge_is_asked_has_the_judges_call(
     assert attempt.cost is not None
 
 
+@pytest.mark.slow
 def test_a_query_that_is_not_to_be_logged_leaves_nothing_while_a_judge_is_asked(
     routing_index: Path, provider: FakeProvider, kept: Kept
 ) -> None:
@@ -167,6 +171,7 @@ def test_a_query_that_is_not_to_be_logged_leaves_nothing_while_a_judge_is_asked(
     assert kept.outcomes == []
 
 
+@pytest.mark.slow
 def test_tokens_of_a_call_that_was_left_go_back(routing_index: Path, provider: FakeProvider, kept: Kept) -> None:
     router = Router.load(routing_index, config=config(provider), log=kept)
     room: list[float] = []
@@ -182,6 +187,7 @@ def test_tokens_of_a_call_that_was_left_go_back(routing_index: Path, provider: F
     assert room[0] > 0.9999
 
 
+@pytest.mark.slow
 def test_a_stream_whose_provider_does_not_count_takes_what_was_said_from_the_limit(
     routing_index: Path, provider: FakeProvider
 ) -> None:

@@ -47,6 +47,7 @@ def called(provider: FakeProvider) -> list[str]:
     return [request.body["model"] for request in provider.requests]
 
 
+@pytest.mark.slow
 def test_a_query_of_any_category_and_of_none_goes_up_the_general_cascade(
     routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -60,12 +61,14 @@ def test_a_query_of_any_category_and_of_none_goes_up_the_general_cascade(
     assert called(provider) == ["small", "large"] * 3
 
 
+@pytest.mark.slow
 def test_without_tiers_nothing_is_checked(routing_index: Path, provider: FakeProvider) -> None:
     provider.script(answer("I'm sorry, but I can't help with that."))
     completion = router(routing_index, provider).complete(SOUP)
     assert (completion.model, completion.tier, completion.tiers) == ("small", None, ())
 
 
+@pytest.mark.slow
 def test_a_category_has_its_own_cascade_or_none(routing_index: Path, provider: FakeProvider) -> None:
     routes = router(
         routing_index,
@@ -79,6 +82,7 @@ def test_a_category_has_its_own_cascade_or_none(routing_index: Path, provider: F
     assert (law.model, law.tier) == ("large", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limits", [Constraints(model="large"), Constraints(deployment="large-1")])
 def test_what_is_pinned_is_called_without_a_cascade(
     routing_index: Path, provider: FakeProvider, limits: Constraints
@@ -87,17 +91,20 @@ def test_what_is_pinned_is_called_without_a_cascade(
     assert (completion.model, completion.tier) == ("large", None)
 
 
+@pytest.mark.slow
 def test_what_a_rule_names_is_called_without_a_cascade(routing_index: Path, provider: FakeProvider) -> None:
     rules = [{"name": "soup", "when": {"keywords": ["soup"]}, "use": ["coder"]}]
     completion = router(routing_index, provider, cascade=LADDER, rules=rules).complete(SOUP)
     assert (completion.model, completion.tier) == ("coder", None)
 
 
+@pytest.mark.slow
 def test_a_rule_that_names_a_category_leaves_its_cascade(routing_index: Path, provider: FakeProvider) -> None:
     rules = [{"name": "soup", "when": {"keywords": ["soup"]}, "category": "law"}]
     assert router(routing_index, provider, cascade=LADDER, rules=rules, **EVERYWHERE).complete(SOUP).tier == 0
 
 
+@pytest.mark.slow
 def test_what_a_rule_leaves_bounds_the_tiers(routing_index: Path, provider: FakeProvider) -> None:
     rules = [{"name": "free", "when": {"metadata": {"plan": "free"}}, "only": ["small", "coder"]}]
     provider.script(answer("I don't know."), answer("I don't know."))
@@ -108,6 +115,7 @@ def test_what_a_rule_leaves_bounds_the_tiers(routing_index: Path, provider: Fake
     assert [trial.candidate for trial in completion.tiers] == ["small", "coder"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("start", "chosen", "calls"),
     [
@@ -134,6 +142,7 @@ def test_what_the_judge_has_chosen_is_where_the_cascade_starts_if_it_is_told_so(
     assert completion.model == calls[-1]
 
 
+@pytest.mark.slow
 def test_an_accepted_answer_is_streamed_and_its_decision_comes_with_it(
     routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -192,6 +201,7 @@ def test_the_models_of_a_category_and_of_the_fallback_bound_the_general_cascade(
     assert all(model in named.split("|") for model, named in zip(called(provider), calls, strict=True))
 
 
+@pytest.mark.slow
 def test_a_category_without_a_cascade_fails_over_to_its_next_model(routing_index: Path, provider: FakeProvider) -> None:
     routes = router(
         routing_index,
@@ -204,6 +214,7 @@ def test_a_category_without_a_cascade_fails_over_to_its_next_model(routing_index
     assert routes.complete(SOUP).model == "coder"
 
 
+@pytest.mark.slow
 def test_a_cascade_of_a_categorys_own_is_not_bounded_by_its_models(routing_index: Path, provider: FakeProvider) -> None:
     own = {"cooking": {"models": ["large"], "cascade": LADDER}}
     routes = router(routing_index, provider, cascade={"tiers": ["coder", "large"]}, categories=own)
@@ -213,6 +224,7 @@ def test_a_cascade_of_a_categorys_own_is_not_bounded_by_its_models(routing_index
     assert called(provider) == ["small", "large"]
 
 
+@pytest.mark.slow
 def test_what_a_judge_chooses_within_a_category_climbs_no_further_than_its_models(
     routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -264,6 +276,7 @@ def test_a_cascade_policy_climbs_as_it_was_tested(routing_index: Path, provider:
 CODER_ALONE = {name: {"models": ["coder"], "cascade": False} for name in ("code", "cooking", "law")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sections",
     [
@@ -296,6 +309,7 @@ def test_a_category_without_models_is_bounded_by_a_fallback_that_is_written(
     assert routes.route("appeal a court ruling").cascade == cascade
 
 
+@pytest.mark.slow
 def test_what_a_category_wants_is_part_of_the_score_of_its_places(routing_index: Path, provider: FakeProvider) -> None:
     routes = router(
         routing_index,

@@ -44,6 +44,7 @@ def choosing(number: int) -> Any:
     return answer(json.dumps({"model": str(number)}))
 
 
+@pytest.mark.slow
 def test_a_query_that_fits_no_category_is_judged_once_and_its_calls_are_accounted(
     routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -58,6 +59,7 @@ def test_a_query_that_fits_no_category_is_judged_once_and_its_calls_are_accounte
     assert len(provider.requests) == 1
 
 
+@pytest.mark.slow
 def test_the_judge_and_the_answer_are_both_in_the_total(routing_index: Path, provider: FakeProvider) -> None:
     provider.script(choosing(2), answer("forty-two"))
     completion = judged(routing_index, provider).complete(FOREIGN)
@@ -69,6 +71,7 @@ def test_the_judge_and_the_answer_are_both_in_the_total(routing_index: Path, pro
     assert completion.total_cost.usd == pytest.approx(completion.cost.usd + completion.decision.cost.usd)
 
 
+@pytest.mark.slow
 def test_what_a_category_decides_is_not_judged(routing_index: Path, provider: FakeProvider) -> None:
     assert judged(routing_index, provider).route("recipe for carrot soup").strategy == "semantic"
     assert not provider.requests
@@ -93,6 +96,7 @@ def test_without_a_usable_judgement_the_query_goes_where_it_would_go_without(
     assert [opinion.kind for opinion in decision.opinions] == ["passed", "passed"]
 
 
+@pytest.mark.slow
 def test_a_text_that_must_stay_in_a_region_is_not_shown_to_a_judge_elsewhere(
     routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -101,6 +105,7 @@ def test_a_text_that_must_stay_in_a_region_is_not_shown_to_a_judge_elsewhere(
     assert len(provider.requests) == 1
 
 
+@pytest.mark.slow
 def test_lists_of_names_are_meant_for_the_answer_and_not_for_the_judge(
     routing_index: Path, provider: FakeProvider
 ) -> None:

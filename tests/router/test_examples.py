@@ -120,6 +120,7 @@ def test_validation_sets_thresholds_and_calibration_as_on_disk(
     assert told(built, QUERIES) == told(on_disk, QUERIES)
 
 
+@pytest.mark.slow
 def test_an_encoder_of_the_program_is_used_and_stays_open() -> None:
     closed = []
 

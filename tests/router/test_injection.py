@@ -128,6 +128,7 @@ def test_one_client_serves_all_calls_and_stays_open(
     asyncio.run(client.aclose())
 
 
+@pytest.mark.slow
 def test_a_stream_comes_through_a_transport_of_the_programs_own(routing_index: Path, provider: FakeProvider) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         pieces = [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in ("from the ", "transport")]
@@ -230,6 +231,7 @@ def test_outcomes_have_the_time_of_the_clock_that_was_handed_in(
     assert int(answered.id[:12], 16) >= START * 1000  # ids never go back, and other routers have issued some
 
 
+@pytest.mark.slow
 def test_the_index_is_looked_up_in_the_environment_that_was_handed_in(
     routing_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +241,7 @@ def test_the_index_is_looked_up_in_the_environment_that_was_handed_in(
     assert router.live.artifact.folder == routing_index
 
 
+@pytest.mark.slow
 def test_a_replaced_index_is_looked_for_by_the_clock_that_was_handed_in(own_index: Path) -> None:
     clock = Clock()
     looks: list[float] = []
@@ -254,6 +257,7 @@ def test_a_replaced_index_is_looked_for_by_the_clock_that_was_handed_in(own_inde
     assert set(looks) == {START}
 
 
+@pytest.mark.slow
 def test_the_key_of_a_remote_encoder_comes_from_the_environment_that_was_handed_in(
     provider: FakeProvider, tmp_path: Path
 ) -> None:
@@ -286,6 +290,7 @@ def test_the_key_of_a_remote_encoder_comes_from_the_environment_that_was_handed_
     assert provider.stats()["connections"] == 0
 
 
+@pytest.mark.slow
 def test_a_password_of_the_log_comes_from_the_environment_that_was_handed_in(
     routing_index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

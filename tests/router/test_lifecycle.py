@@ -123,6 +123,7 @@ def test_the_end_of_an_asynchronous_block_closes_the_connections_of_its_loop(
     assert sink.closed == 1
 
 
+@pytest.mark.slow
 def test_an_error_in_the_block_closes_too_and_goes_on(routing_index: Path, provider: FakeProvider) -> None:
     sink = Sink()
     with pytest.raises(ZeroDivisionError), Router.load(routing_index, config=settings(provider), log=sink):
@@ -130,6 +131,7 @@ def test_an_error_in_the_block_closes_too_and_goes_on(routing_index: Path, provi
     assert sink.closed == 1
 
 
+@pytest.mark.slow
 def test_closing_again_does_nothing_in_any_form(routing_index: Path, provider: FakeProvider) -> None:
     sink = Sink()
     router = Router.load(routing_index, config=settings(provider), log=sink)
@@ -141,6 +143,7 @@ def test_closing_again_does_nothing_in_any_form(routing_index: Path, provider: F
     assert sink.closed == 1
 
 
+@pytest.mark.slow
 def test_many_threads_that_close_release_once(routing_index: Path, provider: FakeProvider) -> None:
     sink = Sink()
     router = Router.load(routing_index, config=settings(provider), log=sink)
@@ -213,6 +216,7 @@ def test_a_loop_that_stands_still_is_closed_too(routing_index: Path, provider: F
     loop.close()
 
 
+@pytest.mark.slow
 def test_to_close_within_the_running_loop_does_not_block_it(routing_index: Path, provider: FakeProvider) -> None:
     async def work() -> bool:
         router = Router.load(routing_index, config=settings(provider))
@@ -240,6 +244,7 @@ def test_another_router_keeps_the_connections_that_both_use(routing_index: Path,
     asyncio.run(work())
 
 
+@pytest.mark.slow
 def test_calls_under_way_end_with_an_error_of_ours_and_are_logged(routing_index: Path, provider: FakeProvider) -> None:
     provider.always(hang())
     sink = Sink()
@@ -289,6 +294,7 @@ def test_a_router_that_cannot_be_made_closes_the_log_that_it_opened(
     assert sink.closed == 0
 
 
+@pytest.mark.slow
 def test_the_outcomes_of_the_database_are_written_before_it_closes(
     routing_index: Path, provider: FakeProvider, tmp_path: Path
 ) -> None:
@@ -300,6 +306,7 @@ def test_the_outcomes_of_the_database_are_written_before_it_closes(
         assert {one.query for one in kept.outcomes()} == {"recipe for soup", "recipe for bread"}
 
 
+@pytest.mark.slow
 def test_the_state_of_the_deployments_is_saved_at_the_end(
     routing_index: Path, provider: FakeProvider, tmp_path: Path
 ) -> None:
@@ -405,6 +412,7 @@ def test_a_program_ends_in_silence_however_it_closes(
         assert queries == {"recipe for soup"} | also
 
 
+@pytest.mark.slow
 def test_an_awaited_close_may_be_cancelled_and_still_releases(routing_index: Path, provider: FakeProvider) -> None:
     sink = Sink()
 

@@ -46,6 +46,7 @@ def with_file(artifact: Artifact, role: str, write: Callable[[Path], None], **ch
     return write_artifact(artifact.folder, replace(artifact.manifest, **changes), files)
 
 
+@pytest.mark.slow
 def test_models_come_from_the_configuration_then_the_file_then_the_fallback(folder: Path) -> None:
     config = Config(categories={"code": CategoryOverride(models=("mine",))}, fallback=Fallback(models=("rest", "last")))
     live = LoadedIndex.open(folder, config)
@@ -53,12 +54,14 @@ def test_models_come_from_the_configuration_then_the_file_then_the_fallback(fold
     assert live.fallback == ("rest", "last")
 
 
+@pytest.mark.slow
 def test_a_configured_threshold_of_zero_goes_over_the_artifacts(folder: Path) -> None:
     live = LoadedIndex.open(folder, Config(categories={"law": CategoryOverride(threshold=0.0)}))
     assert live.semantic.thresholds.tolist() == [0.2, 0.2, 0.0]
     assert live.semantic.names == ("code", "cooking", "law")
 
 
+@pytest.mark.slow
 def test_a_configured_category_that_the_index_lacks_is_named_with_those_it_has(folder: Path) -> None:
     config = Config(categories={"medicine": CategoryOverride(threshold=0.5)})
     with pytest.raises(ConfigError, match=r"categories\.medicine: .*it has code, cooking, law"):

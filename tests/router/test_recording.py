@@ -65,6 +65,7 @@ def test_decisions_are_recorded_with_what_is_known_of_the_caller(routing_index: 
     assert [one.id for one in kept.outcomes] == sorted(one.id for one in kept.outcomes)
 
 
+@pytest.mark.slow
 def test_an_answer_is_recorded_once_with_what_the_strongest_model_would_have_cost(
     routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -89,6 +90,7 @@ def test_the_configuration_may_name_the_strongest_model(routing_index: Path, pro
     assert (kept.outcomes[0].baseline_model, kept.outcomes[0].baseline_usd) == ("small", pytest.approx(0.00012))
 
 
+@pytest.mark.slow
 def test_a_failure_is_recorded_with_every_attempt(routing_index: Path, provider: FakeProvider) -> None:
     kept = Kept()
     provider.always(fail(500))
@@ -125,6 +127,7 @@ def test_a_stream_is_recorded_at_its_end_with_the_time_to_its_first_piece(
     assert 50 <= one.first_token_ms < one.latency_ms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leave", ["close", "cancel"])
 def test_a_caller_who_leaves_is_recorded_as_such(routing_index: Path, provider: FakeProvider, leave: str) -> None:
     kept = Kept()
@@ -166,6 +169,7 @@ def test_the_library_opens_the_configured_database_where_it_is_asked_to(
     assert (found.query, found.model, found.category) == (SOUP, "small", "cooking")
 
 
+@pytest.mark.slow
 def test_the_library_starts_and_answers_while_the_database_of_its_log_is_down(
     routing_index: Path, provider: FakeProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -208,6 +212,7 @@ class _Everything:
         asyncio.run(router.aroute(SOUP, **more))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", ["complete", "stream", "left", "route"])
 def test_a_query_that_is_not_to_be_logged_leaves_nothing(
     door: str, routing_index: Path, provider: FakeProvider
@@ -220,6 +225,7 @@ def test_a_query_that_is_not_to_be_logged_leaves_nothing(
     assert len(kept.outcomes) == 1
 
 
+@pytest.mark.slow
 def test_a_query_that_is_not_to_be_logged_leaves_nothing_where_it_fails(
     routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -231,12 +237,14 @@ def test_a_query_that_is_not_to_be_logged_leaves_nothing_where_it_fails(
     assert kept.outcomes == []
 
 
+@pytest.mark.slow
 def test_feedback_without_a_log_says_what_to_write(routing_index: Path) -> None:
     router = Router.load(routing_index, config=config(None))
     with pytest.raises(InputError, match=r"log: \{enabled: true\} to semroute\.yaml"):
         router.feedback("0" * 32, 1.0)
 
 
+@pytest.mark.slow
 def test_feedback_to_a_sink_that_keeps_none_names_what_it_lacks(routing_index: Path, provider: FakeProvider) -> None:
     router = Router.load(routing_index, config=config(provider), log=Kept())
     with pytest.raises(InputError, match=r"^Kept keeps outcomes but no feedback; give it a method judge"):

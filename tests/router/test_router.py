@@ -75,6 +75,7 @@ def test_a_query_goes_to_its_category_and_models(
     assert decision.elapsed_ms == pytest.approx(sum(decision.steps_ms.values()))
 
 
+@pytest.mark.slow
 def test_what_fits_nothing_goes_to_the_fallback(routing_index: Path) -> None:
     config = Config(categories={name: CategoryOverride(threshold=1.0) for name in ("code", "cooking", "law")})
     decision = Router.load(routing_index, config=config).route("how long should I boil potatoes")
@@ -127,6 +128,7 @@ def test_messages_are_routed_by_the_last_user_turn(router: Router) -> None:
     assert router.route(messages).category == "cooking"
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(codec=None, exclude_categories=()), max_size=300))
 @example("\ud83d")
 @example("\udc00\ud800")
@@ -153,6 +155,7 @@ def test_what_is_no_query_is_refused(router: Router, query: Any) -> None:
         router.route(query)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["a", "word ", "a\ud83d", "語", "\U0001f600", "x\0"])
 def test_a_megabyte_is_routed_fast(router: Router, unit: str) -> None:
     text = unit * (1_000_000 // len(unit))
@@ -161,12 +164,14 @@ def test_a_megabyte_is_routed_fast(router: Router, unit: str) -> None:
     assert time.perf_counter() - start < 2.0
 
 
+@pytest.mark.slow
 def test_the_configuration_may_be_a_file(routing_index: Path, tmp_path: Path) -> None:
     (tmp_path / "semroute.yaml").write_text("categories: {cooking: {models: [chef], threshold: 0.0}}\n")
     decision = Router.load(routing_index, config=tmp_path / "semroute.yaml").route("boil an egg")
     assert (decision.model, decision.threshold) == ("chef", 0.0)
 
 
+@pytest.mark.slow
 def test_a_category_that_the_index_lacks_is_an_error_of_the_configuration(routing_index: Path) -> None:
     with pytest.raises(ConfigError, match=r"categories\.sports"):
         Router.load(routing_index, config=Config(categories={"sports": CategoryOverride(threshold=0.1)}))
@@ -206,6 +211,7 @@ def test_a_replaced_artifact_is_picked_up_while_threads_route(folder: Path) -> N
     assert thresholds == {0.2, 0.3, 0.4}
 
 
+@pytest.mark.slow
 def test_a_damaged_replacement_keeps_the_old_one_serving(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     router = Router.load(folder, config=Config(), reload_every_s=0.0)
     before = router.route("boil an egg")
@@ -259,6 +265,7 @@ def served(provider: FakeProvider, index: Path, *models: str) -> Router:
     return Router.load(index, config=Config(deployments=places))
 
 
+@pytest.mark.slow
 def test_the_specialist_answers(provider: FakeProvider, routing_index: Path) -> None:
     completion = served(provider, routing_index, "small", "coder", "large").complete("how long do I boil an egg")
     assert (completion.text, completion.model) == ("how long do I boil an egg", "small")
@@ -267,12 +274,14 @@ def test_the_specialist_answers(provider: FakeProvider, routing_index: Path) -> 
     assert provider.requests[0].body["model"] == "small"
 
 
+@pytest.mark.slow
 def test_a_conversation_is_sent_whole(provider: FakeProvider, routing_index: Path) -> None:
     messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "why does my loop never end"}]
     assert served(provider, routing_index, "coder").complete(messages).model == "coder"
     assert provider.requests[0].body["messages"] == messages
 
 
+@pytest.mark.slow
 def test_another_model_may_be_asked_for(provider: FakeProvider, routing_index: Path) -> None:
     completion = served(provider, routing_index, "small", "large").complete("boil an egg", model="large")
     assert completion.model == "large"
@@ -280,18 +289,21 @@ def test_another_model_may_be_asked_for(provider: FakeProvider, routing_index: P
     assert completion.decision.model == "small"
 
 
+@pytest.mark.slow
 def test_without_a_deployment_nothing_is_called(provider: FakeProvider, routing_index: Path) -> None:
     with pytest.raises(NoDeploymentError, match='"small"'):
         served(provider, routing_index, "other").complete("boil an egg")
     assert provider.requests == []
 
 
+@pytest.mark.slow
 def test_an_empty_query_is_not_sent(provider: FakeProvider, routing_index: Path) -> None:
     with pytest.raises(QueryError):
         served(provider, routing_index, "small").complete(" ")
     assert provider.requests == []
 
 
+@pytest.mark.slow
 def test_all_of_it_works_inside_a_running_loop(provider: FakeProvider, routing_index: Path) -> None:
     router = served(provider, routing_index, "small", "coder", "large")
 

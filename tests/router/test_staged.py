@@ -150,6 +150,7 @@ def test_without_blocking_the_event_loop_the_first_stage_answers_too(router: Rou
     assert list(asyncio.run(router.aroute(SURE)).steps_ms) == ["first_stage"]
 
 
+@pytest.mark.slow
 def test_the_nearest_examples_are_those_of_the_indexs_own_encoder(router: Router, routing_index: Path) -> None:
     decision = router.route(SURE)
     plain = LoadedIndex.open(routing_index, Config())
@@ -170,6 +171,7 @@ def test_an_evaluation_has_the_figures_of_routing_each_query(router: Router, lab
     np.testing.assert_allclose(scored.confidence, [d.confidence for d in decisions], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_index_without_a_first_stage_has_no_share_of_it(routing_index: Path) -> None:
     assert measure(Router.load(routing_index), [LabelledQuery(SURE, "cooking")]).answered_first is None
 
@@ -186,6 +188,7 @@ def test_a_replaced_index_brings_and_takes_its_first_stage(own_staged_index: Pat
     assert list(router.route(SURE).steps_ms) == ["first_stage"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -211,6 +214,7 @@ def test_a_first_stage_that_does_not_fit_together_is_refused_at_the_start(
         LoadedIndex.open(folder, Config())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["first_prototypes", "first_encoder_model", "first_encoder_tokenizer"])
 @pytest.mark.parametrize("harm", ["altered", "truncated", "missing"])
 def test_a_harmed_file_of_the_first_stage_is_refused_and_named(folder: Path, role: str, harm: str) -> None:
@@ -223,6 +227,7 @@ def test_a_harmed_file_of_the_first_stage_is_refused_and_named(folder: Path, rol
         LoadedIndex.open(folder, Config())
 
 
+@pytest.mark.slow
 def test_other_arithmetic_in_the_first_stage_is_warned_of(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="semroute"):
         open_first_stage(open_artifact(folder))

@@ -16,6 +16,7 @@ def router(routing_index: Path) -> Router:
     return Router.load(routing_index)
 
 
+@pytest.mark.slow
 def test_decisions_come_in_the_order_of_the_queries_across_chunks(router: Router) -> None:
     queries = [(line, f"boil {line} eggs") for line in range(1, 2 * CHUNK + 4)]
     assert [d.query for d in route_stream(router, queries, source="q")] == [query for _, query in queries]

@@ -91,6 +91,7 @@ def test_to_stop_early_ends_the_call_at_the_provider(how: str, router: Router, p
     assert request.disconnected
 
 
+@pytest.mark.slow
 def test_a_cancelled_stream_is_logged_as_one(routing_index: Path, provider: FakeProvider) -> None:
     outcomes: list[Outcome] = []
 

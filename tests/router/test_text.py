@@ -123,6 +123,7 @@ def test_a_string_is_one_user_message_and_messages_stay() -> None:
     assert as_messages(messages) == tuple(messages)
 
 
+@pytest.mark.slow
 @given(JSON)
 @settings(deadline=None, max_examples=150)
 def test_whatever_comes_is_text_or_a_query_error(query: Any) -> None:

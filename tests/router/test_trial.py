@@ -60,6 +60,7 @@ def test_a_share_of_the_queries_goes_where_it_says_and_always_the_same_ones(
     assert decision.opinions[-1].candidates == ("small",), "what the serving policy would have done is noted"
 
 
+@pytest.mark.slow
 def test_the_share_changes_while_it_runs_and_goes_back_at_once(
     routing_index: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +103,7 @@ def test_texts_that_differ_in_the_same_words_are_drawn_apart(endings: tuple[str,
     assert both == pytest.approx(sum(one) / 4000 * sum(other) / 4000, abs=0.02)
 
 
+@pytest.mark.slow
 def test_the_answers_of_its_queries_go_up_its_own_cascade(
     routing_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +164,7 @@ def test_the_log_tells_how_both_do(routing_index: Path, policy: Path, here: Path
     assert json.loads(json.dumps(made.to_dict()))["shares"][0]["trying"]["judged"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [RuntimeError("a bug: sk-secret"), KeyError("x"), QueryError("not this one")])
 def test_whatever_fails_in_a_trial_the_serving_policy_serves_and_says_so(
     routing_index: Path,
@@ -188,6 +191,7 @@ def test_whatever_fails_in_a_trial_the_serving_policy_serves_and_says_so(
     assert "the policy on trial failed" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_trial_that_decides_on_too_few_queries_is_one_that_failed(
     routing_index: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

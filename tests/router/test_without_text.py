@@ -62,6 +62,7 @@ def test_without_text_and_rule_the_fallback_answers_and_says_why(router: Router)
     assert [opinion.strategy for opinion in decision.opinions] == ["rules"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [[RESULT], REMINDER, [{"type": "text", "text": ""}, IMAGE], [{"text": REMINDER}]])
 def test_what_holds_no_words_of_the_users_is_no_error(routing_index: Path, content: object) -> None:
     decision = Router.load(routing_index, config=Config()).route([user(content)])
@@ -152,6 +153,7 @@ def test_a_pinned_model_answers_an_image_alone_and_messages_as_objects(
     assert sent[1]["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
 
 
+@pytest.mark.slow
 def test_a_cascade_answers_an_image_alone(routing_index: Path, provider: FakeProvider) -> None:
     provider.script(answer(""), answer("a cat"))
     tiers = {"tiers": ["small", "large"]}

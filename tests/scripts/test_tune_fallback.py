@@ -23,6 +23,7 @@ def run(*arguments: str) -> Result:
     return done
 
 
+@pytest.mark.slow
 def test_the_recommended_threshold_catches_what_was_asked_and_is_the_lowest_such(
     routing_index: Path, labelled: Path
 ) -> None:

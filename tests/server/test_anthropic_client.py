@@ -36,6 +36,7 @@ def test_an_answer_comes_whole(serve: Callable[..., Served], format: str) -> Non
     assert message.usage.input_tokens > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_stream_brings_the_same_text_with_one_block_open_at_a_time(serve: Callable[..., Served], format: str) -> None:
     served = serve(format)
@@ -150,6 +151,7 @@ def test_models_are_listed_in_anthropics_shape(serve: Callable[..., Served]) -> 
     assert {"auto", "claude-auto", "small", "large"} <= set(ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [

@@ -65,6 +65,7 @@ def test_an_error_after_the_start_of_a_stream_is_an_event(serve: Callable[..., S
     assert "message_stop" not in answered.text
 
 
+@pytest.mark.slow
 def test_an_error_before_the_first_piece_is_an_error_of_http(serve: Callable[..., Served]) -> None:
     served = serve(retries={"attempts": 1})
     served.provider.always(fail(429, retry_after=3))
@@ -73,6 +74,7 @@ def test_an_error_before_the_first_piece_is_an_error_of_http(serve: Callable[...
     assert answered.headers["content-type"] == "application/json"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -107,6 +109,7 @@ def test_a_body_that_is_no_object_is_refused(serve: Callable[..., Served], body:
     assert message in answered.json()["error"]["message"]
 
 
+@pytest.mark.slow
 def test_a_body_is_bounded_while_it_is_read(serve: Callable[..., Served]) -> None:
     served = serve()
 
@@ -148,6 +151,7 @@ def test_a_websocket_is_refused_at_once_and_head_is_answered(serve: Callable[...
     assert httpx.get(f"{served.url}/readyz").json() == {"ready": True}
 
 
+@pytest.mark.slow
 def test_a_decision_is_given_alone_and_feedback_finds_the_answer(serve: Callable[..., Served]) -> None:
     served = serve()
     decision = httpx.post(f"{served.url}/v1/route", json={"query": "recipe for carrot soup"}).json()

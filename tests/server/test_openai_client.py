@@ -117,6 +117,7 @@ def test_a_model_a_group_and_auto_are_taken_and_another_name_is_refused(serve: C
     assert refused.value.code == "model_not_found"
 
 
+@pytest.mark.slow
 def test_unknown_parameters_of_openai_reach_the_provider(serve: Callable[..., Served]) -> None:
     served = serve()
     with client_of(served) as client:

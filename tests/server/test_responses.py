@@ -99,6 +99,7 @@ def test_a_schema_is_parsed_into_its_model(serve: Callable[..., Served]) -> None
     assert parsed.output_parsed == Recipe(title="Soup", minutes=20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 def test_an_answer_that_is_cut_off_is_incomplete(serve: Callable[..., Served], streaming: bool) -> None:
     served = serve()

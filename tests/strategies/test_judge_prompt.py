@@ -19,6 +19,7 @@ def ask(text: str, *, as_json: bool = False, most_chars: int = 4000) -> Question
     return question(text, Request(()), CANDIDATES, ABOUT, as_json=as_json, most_chars=most_chars)
 
 
+@pytest.mark.slow
 @given(st.text(), st.booleans())
 def test_the_query_stands_whole_and_alone_between_two_lines_that_it_does_not_hold(text: str, as_json: bool) -> None:
     user = str(ask(text, as_json=as_json).request.messages[1]["content"])

@@ -136,6 +136,7 @@ def test_nothing_but_candidates_that_are_left_are_shown(provider: FakeProvider) 
     assert "secret_tool_name" not in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "reply",
     [
@@ -219,6 +220,7 @@ def test_names_of_models_are_not_shown(provider: FakeProvider) -> None:
     assert "coder" not in json.dumps(provider.requests[0].body["messages"])
 
 
+@pytest.mark.slow
 def test_a_slow_judge_is_left_behind_and_what_was_called_is_known(provider: FakeProvider) -> None:
     provider.always(hang(5))
     start = time.perf_counter()
@@ -229,6 +231,7 @@ def test_a_slow_judge_is_left_behind_and_what_was_called_is_known(provider: Fake
     assert len(said.attempts) == 1
 
 
+@pytest.mark.slow
 def test_a_caller_that_keeps_no_time_is_left_behind_too(
     provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,6 +283,7 @@ def test_a_judge_that_hangs_costs_its_time_only_a_few_queries(provider: FakeProv
     assert later.kind == "decided"
 
 
+@pytest.mark.slow
 def test_requests_in_a_hurry_do_not_close_the_judge_for_others(provider: FakeProvider) -> None:
     provider.script(*[hang(0.1, choosing(1))] * 9)
     bench = guarded(provider, timeout_s=2.0)
@@ -337,6 +341,7 @@ def test_a_long_query_keeps_head_and_tail(provider: FakeProvider) -> None:
     assert len(shown) < 700
 
 
+@pytest.mark.slow
 def test_the_same_question_is_asked_once_until_it_is_too_old(provider: FakeProvider) -> None:
     provider.script(choosing(2), choosing(2), choosing(3))
     bench = Bench(provider, cache_ttl_s=60)
@@ -368,6 +373,7 @@ def test_without_a_cache_it_asks_each_time(provider: FakeProvider) -> None:
     assert len(provider.requests) == 2
 
 
+@pytest.mark.slow
 def test_equal_questions_at_the_same_time_share_one_call_and_one_pays(provider: FakeProvider) -> None:
     provider.always(hang(0.1, choosing(2)))
     bench = Bench(provider)

@@ -133,6 +133,7 @@ def evaluated(tree: Any, text: str) -> bool:
     return (any if kind == "any" else all)(evaluated(part, text) for part in inner)
 
 
+@pytest.mark.slow
 @given(trees, st.lists(st.sampled_from(["a", "b", "d", "ab"]), max_size=4).map(" ".join))
 def test_any_all_and_not_mean_what_they_mean_in_python(tree: Any, text: str) -> None:
     condition = as_condition(tree)

@@ -121,6 +121,7 @@ actions = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), actions), min_size=1, max_size=6))
 def test_the_rules_do_what_a_walk_down_the_list_does(listed: list[tuple[bool, tuple[str, Any]]]) -> None:
     rules = strategy(*({"when": {} if fires else {"code": True}, action: what} for fires, (action, what) in listed))

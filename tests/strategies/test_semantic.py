@@ -78,6 +78,7 @@ def test_the_reason_says_when_the_first_stage_answered() -> None:
     assert by_second.reason == "closest to art: 0.750 reaches its threshold 0.500"
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from([-0.5, 0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=8), st.data())
 @settings(deadline=None, max_examples=60)
 def test_the_lazy_ranking_is_the_sorted_list(scores: list[float], data: st.DataObject) -> None:

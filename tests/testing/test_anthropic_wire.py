@@ -68,6 +68,7 @@ def test_an_answer_repeats_the_user_and_counts_words(provider: FakeProvider, cli
     assert (given.usage.input_tokens, given.usage.output_tokens) == (5, 3)
 
 
+@pytest.mark.slow
 def test_a_stream_has_anthropics_events_in_their_order(provider: FakeProvider, client: anthropic.Anthropic) -> None:
     events = list(ask(client, stream=True))
     deltas = [event.delta.text for event in events if event.type == "content_block_delta"]

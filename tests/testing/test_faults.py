@@ -123,6 +123,7 @@ def test_an_honest_stream_is_whole(provider: FakeProvider, client: httpx.Client,
     assert form.marker in b"".join(parts).decode()
 
 
+@pytest.mark.slow
 def test_a_stalled_stream_keeps_the_connection_and_says_no_more(
     provider: FakeProvider, client: httpx.Client, form: Format
 ) -> None:
@@ -168,6 +169,7 @@ def test_only_the_marker_may_be_missing(provider: FakeProvider, client: httpx.Cl
         assert form.marker not in b"".join(parts).decode()
 
 
+@pytest.mark.slow
 def test_a_split_stream_cuts_lines_and_characters_and_loses_nothing(
     provider: FakeProvider, client: httpx.Client, form: Format
 ) -> None:
@@ -218,6 +220,7 @@ def test_an_error_in_a_200_is_the_only_event_or_the_body(
     assert plain.json()["error"]["message"] == event["error"]["message"] == "broken"
 
 
+@pytest.mark.slow
 def test_a_drip_takes_its_time_and_loses_nothing(provider: FakeProvider, client: httpx.Client, form: Format) -> None:
     provider.script(drip(0.02))
     started = time.perf_counter()
@@ -227,6 +230,7 @@ def test_a_drip_takes_its_time_and_loses_nothing(provider: FakeProvider, client:
     assert words(form, parts) == TEXT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reply", "error"),
     [

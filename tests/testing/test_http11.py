@@ -20,6 +20,7 @@ def parsed(parts: list[bytes]) -> list[HttpRequest]:
     return [request for part in parts for request in parser.feed(part)]
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from([PLAIN, CHUNKED, BARE]), min_size=1, max_size=4), st.data())
 def test_requests_are_the_same_wherever_their_bytes_are_split(requests: list[bytes], data: st.DataObject) -> None:
     content = b"".join(requests)

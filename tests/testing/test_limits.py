@@ -9,6 +9,7 @@ from semroute.testing.answers import RateLimit, Window
 CALLS = st.lists(st.tuples(st.floats(0, 30), st.integers(1, 40)), min_size=1, max_size=60)
 
 
+@pytest.mark.slow
 @given(CALLS, st.integers(1, 10), st.integers(1, 200))
 def test_no_window_ever_holds_more_than_the_limit(calls: list[tuple[float, int]], rpm: int, tpm: int) -> None:
     window, now, taken = Window(RateLimit(rpm, tpm)), 0.0, []

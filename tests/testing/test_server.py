@@ -94,6 +94,7 @@ def test_a_success_can_be_malformed_hold_an_error_or_have_no_choices(
     assert answers[2].json()["choices"] == []
 
 
+@pytest.mark.slow
 def test_a_hanging_request_does_not_keep_the_server_from_stopping() -> None:
     with FakeProvider() as provider, httpx.Client(trust_env=False, verify=False) as client:
         provider.script(hang())
@@ -252,6 +253,7 @@ def test_waiting_for_idle_gives_up_in_time(provider: FakeProvider) -> None:
     assert provider.wait_idle()
 
 
+@pytest.mark.slow
 def test_the_first_word_and_the_others_have_their_own_speed(client: httpx.Client) -> None:
     body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "a b c"}]}
     with FakeProvider(first_token_s=0.08, token_s=0.03) as provider:
@@ -309,6 +311,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_it_runs_at_the_prompt_and_is_steered_from_outside(client: httpx.Client) -> None:
     with start("--port", "0", "--key", "k", "--always", "503", "--first-token-ms", "1", "--rpm", "5") as process:
         assert process.stdout is not None
@@ -332,6 +335,7 @@ def test_it_runs_at_the_prompt_with_a_script(client: httpx.Client) -> None:
     assert statuses == [429, 200]
 
 
+@pytest.mark.slow
 def test_a_wrong_script_and_a_taken_port_are_refused_in_words() -> None:
     with start("--script", "200,nonsense") as process:
         _, said = process.communicate(timeout=20)

@@ -88,6 +88,7 @@ def test_a_letter_under_any_number_of_marks_is_folded_in_linear_time() -> None:
     assert long < 30 * short
 
 
+@pytest.mark.slow
 def test_a_long_keyword_before_each_letter_of_a_long_word_takes_linear_time() -> None:
     def seconds(length: int) -> float:
         text, words = "a" * length, "a" * (length // 20)

@@ -33,6 +33,7 @@ def test_the_last_of_several_lists_counts_since_examples_stand_before_the_questi
     assert found.stem.endswith("Is it raining?")
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_any_text_has_a_stem_and_none_or_several_options(text: str) -> None:
     found = choice(text)

@@ -336,6 +336,7 @@ def test_the_message_of_openais_sdk_is_appended_as_it_is(format: str) -> None:
     assert "c1" in json.dumps(wire(request, format))
 
 
+@pytest.mark.slow
 def test_a_whole_loop_of_a_body_runs_against_every_format() -> None:
     with FakeProvider() as provider:
         urls = {"openai": provider.base_url, "anthropic": provider.anthropic_url, "gemini": provider.gemini_url}

@@ -178,6 +178,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(VALUES)
 def test_whatever_the_value_its_json_is_strict(value: Any) -> None:
     found = json_ready(value)

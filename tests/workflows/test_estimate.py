@@ -201,6 +201,7 @@ def test_a_tier_without_a_price_leaves_the_other_bills(folder: Path) -> None:
     assert (made.cascade, dict(made.unpriced), made.routed_usd) == (None, {"zzz": 1}, pytest.approx(0.0012))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_names_of_models(folder: Path) -> None:
     rows = [{"query": COOKING, "model": f"unknown {number}"} for number in range(1100)]
     made = tally_of(folder, rows).estimate()
@@ -256,6 +257,7 @@ ROWS = st.lists(
 INVARIANT = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+@pytest.mark.slow
 @INVARIANT
 @given(rows=ROWS, seed=st.integers(0, 100))
 def test_shares_sum_to_one_and_the_order_of_rows_does_not_matter(
@@ -277,6 +279,7 @@ def test_shares_sum_to_one_and_the_order_of_rows_does_not_matter(
     assert [share.model for share in again.routed] == [share.model for share in made.routed]
 
 
+@pytest.mark.slow
 @INVARIANT
 @given(rows=ROWS)
 def test_with_one_model_routing_costs_what_it_costs_now(folder: Path, rows: list[dict[str, Any]]) -> None:
@@ -289,6 +292,7 @@ def test_with_one_model_routing_costs_what_it_costs_now(folder: Path, rows: list
     assert made.saved(made.routed_usd) in (0.0, None)
 
 
+@pytest.mark.slow
 @INVARIANT
 @given(rows=ROWS, low=st.floats(0, 1), more=st.floats(0, 1))
 def test_a_cascade_costs_more_the_more_escalates(

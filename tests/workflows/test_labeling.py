@@ -103,6 +103,7 @@ def test_a_judge_keeps_to_its_budget(collected: Path, deployed: Config, provider
     assert provider.requests == []
 
 
+@pytest.mark.slow
 def test_a_judge_without_any_readable_grade_is_given_up(
     collected: Path, deployed: Config, provider: FakeProvider
 ) -> None:

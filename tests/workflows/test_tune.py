@@ -29,6 +29,7 @@ def test_tuned_thresholds_are_written_only_if_wanted(own_index: Path, labelled: 
     assert after != pytest.approx(before)
 
 
+@pytest.mark.slow
 def test_a_configuration_that_overrides_a_tuned_threshold_is_named(own_index: Path, labelled: Path) -> None:
     config = Config.model_validate({"categories": {"law": {"threshold": 0.5}}})
     assert tune_thresholds(labelled, Workspace(own_index, config), write=False).overridden == ("law",)

@@ -148,6 +148,7 @@ def _rows(own: PolicyData, rows: np.ndarray) -> dict[str, Any]:
     return {name: getattr(own, name)[rows] for name in named} | {"acceptance": {0: own.acceptance[0][rows]}}
 
 
+@pytest.mark.slow
 def test_a_frequent_query_in_the_tuning_rows_counts_against_the_promise() -> None:
     """The cheap model is wrong on one query, a fifth of the traffic, and right on all others."""
 

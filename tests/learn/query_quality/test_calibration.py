@@ -42,6 +42,7 @@ def test_constant_and_reversed_models_are_not_calibrated() -> None:
     assert shift.tolist() == [0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_rows_are_calibrated_by_what_was_fitted_on_others() -> None:
     chance, quality = drawn()
     fold = np.arange(N) % 2

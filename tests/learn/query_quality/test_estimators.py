@@ -30,6 +30,7 @@ def given(n: int = N) -> tuple[QueryInputs, np.ndarray]:
     return QueryInputs.of(data.queries, data.vectors, no_categories()), data.quality
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "estimator"), EVERY, ids=[name for name, _ in EVERY])
 def test_every_head_learns_more_than_the_mean(name: str, estimator: Estimator) -> None:
     inputs, quality = given()
@@ -54,6 +55,7 @@ def test_the_same_rows_give_the_same_head_and_a_model_that_is_known_in_part_is_l
     assert estimator.fit(inputs, quality) is estimator
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "estimator"), EVERY, ids=[name for name, _ in EVERY])
 def test_a_model_that_is_always_right_is_predicted_so(name: str, estimator: Estimator) -> None:
     inputs, quality = given(120)

@@ -68,6 +68,7 @@ def test_the_serving_classifier_predicts_as_trained(backbone: Path, tmp_path: Pa
     np.testing.assert_allclose(alone, head.predict(QueryInputs.of_texts(queries)), atol=5e-3)
 
 
+@pytest.mark.slow
 def test_fine_tuning_begins_with_the_prior(backbone: Path, tmp_path: Path) -> None:
     model = QualityModel(str(backbone), np.array([0.3, 0.9]), 64, tmp_path)
     np.testing.assert_allclose(model.predict(["anything", ""]), [[0.3, 0.9]] * 2, atol=1e-6)
@@ -138,6 +139,7 @@ def test_only_the_left_out_fifth_validates(tuned: TunedPart, trained: TrainedQue
     assert report["trained"]["fine_tuned"] == "tiny"  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_a_tuned_encoder_shares_the_stack_with_other_heads(tuned: TunedPart) -> None:
     from semroute.learn.estimators import ClusterEstimator
 

@@ -17,6 +17,8 @@ from semroute.learn.query_quality import (
 )
 from semroute.learn.stacking import squared_error
 
+pytestmark = pytest.mark.slow
+
 SETTING = Setting("print", costs_of(), no_categories())
 
 
@@ -31,7 +33,6 @@ def trained() -> TrainedQueries:
     return train_queries(rows(), SETTING)
 
 
-@pytest.mark.slow
 def test_out_of_fold_predictions_are_as_good_as_those_on_new_rows(trained: TrainedQueries) -> None:
     new = rows(600, seed=9)
     said = trained.classifier.predict(new.queries, new.inputs.vectors)
@@ -40,7 +41,6 @@ def test_out_of_fold_predictions_are_as_good_as_those_on_new_rows(trained: Train
     assert ahead < squared_error(np.repeat(rows().quality.mean(axis=0)[None], 300, axis=0), rows().quality) - 0.03
 
 
-@pytest.mark.slow
 def test_the_same_rows_and_seed_give_the_same_classifier() -> None:
     data = rows(120)
     one, other = (
@@ -55,7 +55,6 @@ def test_only_the_heads_that_are_asked_for_are_tried() -> None:
     assert found.stack.chosen == "linear"
 
 
-@pytest.mark.slow
 def test_a_new_model_joins_from_a_few_outcomes() -> None:
     data = rows(400)
     known = data.quality.copy()

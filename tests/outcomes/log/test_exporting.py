@@ -39,6 +39,7 @@ def test_jsonl_has_every_value_under_its_kept_key(log: OutcomeLog, tmp_path: Pat
     assert "tiers" not in rows[0]
 
 
+@pytest.mark.slow
 def test_parquet_has_a_row_for_each_and_what_is_nested_as_json(log: OutcomeLog, tmp_path: Path) -> None:
     assert write_parquet(log.outcomes(), tmp_path / "x.parquet") == 3
     rows: list[dict[str, Any]] = parquet.read_table(tmp_path / "x.parquet").to_pylist()

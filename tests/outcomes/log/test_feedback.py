@@ -81,6 +81,7 @@ def _judged(url: str) -> dict[str, float | None]:
         return {one.id: one.feedback for one in opened.outcomes()}
 
 
+@pytest.mark.slow
 def test_code_gives_feedback_at_once_on_an_answer_that_it_has_just_got(router: Router, url: str) -> None:
     completion = router.complete("recipe for carrot soup")
     assert router.feedback(completion.outcome_id, 0.25, "too salty") == completion.outcome_id

@@ -21,6 +21,7 @@ def test_a_missing_folder_is_created(tmp_path: Path) -> None:
         assert (tmp_path / "a" / "b" / "log.db").exists()
 
 
+@pytest.mark.slow
 def test_the_migrations_make_the_tables_of_the_schema(url: str) -> None:
     with open_log(Log(url=url), {}):
         pass
@@ -35,6 +36,7 @@ def test_the_migrations_make_the_tables_of_the_schema(url: str) -> None:
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_written_outcomes_survive_reopening(url: str) -> None:
     for _ in range(2):
         with open_log(Log(url=url), {}) as log:
@@ -43,6 +45,7 @@ def test_written_outcomes_survive_reopening(url: str) -> None:
         assert log.count()[0] == 2
 
 
+@pytest.mark.slow
 def test_a_log_of_the_first_schema_is_migrated_without_loss(url: str) -> None:
     engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     with open_log(Log(url=url, answers="full"), {}) as log:
@@ -60,6 +63,7 @@ def test_a_log_of_the_first_schema_is_migrated_without_loss(url: str) -> None:
     assert new.tiers[0].candidate == "small"
 
 
+@pytest.mark.slow
 def test_a_database_of_a_newer_semroute_is_left_alone(url: str) -> None:
     with open_log(Log(url=url), {}):
         pass

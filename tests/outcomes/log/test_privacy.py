@@ -26,6 +26,7 @@ def test_by_default_the_query_is_kept_and_the_answer_is_not(tmp_path: Path) -> N
     assert b"an answer of mine" not in raw
 
 
+@pytest.mark.slow
 def test_a_query_hash_is_deterministic_and_reveals_nothing(tmp_path: Path) -> None:
     first = kept(tmp_path, text="hashed")
     assert first[1] is None
@@ -42,6 +43,7 @@ def test_a_query_hash_is_deterministic_and_reveals_nothing(tmp_path: Path) -> No
     assert kept(other, text="hashed")[2] != first[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["hashed", "none"])
 def test_redaction_of_the_query_also_redacts_texts_that_may_repeat_it(tmp_path: Path, text: str) -> None:
     raw, query, _ = kept(tmp_path, text=text)
@@ -50,5 +52,6 @@ def test_redaction_of_the_query_also_redacts_texts_that_may_repeat_it(tmp_path: 
     assert b"HTTP 500" not in raw
 
 
+@pytest.mark.slow
 def test_answers_are_logged_if_configured(tmp_path: Path) -> None:
     assert b"an answer of mine" in kept(tmp_path, answers="full")[0]

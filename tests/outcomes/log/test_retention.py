@@ -12,6 +12,7 @@ from semroute.outcomes.log.schema import calls, checks, feedback, trials
 NOW = 1_700_000_000.0
 
 
+@pytest.mark.slow
 def test_expired_outcomes_are_deleted_with_all_their_rows(log: OutcomeLog) -> None:
     for days in range(10):
         log.record(outcome(f"{days} days old", at=NOW - days * DAY_S))
@@ -45,6 +46,7 @@ def test_the_retention_job_deletes_in_portions_and_then_pauses(log: OutcomeLog) 
     assert log.count()[0] == 0
 
 
+@pytest.mark.slow
 def test_a_written_log_deletes_expired_outcomes(url: str) -> None:
     with open_log(Log(url=url, keep_days="forever"), {}) as log:
         log.record(outcome("old", at=NOW))

@@ -164,6 +164,7 @@ def test_outcomes_beyond_the_capacity_are_dropped_and_counted(engine: Engine) ->
     writer.close()
 
 
+@pytest.mark.slow
 def test_a_full_disk_blocks_no_caller_and_is_reported_and_recovered_from(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -283,6 +284,7 @@ def test_an_outage_of_the_database_blocks_no_caller_and_loses_nothing(
     assert count(postgres) == 501
 
 
+@pytest.mark.slow
 def test_closing_waits_briefly_for_an_absent_database_and_reports_losses(
     postgres: str, caplog: pytest.LogCaptureFixture
 ) -> None:

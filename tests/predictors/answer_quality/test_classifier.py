@@ -24,6 +24,8 @@ from semroute.predictors.answer_quality import (
     token_features,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trained() -> AnswerClassifier:

@@ -98,6 +98,7 @@ def kept(classifier: AnswerClassifier, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_any_manifest_content_is_refused_or_serves(kept: Path, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(paths(json.loads((kept / MANIFEST).read_text()))))

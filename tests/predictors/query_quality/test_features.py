@@ -22,6 +22,7 @@ CHOICE = (
 )
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_features_are_finite_and_the_same_in_name_and_order(query: str) -> None:
     found = features(query)
@@ -78,6 +79,7 @@ def test_a_matrix_has_a_row_for_each_query_and_none_for_none() -> None:
     assert feature_matrix([]).shape == (0, len(FEATURES))
 
 
+@pytest.mark.slow
 def test_hostile_texts_take_linear_time() -> None:
     for text in ("a. \n" * 4000, "A" * 9000, "1," * 5000, "( " * 5000, "Ab " * 3000, "\n" * 9000, "$" * 9000):
         start = time.process_time()

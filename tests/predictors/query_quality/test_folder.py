@@ -23,6 +23,8 @@ from semroute.predictors.quality_heads import TreesHead
 from semroute.predictors.query_quality import FOLDER, QueryClassifier, read_query_classifier, write_query_classifier
 from semroute.storage import MANIFEST
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def classifier() -> QueryClassifier:
@@ -133,7 +135,6 @@ def folder(classifier: QueryClassifier, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
-@pytest.mark.slow
 @given(data=st.data())
 def test_any_manifest_content_is_refused_or_serves(folder: Path, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(paths(json.loads((folder / MANIFEST).read_text()))))
@@ -183,7 +184,6 @@ CHANGES: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
 }
 
 
-@pytest.mark.slow
 def test_arrays_of_which_one_was_changed_are_refused_or_serve(classifier: QueryClassifier, tmp_path: Path) -> None:
     write_query_classifier(classifier, tmp_path, report={})
     stored, data = FOLDER.read(tmp_path), made(5, seed=2)

@@ -57,6 +57,7 @@ def stream(where: CallTarget, request: Request = HELLO, said: list[str] | None =
     return texts, asyncio.run(work())
 
 
+@pytest.mark.slow
 def test_what_the_filter_stopped_is_an_error_of_its_own(provider: FakeProvider) -> None:
     provider.script(refusal("Not this."), refusal("Not this."), content_filter())
     for ask in (call, stream, call):

@@ -151,6 +151,7 @@ def test_a_wrong_path_points_at_the_address_and_the_models_name(provider: FakePr
     assert "upstream_model" in str(error)
 
 
+@pytest.mark.slow
 def test_a_provider_that_hangs_times_out_and_names_the_setting(provider: FakeProvider) -> None:
     error = refusal(provider, hang(), timeout_s=0.2)
     assert type(error) is ProviderTimeoutError

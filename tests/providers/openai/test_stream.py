@@ -292,6 +292,7 @@ def test_a_failure_before_the_stream_is_the_error_of_its_status(raw: Any) -> Non
     assert (type(error), error.wait_s) == (RateLimitError, 3.0)
 
 
+@pytest.mark.slow
 def test_the_waits_of_the_deployment_hold(raw: Any) -> None:
     silent = [*raw.head(), *raw.pieces(chunk("Hel")), raw.listen]
     assert type(broken(raw, silent, timeouts=Timeouts(idle_s=0.05))) is ProviderTimeoutError
@@ -336,6 +337,7 @@ def test_a_stream_that_was_read_to_its_end_gives_its_connection_to_the_next(raw:
     assert run(work) == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_never_ends_its_stream_does_not_hold_the_answer(raw: Any) -> None:
     script = [*raw.head(), *raw.pieces(*WHOLE, "[DONE]"), raw.listen]
     _, answer = streamed(raw, script)
@@ -343,6 +345,7 @@ def test_a_server_that_never_ends_its_stream_does_not_hold_the_answer(raw: Any) 
     assert answer.latency_ms < 5000
 
 
+@pytest.mark.slow
 def test_many_streams_at_once_are_not_mixed_up(raw: Any) -> None:
     async def work(client: httpx.AsyncClient) -> list[list[Delta | Completion]]:
         scripts = [[*raw.head(), *[step for n in range(5) for step in (raw.pieces(chunk(f"{s}.{n} "))[0], 0.01)],
@@ -358,6 +361,7 @@ def test_many_streams_at_once_are_not_mixed_up(raw: Any) -> None:
 TEXTS = st.lists(st.text(max_size=5), max_size=6)
 
 
+@pytest.mark.slow
 @given(TEXTS, st.lists(st.tuples(st.text("ab{}:", max_size=6), st.integers(1, 4)), max_size=4))
 def test_an_assembled_answer_is_what_was_cut_into_pieces(texts: list[str], calls: list[tuple[str, int]]) -> None:
     assembly, deltas = Assembly(), []
