@@ -1,7 +1,7 @@
 """Housekeeping of coding agents: titles, summaries, probes and compactions, by the words with which they begin.
 
-The patterns are data (``housekeeping.json``), each with its source. They are narrow on purpose: a user's request that is
-taken for housekeeping may cost a good answer, housekeeping that is not recognised costs some cents.
+The patterns are data (``housekeeping.json``), each with its source. They are narrow on purpose: housekeeping that
+is not recognised costs some cents, and a question that is taken for housekeeping may cost a good answer.
 """
 
 from __future__ import annotations
