@@ -126,7 +126,8 @@ class Turn:
         """Note the answer; housekeeping is no part of the conversation."""
         if self._task is None:
             session = self._sessions.start(self._caller, self._headers, self._request)
-            session.note(self._request, completion, self._sessions.clock(), moves=self._moves(completion))
+            estimated, now = self._needs.input_tokens, self._sessions.clock()
+            session.note(completion, estimated, now, moves=self._moves(completion))
 
     def outgrows(self, error: ContextLengthError) -> bool:
         """Turn to larger models after providers found the request too long; False if there is none.

@@ -16,6 +16,9 @@ from typing import Literal
 from semroute.server.sessions import role_of, texts_of
 from semroute.types import Request
 
+_HEAD = 300
+"""Characters of a text that are looked at."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
@@ -52,9 +55,10 @@ class Pattern:
         return any(self._begins(text) for text in _texts(request, self.place))
 
     def _begins(self, text: str) -> bool:
+        head = text[:_HEAD].strip()  # a prompt may be megabytes long
         if self.equals is not None:
-            return text.strip() == self.equals
-        return self.starts is not None and text.lstrip().startswith(self.starts)
+            return head == self.equals and len(text) < _HEAD
+        return self.starts is not None and head.startswith(self.starts)
 
 
 @cache

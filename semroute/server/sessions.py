@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from semroute.catalog import estimate_tokens
 from semroute.types import Completion, Message, Request, Usage
 
 SESSION_TTL_S = 300.0
@@ -77,12 +76,12 @@ class Session:
         trailing = trailing_results(request)
         return self.owner if trailing and trailing <= self.calls else None
 
-    def note(self, request: Request, completion: Completion, at: float, *, moves: bool) -> None:
+    def note(self, completion: Completion, estimated: int, at: float, *, moves: bool) -> None:
         """Note an answer.
 
         Args:
-            request: what was answered.
             completion: the answer.
+            estimated: input tokens of its request, as they were estimated.
             at: time, seconds on the clock of the store.
             moves: whether the conversation stays with this model from now on; False where it only stood in.
         """
@@ -92,7 +91,7 @@ class Session:
         self.calls = frozenset([call.id for call in completion.tool_calls][:MOST_CALLS])
         self.owner = (completion.model, completion.deployment) if self.calls else None
         if completion.usage is not None:
-            self._count(completion.usage, completion.deployment, estimate_tokens(request), at)
+            self._count(completion.usage, completion.deployment, estimated, at)
 
     def _count(self, usage: Usage, deployment: str, estimated: int, at: float) -> None:
         self.output_tokens = usage.output_tokens
