@@ -121,7 +121,7 @@ class Planner:
         """
         names = self._names(candidates, constraints)
         needs = needs_of(request, constraints.wants)
-        stages, refused = [], list[tuple[Deployment, str, bool]]()
+        stages, refused = list[Stage](), list[tuple[Deployment, str, bool]]()
         for name in names:
             found = self._by_name.get(name, ())
             stage = tuple(
