@@ -122,6 +122,7 @@ class Sessions:
         self._most = most
         self.clock = clock
         self._by_caller: dict[str | None, OrderedDict[bytes, Session]] = {}
+        self._swept = clock()
 
     def __len__(self) -> int:
         """Return the number of sessions in memory."""
@@ -157,13 +158,15 @@ class Sessions:
         return session
 
     def _living(self, caller: str | None) -> OrderedDict[bytes, Session]:
-        """Return a caller's sessions without those that are too old; of callers without any nothing is kept."""
+        """Return a caller's sessions; from time to time all that are too old are dropped, and callers without any."""
         now = self.clock()
-        for name, sessions in list(self._by_caller.items()):
-            while sessions and now - next(iter(sessions.values())).used > self.ttl_s:
-                sessions.popitem(last=False)
-            if not sessions:
-                del self._by_caller[name]
+        if now - self._swept > self.ttl_s:
+            self._swept = now
+            for name, sessions in list(self._by_caller.items()):
+                while sessions and now - next(iter(sessions.values())).used > self.ttl_s:
+                    sessions.popitem(last=False)
+                if not sessions:
+                    del self._by_caller[name]
         return self._by_caller.setdefault(caller, OrderedDict())
 
 

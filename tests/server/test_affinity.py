@@ -245,6 +245,16 @@ def test_memory_is_bounded_and_no_caller_sees_anothers_sessions(steps: list[tupl
         assert all(sessions.find(other, {}, request) is None for other in others)
 
 
+def test_what_is_too_old_leaves_memory_for_every_caller() -> None:
+    clock = Clock()
+    sessions = Sessions(ttl_s=300, clock=clock)
+    for caller in ("a", "b"):
+        sessions.start(caller, {}, HELLO)
+    clock.now += 301
+    assert sessions.find("c", {}, HELLO) is None
+    assert len(sessions) == 0
+
+
 def test_results_after_the_last_answer_are_found_beside_other_messages() -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     old = {"role": "tool", "tool_call_id": "c0", "content": "old"}

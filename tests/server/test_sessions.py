@@ -10,8 +10,10 @@ import anthropic
 import httpx
 import openai
 import pytest
+from click.testing import CliRunner
 from server.conftest import Served
 
+from semroute.cli.serve import serve as serve_command
 from semroute.server.keys import create_key
 from semroute.testing import Call, FakeProvider, answer, fail
 
@@ -247,3 +249,18 @@ def test_a_prompt_cache_key_goes_upstream(serve: Callable[..., Served], provider
         )
         client.responses.create(model="auto", input=FIX, prompt_cache_key="thread")
     assert [request.body["prompt_cache_key"] for request in served.provider.requests] == ["thread", "thread"]
+
+
+def test_the_time_to_live_is_the_operators(serve: Callable[..., Served], provider: FakeProvider) -> None:
+    served = serve("anthropic", session_ttl_s=1e-9, deployments=deployments(provider, "anthropic"))
+    session = Agent(served)
+    for _ in range(2):
+        session.say(FIX, reply(cached=WORDS))
+        assert session.move == "new"
+
+
+@pytest.mark.parametrize("given", ["0", "-5", "soon"])
+def test_a_time_to_live_that_is_none_is_refused_at_the_prompt(given: str) -> None:
+    result = CliRunner().invoke(serve_command, ["--session-ttl", given, "--demo"])
+    assert result.exit_code == 2
+    assert "--session-ttl" in result.output
