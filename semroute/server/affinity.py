@@ -25,7 +25,7 @@ from semroute.dispatch.plan import USUAL_ANSWER
 from semroute.errors import ContextLengthError, DispatchError
 from semroute.router.complete import CHOSEN
 from semroute.server.housekeeping import housekeeping_of
-from semroute.server.overflow import ContextOverflowError, overflow_of
+from semroute.server.overflow import ContextOverflowError, is_too_short, overflow_of
 from semroute.server.sessions import Session, Sessions
 from semroute.types import Completion, Decision, Request, StrategyResult, Usage
 
@@ -179,7 +179,7 @@ class Turn:
             self.move = "new"
             return decision
         owner = session.owns(self._request)
-        if owner is not None and self._fits(owner[0]):
+        if owner is not None and self._fits(owner[0]) and self._is_left(owner[0], decision):
             self.move = "stays"
             reason = f"the result of a tool call goes back to {owner[0]}, which made the call"
             return self._with_first(decision, owner[0], SESSION, reason)
@@ -220,6 +220,9 @@ class Turn:
         chosen = self._models(decision.candidates)
         if _bounds(decision) is not None or any(self._fits(model) for model in chosen):
             return decision
+        deployments = [one for model in chosen for one in self._config.deployments_of(model)]
+        if not any(is_too_short(one, self._config, self._needs) for one in deployments):
+            return decision
         larger = self._fitting_models(chosen)
         if not larger:
             return decision
@@ -253,6 +256,11 @@ class Turn:
             return True
         own, others = self._price(model), self._price(first)
         return own is not None and others is not None and own >= others
+
+    def _is_left(self, model: str, decision: Decision) -> bool:
+        """Return True unless a filter of a rule or a plugin excludes a model: the caller's limits hold at any time."""
+        allowed = _bounds(decision, filters_only=True)
+        return allowed is None or model in self._models(allowed)
 
     def _models(self, names: Sequence[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(model for name in names for model in self._config.members(name)))
@@ -296,14 +304,18 @@ def first_of(decision: Decision) -> str:
     return decision.cascade[0][0] if decision.cascade else decision.candidates[0]
 
 
-def _bounds(decision: Decision) -> Sequence[str] | None:
+def _bounds(decision: Decision, *, filters_only: bool = False) -> Sequence[str] | None:
     """Return the models that rules or plugins allow; None if they allow all.
 
     A category bounds nothing: a model that is no cheaper than its first does as well.
+
+    Args:
+        decision: the router's decision.
+        filters_only: whether a rule that names the models itself bounds nothing either.
     """
     allowed: Sequence[str] | None = None
     for opinion in decision.opinions:
-        is_named = opinion.kind == "decided" and opinion.strategy == "rules"
+        is_named = opinion.kind == "decided" and opinion.strategy == "rules" and not filters_only
         if opinion.category is None and (is_named or opinion.kind == "narrowed"):
             allowed = opinion.candidates if allowed is None else [one for one in allowed if one in opinion.candidates]
     return allowed

@@ -76,12 +76,12 @@ def overflow_of(error: DispatchError, config: Config, needs: Needs, names: Seque
         return replace(counted, maximum=most if most is not None and most < needs.least_context else None)
     if error.attempts or not isinstance(error, CapabilityError | NoDeploymentError):
         return None
-    short = [one for name in names for one in config.deployments_of(name) if _is_too_short(one, config, needs)]
+    short = [one for name in names for one in config.deployments_of(name) if is_too_short(one, config, needs)]
     windows = list(_windows(short, config))
     return replace(counted, maximum=max(windows)) if windows else None
 
 
-def _is_too_short(deployment: Deployment, config: Config, needs: Needs) -> bool:
+def is_too_short(deployment: Deployment, config: Config, needs: Needs) -> bool:
     """Return True if a deployment's context window is all that keeps it from answering."""
     if not fits(deployment, config, needs):
         return False

@@ -20,8 +20,8 @@ from semroute.router import Router
 from semroute.router.load import LoadedIndex
 from semroute.server.affinity import Comparison, Turn, turn_cost
 from semroute.server.sessions import Sessions, identity, trailing_results
-from semroute.testing import FakeProvider, answer
-from semroute.types import Completion, Decision, Request, Usage
+from semroute.testing import Call, FakeProvider, answer
+from semroute.types import TRIAL, Assignment, Completion, Decision, Request, StrategyResult, Usage
 
 DOLLARS = st.floats(0.01, 100)
 TOKENS = st.integers(0, 1_000_000)
@@ -154,8 +154,6 @@ def test_a_session_remembers_what_each_deployment_has_cached(router: Router, pro
 
 
 def test_no_propensity_is_claimed_for_a_model_that_the_session_chose(router: Router, provider: FakeProvider) -> None:
-    from semroute.types import TRIAL, Assignment, StrategyResult
-
     talk = Talk(router, provider, Sessions())
     decided = decision_of(talk.ask(FIX, reply(cached=WORDS)))
     drawn = StrategyResult(TRIAL, "passed", "watched", ("small",), draw=Assignment("p", 0.5, 0.5))
@@ -167,8 +165,6 @@ def test_no_propensity_is_claimed_for_a_model_that_the_session_chose(router: Rou
 
 
 def test_a_rule_bounds_what_is_stayed_with(router: Router, provider: FakeProvider) -> None:
-    from semroute.types import StrategyResult
-
     talk = Talk(router, provider, Sessions())
     decided = decision_of(talk.ask(FIX, reply(cached=WORDS)))
     rule = StrategyResult("rules", "narrowed", "a free plan", ("small",))
@@ -177,6 +173,22 @@ def test_a_rule_bounds_what_is_stayed_with(router: Router, provider: FakeProvide
     bounded = replace(decided, candidates=("small",), model="small", opinions=(rule,))
     assert turn.revise(bounded) == bounded
     assert turn.move == "switches"
+
+
+@pytest.mark.parametrize(("kind", "asked"), [("narrowed", "small"), ("decided", "coder")])
+def test_a_tool_result_goes_back_unless_a_rule_excludes_its_owner(
+    router: Router, provider: FakeProvider, kind: Any, asked: str
+) -> None:
+    talk = Talk(router, provider, Sessions())
+    completion = talk.ask(FIX, reply(cached=0, calls=(Call("read", {}),)))
+    (call,) = completion.tool_calls
+    result = {"role": "tool", "tool_call_id": call.id, "content": "text"}
+    called = {"role": "assistant", "content": None, "tool_calls": [call.to_openai()]}
+    request = Request((*talk.messages[:2], called, result))
+    turn = Turn(router.config, talk.turn._sessions, None, {}, request, ANYTHING)
+    rule = StrategyResult("rules", kind, "a rule", ("small",))
+    bounded = replace(decision_of(completion), candidates=("small",), model="small", opinions=(rule,))
+    assert turn.revise(bounded).model == asked
 
 
 # Identity and memory.

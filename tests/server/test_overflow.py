@@ -118,3 +118,13 @@ def test_another_reason_is_not_called_too_long(serve: Callable[..., Served], pro
     assert caught.value.code is None
     assert "has no tools" in str(caught.value)
     assert provider.requests == []
+
+
+def test_a_capability_that_is_lacking_is_no_reason_to_leave_the_decisions_models(
+    serve: Callable[..., Served], provider: FakeProvider
+) -> None:
+    served = serve("openai", models={"small": {"capabilities": []}, "coder": {}, "large": {"capabilities": ["tools"]}})
+    tool: Any = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    with openai_client(served) as client, pytest.raises(openai.BadRequestError, match="has no tools"):
+        client.chat.completions.create(model="auto", messages=[{"role": "user", "content": SOUP}], tools=[tool])
+    assert provider.requests == []
