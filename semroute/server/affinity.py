@@ -52,18 +52,31 @@ def turn_cost(price: Price, input_tokens: int, output_tokens: int, cached: int =
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Expected costs of the next turn, USD; None where no price is known."""
+    """Expected costs of the next turn, USD; None where no price is known.
+
+    One turn alone would never pay for a cache that serves the turns after it. So what staying has cost so far, against
+    the other model with the prefix in its cache, counts as well: when it exceeds the price of filling that cache, the
+    conversation switches. That is the break-even rule of ski rental, which costs at most twice as much as knowing the
+    rest of the conversation (A. R. Karlin et al., "Competitive snoopy caching", Algorithmica 3, 1988).
+
+    Attributes:
+        stay: at the conversation's model, with what it has cached.
+        switch: at the other model, with what that has cached.
+        forgone: what staying has cost more in the turns before, for want of that cache.
+    """
 
     stay: float | None
     switch: float | None
+    forgone: float = 0.0
 
     @property
     def stays(self) -> bool:
         """True unless switching is known to cost less: what it loses is known, what it brings is not."""
-        return self.stay is None or self.switch is None or self.switch >= self.stay
+        return self.stay is None or self.switch is None or self.switch >= self.stay + self.forgone
 
     def __str__(self) -> str:
-        costs = f"stay {_usd(self.stay)}, switch {_usd(self.switch)}"
+        forgone = f" and {_usd(self.forgone)} forgone" if self.forgone > 0 else ""
+        costs = f"stay {_usd(self.stay)}{forgone}, switch {_usd(self.switch)}"
         return f"{costs}: {'stays' if self.stays else 'switches'}"
 
 
@@ -101,6 +114,7 @@ class Turn:
         self._task = None if self._is_pinned else housekeeping_of(request)
         self._decision: Decision | None = None
         self._larger: tuple[str, ...] = ()
+        self._stayed: tuple[str, float] | None = None
         self.move: Move | None = None
 
     @property
@@ -128,6 +142,8 @@ class Turn:
             session = self._sessions.start(self._caller, self._headers, self._request)
             estimated, now = self._needs.input_tokens, self._sessions.clock()
             session.note(completion, estimated, now, moves=self._moves(completion))
+            if self._stayed is not None:
+                session.forgo(*self._stayed)
 
     def outgrows(self, error: ContextLengthError) -> bool:
         """Turn to larger models after providers found the request too long; False if there is none.
@@ -193,10 +209,11 @@ class Turn:
         if not self._may_answer(session.model, decision):
             self.move = "switches"
             return decision
-        comparison = Comparison(self._cost(session.model), self._cost(first))
+        comparison = Comparison(self._cost(session.model), self._cost(first), session.forgone.get(first, 0.0))
         self.move = "stays" if comparison.stays else "switches"
         reason = f"{comparison} with {session.model if comparison.stays else first}"
         if comparison.stays:
+            self._stayed = (first, max(0.0, (comparison.stay or 0.0) - (self._cost(first, is_warm=True) or 0.0)))
             return self._with_first(decision, session.model, SESSION, reason)
         return replace(decision, reason=f"{decision.reason}; {reason}")
 
@@ -278,15 +295,15 @@ class Turn:
             if not fits(deployment, self._config, self._needs):
                 yield deployment
 
-    def _cost(self, name: str) -> float | None:
+    def _cost(self, name: str, *, is_warm: bool = False) -> float | None:
         """Return the expected cost of this turn at a model's cheapest deployment that takes it, USD.
 
-        None where no price is known.
+        None where no price is known. With ``is_warm`` it is as if that deployment had the prefix in its cache.
         """
-        costs = [self._cost_at(deployment) for deployment in self._fitting_deployments(name)]
+        costs = [self._cost_at(deployment, is_warm) for deployment in self._fitting_deployments(name)]
         return min((cost for cost in costs if cost is not None), default=None)
 
-    def _cost_at(self, deployment: Deployment) -> float | None:
+    def _cost_at(self, deployment: Deployment, is_warm: bool) -> float | None:
         session, needs = self._session or Session(0.0), self._needs
         input_tokens = max(1, round(needs.input_tokens * session.scale))
         price = price_of(deployment, self._config, input_tokens)
@@ -296,7 +313,8 @@ class Turn:
         output_tokens = min(usual, needs.max_output_tokens) if needs.output_is_set else usual
         cached = {name: prefix.tokens for name, prefix in session.caches.items()}
         longest = max(cached.values(), default=0)
-        return turn_cost(price, input_tokens, output_tokens, cached.get(deployment.name, 0), longest)
+        own = longest if is_warm else cached.get(deployment.name, 0)
+        return turn_cost(price, input_tokens, output_tokens, own, longest)
 
 
 def first_of(decision: Decision) -> str:

@@ -60,6 +60,7 @@ class Session:
         calls: ids of these tool calls.
         output_tokens: length of the last answer; None before the first one that was counted.
         scale: counted input tokens of the last request, divided by the estimate of them.
+        forgone: USD that staying has cost more than another model would have, with the prefix in its cache, by model.
     """
 
     used: float
@@ -70,6 +71,7 @@ class Session:
     calls: frozenset[str] = frozenset()
     output_tokens: int | None = None
     scale: float = 1.0
+    forgone: dict[str, float] = field(default_factory=dict)
 
     def owns(self, request: Request) -> tuple[str, str] | None:
         """Return the model that made the calls whose results end the request, and its deployment; None if none."""
@@ -87,11 +89,17 @@ class Session:
         """
         self.used = at
         if moves or self.model is None:
+            if self.model != completion.model:
+                self.forgone.clear()
             self.model, self.deployment = completion.model, completion.deployment
         self.calls = frozenset([call.id for call in completion.tool_calls][:MOST_CALLS])
         self.owner = (completion.model, completion.deployment) if self.calls else None
         if completion.usage is not None:
             self._count(completion.usage, completion.deployment, estimated, at)
+
+    def forgo(self, model: str, usd: float) -> None:
+        """Add what staying cost more than another model would have, with the prefix in its cache."""
+        self.forgone[model] = self.forgone.get(model, 0.0) + usd
 
     def _count(self, usage: Usage, deployment: str, estimated: int, at: float) -> None:
         self.output_tokens = usage.output_tokens

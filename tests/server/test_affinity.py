@@ -64,6 +64,29 @@ def test_it_switches_exactly_where_that_costs_less_with_the_lost_cache(
     assert str(comparison).endswith(": stays" if comparison.stays else ": switches")
 
 
+@given(DOLLARS, DOLLARS, st.floats(0, 100), st.floats(0, 100))
+def test_the_more_staying_has_cost_the_less_it_stays(stay: float, switch: float, forgone: float, more: float) -> None:
+    before, after = Comparison(stay, switch, forgone), Comparison(stay, switch, forgone + more)
+    assert before.stays or not after.stays
+    assert before.stays == (switch >= stay + forgone)
+
+
+@given(st.floats(0.001, 1), st.floats(0.001, 1), st.floats(0.001, 1), st.integers(0, 60))
+def test_staying_never_costs_more_than_twice_what_foresight_would_have(
+    stay: float, warm: float, filling: float, turns: int
+) -> None:
+    """With ``turns`` turns at the same costs, foresight stays for all of them or switches at once."""
+    spent = forgone = 0.0
+    has_switched = False
+    for _ in range(turns):
+        if not has_switched and not Comparison(stay, warm + filling, forgone).stays:
+            has_switched, spent = True, spent + filling
+        spent += warm if has_switched else stay
+        forgone += 0.0 if has_switched else max(0.0, stay - warm)
+    foresight = min(stay * turns, filling + warm * turns)
+    assert spent <= 2 * foresight + 1e-9
+
+
 @pytest.mark.parametrize(("stay", "switch"), [(None, 1.0), (1.0, None), (None, None)])
 def test_where_a_price_is_not_known_it_stays(stay: float | None, switch: float | None) -> None:
     comparison = Comparison(stay, switch)
@@ -73,6 +96,7 @@ def test_where_a_price_is_not_known_it_stays(stay: float | None, switch: float |
 
 def test_the_costs_are_shown_as_dollars() -> None:
     assert str(Comparison(0.0021, 0.0187)) == "stay 0.0021, switch 0.0187: stays"
+    assert str(Comparison(0.0021, 0.0187, 0.02)) == "stay 0.0021 and 0.0200 forgone, switch 0.0187: switches"
     assert str(Comparison(0.0187, 0.0000211)) == "stay 0.0187, switch 0.0000211: switches"
 
 
@@ -132,6 +156,20 @@ def test_the_decision_shows_both_costs(router: Router, provider: FakeProvider) -
     assert "switch 0.01" in decision.reason
     assert decision.reason.endswith(": stays with coder")
     assert decision.opinions[-1].strategy == "session"
+
+
+def test_a_conversation_that_would_be_cheaper_elsewhere_turn_after_turn_moves(
+    router: Router, provider: FakeProvider
+) -> None:
+    talk = Talk(router, provider, Sessions())
+    talk.ask(FIX, reply(cached=WORDS))
+    models, reasons = [], []
+    for _ in range(5):
+        completion = talk.ask(SOUP, reply(cached=WORDS))
+        models.append(completion.model)
+        reasons.append(decision_of(completion).reason)
+    assert models == ["coder", "coder", "small", "small", "small"]
+    assert ["forgone" in reason for reason in reasons] == [False, True, True, False, False]
 
 
 def test_after_the_providers_cache_has_ended_the_choice_is_free(router: Router, provider: FakeProvider) -> None:
