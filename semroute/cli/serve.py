@@ -34,6 +34,15 @@ DRAIN_S = 30
     show_default=True,
     help="Keys of semroute keys; without the file, everybody on this machine may call.",
 )
+@click.option(
+    "--session-ttl",
+    "session_ttl_s",
+    default=300.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Pause after which a conversation may change its model freely: as long as its provider caches it.",
+)
 @click.option("--demo", is_flag=True, help="Serve the test double's models, without a key.")
 @index_option
 @config_option
@@ -43,6 +52,7 @@ def serve(
     allowed: tuple[str, ...],
     origins: tuple[str, ...],
     keys_path: Path,
+    session_ttl_s: float,
     demo: bool,
     index: Path | None,
     config_path: Path | None,
@@ -71,7 +81,8 @@ def serve(
         raise InputError(f"--host {host}: name what other machines call it by, too: --allow-host NAME")
     with _listening(host, port) as listening, _pool(config_path, demo) as config:
         router = Router.load(index, config=config, log=config.log.enabled is not False)
-        app = create_app(router, keys=keys_path, hosts=LOOPBACK | set(allowed), origins=origins)
+        hosts = LOOPBACK | set(allowed)
+        app = create_app(router, keys=keys_path, hosts=hosts, origins=origins, session_ttl_s=session_ttl_s)
         _greet(host, listening.getsockname()[1])
         settings = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=DRAIN_S

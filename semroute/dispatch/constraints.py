@@ -26,6 +26,8 @@ class Constraints:
             configuration's.
         wants: fields in which a strong model is preferred, such as ``reasoning``, named as in
             ``models.NAME.strengths``; part of the score, not a filter.
+        prefer: deployment that is tried before the others of its model or group, such as one that has the
+            conversation's prefix in its cache; the others follow where it is closed or fails.
     """
 
     model: str | None = None
@@ -37,6 +39,7 @@ class Constraints:
     total_usd: float | None = None
     deadline_s: float | None = None
     wants: frozenset[str] = frozenset()
+    prefer: str | None = None
 
     def against(self, deployment: Deployment, cost: Cost | None, names: frozenset[str]) -> Iterator[str]:
         """Yield the reasons why a deployment may not be called; nothing if it may.

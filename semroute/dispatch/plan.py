@@ -121,14 +121,13 @@ class Planner:
         """
         names = self._names(candidates, constraints)
         needs = needs_of(request, constraints.wants)
-        stages, refused = [], list[tuple[Deployment, str, bool]]()
+        stages, refused = list[Stage](), list[tuple[Deployment, str, bool]]()
         for name in names:
             found = self._by_name.get(name, ())
             stage = tuple(
                 candidate for one in found for candidate in self._candidates(one, needs, constraints, refused)
             )
-            if stage:
-                stages.append(stage)
+            stages.extend(_preferred_first(stage, constraints.prefer))
         if not stages:
             raise _nobody(names, refused, self._by_name)
         return DispatchPlan(tuple(stages), needs, constraints.total_usd)
@@ -171,6 +170,16 @@ class Planner:
         if not has_key:
             wanted = " or ".join(deployment.api_key_env)
             refused.append((deployment, f"it needs a key: export {wanted} (deployments, api_key_env)", False))
+
+
+def _preferred_first(stage: Stage, prefer: str | None) -> Iterator[Stage]:
+    """Yield the stage of the preferred deployment, if it is one of these, and that of the others."""
+    if prefer is None:
+        yield from (stage,) if stage else ()
+        return
+    preferred = tuple(one for one in stage if one.deployment.name == prefer)
+    others = tuple(one for one in stage if one.deployment.name != prefer)
+    yield from filter(None, (preferred, others))
 
 
 def _names_of(deployment: Deployment, config: Config) -> frozenset[str]:

@@ -675,5 +675,6 @@ _LIMITS: Mapping[str, Field] = {
     "total_usd": _number(MAX_NUMBER, "leave it out for no ceiling", least=-MAX_NUMBER),  # below 0 once it is overspent
     "deadline_s": _number(MAX_NUMBER, "leave it out for the configuration's"),
     "wants": _name_set,
+    "prefer": _word,
 }
 """Check of each field of :class:`~semroute.dispatch.constraints.Constraints`."""

@@ -307,6 +307,9 @@ CHOSEN = frozenset({"judge", "classifier"})
 """Strategies that choose a model and not a category: that model is called, and no tier below it; tiers above it only if
 ``cascade.start`` is ``decided``."""
 
+DIRECT = frozenset({"session", "housekeeping"})
+"""Strategies of a server that revises decisions: their candidates are called in their order, without a cascade."""
+
 PINNED = "pinned"
 """Strategy name of a decision that the caller, and no strategy, has made."""
 
@@ -386,7 +389,7 @@ class Answering:
 
     def _cascade(self, decision: Decision, limits: Constraints) -> Cascade | None:
         """Return the cascade of a decision, or None if it needs none."""
-        if limits.model is not None or limits.deployment is not None:
+        if limits.model is not None or limits.deployment is not None or decision.strategy in DIRECT:
             return None
         if decision.strategy in CHOSEN or self._is_chosen_by_plugin(decision):
             cascade = self._narrowed(self._from_chosen(decision.candidates[0]), decision, by=("rules", "semantic"))

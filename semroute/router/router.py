@@ -37,7 +37,7 @@ from semroute.types import (
     Query,
     Request,
 )
-from semroute.types.protocols import OnDelta, Progress
+from semroute.types.protocols import OnDelta, Progress, Revision
 
 if TYPE_CHECKING:
     import httpx
@@ -373,13 +373,16 @@ class Router:
         model: str | None = None,
         constraints: Constraints | None = None,
         log: bool = True,
+        revise: Revision | None = None,
     ) -> Completion:
         """Complete as :meth:`complete` does, without blocking the event loop.
 
         A task that is cancelled ends the call at the provider. Arguments and errors are those of :meth:`complete`.
+        ``revise`` returns the decision that is answered and logged in place of the one that it is called with, for a
+        server that knows more than the request, such as the cache of a conversation.
         """
         request, limits = valid_request(query), valid_constraints(constraints, model)
-        return await self._answer(request, limits, log=log)
+        return await self._answer(request, limits, log=log, revise=revise)
 
     def astream(
         self,
@@ -389,6 +392,7 @@ class Router:
         constraints: Constraints | None = None,
         log: bool = True,
         on_decision: Callable[[Decision], None] | None = None,
+        revise: Revision | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
         """Stream the answer's deltas as they arrive, then the completion.
 
@@ -397,12 +401,13 @@ class Router:
         is tried, and a failure is raised. Arguments and errors are those of :meth:`complete`.
 
         ``on_decision`` is called with the decision before the first delta, for a server that shows it in a header.
+        ``revise`` is that of :meth:`acomplete`.
         """
         from semroute.eventloop import streamed
 
         async def call(on_delta: OnDelta) -> Completion:
             request, limits = valid_request(query), valid_constraints(constraints, model)
-            return await self._answer(request, limits, on_delta, log=log, on_decision=on_decision)
+            return await self._answer(request, limits, on_delta, log=log, on_decision=on_decision, revise=revise)
 
         return streamed(call)
 
@@ -433,6 +438,7 @@ class Router:
         *,
         log: bool,
         on_decision: Callable[[Decision], None] | None = None,
+        revise: Revision | None = None,
     ) -> Completion:
         await self._open_dispatcher()
         started, attempts = time.perf_counter(), list[Attempt]()
@@ -441,6 +447,8 @@ class Router:
         # One deadline for the decision and the answer.
         decision = await self._decided_within(request, replace(limits, deadline_s=limit_s), limit_s, log)
         limits = replace(limits, deadline_s=max(limit_s - (time.perf_counter() - started), 0.0))
+        if revise is not None:
+            decision = revise(decision)
         if on_decision is not None:
             on_decision(decision)
 

@@ -13,6 +13,7 @@ from typing import Any
 from semroute.catalog import estimate_tokens
 from semroute.errors import InputError
 from semroute.server.formats import HINTS, AnswerStream, ServedCall, ServedError, json_bytes
+from semroute.server.overflow import Overflow
 from semroute.types import Completion, Delta, ReasoningBlock, Request, Tool, ToolCallDelta, Usage
 from semroute.types.anthropic import openai_messages
 
@@ -103,6 +104,16 @@ class Messages:
         """Return an error in Anthropic's shape."""
         body = {"type": "error", "error": {"type": _TYPES[kind], "message": message}}
         return ServedError(OVERLOADED if kind == "overloaded" else status, body, wait_s)
+
+    def overflow(self, overflow: Overflow) -> str:
+        """Return Anthropic's sentence for a request that is too long."""
+        counted, most = overflow.input_tokens, overflow.maximum
+        if most is None:
+            return "prompt is too long"
+        if overflow.is_by_answer:
+            asked = f"input length and `max_tokens` exceed context limit: {counted} + {overflow.output_tokens} > {most}"
+            return f"{asked}, decrease input length or `max_tokens` and try again"
+        return f"prompt is too long: {counted} tokens > {most} maximum"
 
 
 # From a body to a request.

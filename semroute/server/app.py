@@ -18,16 +18,18 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from semroute.catalog import estimate_tokens
-from semroute.errors import InputError, SemrouteError
+from semroute.errors import ContextLengthError, InputError, SemrouteError
 from semroute.router import Router
+from semroute.server.affinity import Turn
 from semroute.server.anthropic_messages import Messages, request_of
 from semroute.server.callers import CallerLimitError, Callers, ForbiddenError, UnknownCallerError
-from semroute.server.formats import ServedError, ServerFormat, json_bytes, served_error
+from semroute.server.formats import ServedCall, ServedError, ServerFormat, json_bytes, served_error
 from semroute.server.guards import LOOPBACK, MAX_BODY_BYTES, Guards
 from semroute.server.keys import DEFAULT_FILE, KeyRing
 from semroute.server.models import anthropic_list, constraints_of, openai_list
 from semroute.server.openai_chat import ChatCompletions
 from semroute.server.openai_responses import Responses
+from semroute.server.sessions import SESSION_TTL_S, Sessions
 from semroute.server.streams import PING_S, AnswerEvents, encoded
 from semroute.types import Completion, Decision, Request
 
@@ -49,6 +51,7 @@ def create_app(
     hosts: Collection[str] = LOOPBACK,
     origins: Collection[str] = (),
     ping_s: float = PING_S,
+    session_ttl_s: float = SESSION_TTL_S,
 ) -> Guards:
     """Return the gateway as an ASGI application; it closes the router when the server ends.
 
@@ -58,8 +61,9 @@ def create_app(
         hosts: names that the Host header may have; empty allows all.
         origins: origins of pages that may call.
         ping_s: silence after which a stream gets a sign of life, seconds.
+        session_ttl_s: time without a request after which a conversation's model is forgotten, seconds.
     """
-    gateway = Gateway(router, KeyRing(keys), ping_s)
+    gateway = Gateway(router, KeyRing(keys), ping_s, Sessions(session_ttl_s))
     serving: dict[str, ServerFormat] = {"openai": OPENAI, "anthropic": ANTHROPIC}
     routes = [
         Route("/v1/chat/completions", partial(gateway.complete, OPENAI), methods=["POST"]),
@@ -85,9 +89,11 @@ class Gateway:
         router: decides and calls.
         keys: virtual keys.
         ping_s: see :func:`create_app`.
+        sessions: the conversations that are under way; None knows none yet.
     """
 
-    def __init__(self, router: Router, keys: KeyRing, ping_s: float = PING_S) -> None:
+    def __init__(self, router: Router, keys: KeyRing, ping_s: float = PING_S, sessions: Sessions | None = None) -> None:
+        self._sessions = Sessions() if sessions is None else sessions
         self._router = router
         self._callers = Callers(router, keys)
         self._ping_s = ping_s
@@ -109,21 +115,25 @@ class Gateway:
         try:
             key = self._callers.caller(http.headers)
             call = format.read(await _body(http))
-            limits = constraints_of(call.model, self._router.config)
+            config = self._router.config
+            limits, caller = constraints_of(call.model, config), None if key is None else key.id
+            turn = Turn(config, self._sessions, caller, http.headers, call.request, limits)
             if not call.streaming:
-                completion = await _while_connected(http, self._callers.complete(call, limits, key))
-                return _json(200, format.answer(call, completion), answer_headers(completion))
+                completion = await _while_connected(http, self._callers.complete(call, key, turn))
+                return _json(200, format.answer(call, completion), answer_headers(completion) | turn_headers(turn))
             decided: list[Decision] = []
-            events = AnswerEvents(self._callers.stream(call, limits, key, decided.append))
+            events = AnswerEvents(self._callers.stream(call, key, turn, decided.append))
             try:
                 # The status is still open: an error before the first piece is an error of HTTP.
                 first = await _while_connected(http, events.next(self._ping_s))
-            except BaseException:
+            except BaseException as error:
                 await events.stop()
+                if format is RESPONSES and isinstance(error, ContextLengthError):
+                    return _failed_stream(format, call, error)
                 raise
             encoder = format.stream(call)
             chunks = encoded(events, first, encoder, format, self._ping_s)
-            return _EventStream(chunks, events, decision_headers(*decided))
+            return _EventStream(chunks, events, decision_headers(*decided) | turn_headers(turn))
         except SemrouteError as error:
             return _refused(format, error)
         except _LeftError:
@@ -287,6 +297,18 @@ def decision_headers(*decisions: Decision) -> dict[str, str]:
         found |= {"model": decision.model, "category": decision.category or "", "strategy": decision.strategy}
         found["decision-ms"] = elapsed_ms
     return _headers(found)
+
+
+def turn_headers(turn: Turn) -> dict[str, str]:
+    """Return the header of a conversation's move: ``stays``, ``switches`` or ``new``; none where it has none."""
+    return {} if turn.move is None else _headers({"session": turn.move})
+
+
+def _failed_stream(format: ServerFormat, call: ServedCall, error: SemrouteError) -> Response:
+    """Return a stream of an error alone: Codex looks for a context overflow there, and not at the status of HTTP."""
+    stream = format.stream(call)
+    chunks = [*stream.start(), *stream.fail(served_error(format, error))]
+    return Response(b"".join(chunks), media_type="text/event-stream")
 
 
 def _headers(values: Mapping[str, str]) -> dict[str, str]:

@@ -7,9 +7,9 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
 from semroute.catalog import estimate_tokens
-from semroute.dispatch.constraints import Constraints
-from semroute.errors import DispatchError, SemrouteError
+from semroute.errors import ContextLengthError, DispatchError, SemrouteError
 from semroute.router import Router
+from semroute.server.affinity import Turn
 from semroute.server.formats import ServedCall
 from semroute.server.keys import KeyRing, VirtualKey
 from semroute.types import Completion, Decision, Delta, total_cost
@@ -67,34 +67,55 @@ class Callers:
             raise UnknownCallerError("the key is missing, unknown or revoked: send one of semroute keys create")
         return key
 
-    async def complete(self, call: ServedCall, limits: Constraints, key: VirtualKey | None) -> Completion:
-        """Answer a call within its key's limits.
+    async def complete(self, call: ServedCall, key: VirtualKey | None, turn: Turn) -> Completion:
+        """Answer a turn of a conversation within its key's limits.
+
+        A request that proves too long for the models that were chosen goes to larger ones.
 
         Raises:
             ForbiddenError, CallerLimitError: the key does not allow it.
             SemrouteError: as :meth:`Router.acomplete`.
         """
         async with self._admitted(call, key) as (admitted, bill):
-            completion = await self._router.acomplete(admitted.request, constraints=limits)
+            while True:
+                try:
+                    completion = await self._router.acomplete(
+                        admitted.request, constraints=turn.limits, revise=turn.revise
+                    )
+                    break
+                except DispatchError as error:
+                    _pass_on(error, turn, bill)
             bill.take(completion)
+            turn.note(completion)
             return completion
 
     async def stream(
         self,
         call: ServedCall,
-        limits: Constraints,
         key: VirtualKey | None,
+        turn: Turn,
         on_decision: Callable[[Decision], None] | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
-        """Stream the answer to a call within its key's limits; errors as of :meth:`complete`."""
-        async with (
-            self._admitted(call, key) as (admitted, bill),
-            aclosing(self._router.astream(admitted.request, constraints=limits, on_decision=on_decision)) as events,
-        ):
-            async for event in events:
-                if isinstance(event, Completion):
-                    bill.take(event)
-                yield event
+        """Stream the answer to a turn within its key's limits; all else as of :meth:`complete`."""
+        async with self._admitted(call, key) as (admitted, bill):
+            has_begun = is_complete = False
+            while not is_complete:
+                source = self._router.astream(
+                    admitted.request, constraints=turn.limits, on_decision=on_decision, revise=turn.revise
+                )
+                try:
+                    async with aclosing(source) as events:
+                        async for event in events:
+                            if isinstance(event, Completion):
+                                bill.take(event)
+                                turn.note(event)
+                                is_complete = True
+                            has_begun = True
+                            yield event
+                except DispatchError as error:
+                    if has_begun:
+                        raise
+                    _pass_on(error, turn, bill)
 
     @asynccontextmanager
     async def _admitted(self, call: ServedCall, key: VirtualKey | None) -> AsyncIterator[tuple[ServedCall, _Bill]]:
@@ -120,20 +141,37 @@ class Callers:
             await gates.release(permit, CallResult.NEUTRAL, tokens=bill.tokens, usd=bill.usd)
 
 
+def _pass_on(error: DispatchError, turn: Turn, bill: _Bill) -> None:
+    """Return if larger models are to be tried; otherwise raise the error, with the counts of a request too long.
+
+    Raises:
+        DispatchError: nobody could answer.
+    """
+    if not isinstance(error, ContextLengthError) or not turn.outgrows(error):
+        raise turn.explained(error) from None
+    bill.retry(error)
+
+
 class _Bill:
     """Tokens and USD of a call, as far as they are known; None keeps what was reserved."""
 
     def __init__(self) -> None:
         self.tokens: int | None = None
+        self._before_usd = 0.0
         self.usd: float | None = None
 
     def take(self, completion: Completion) -> None:
         """Take the counts of a complete answer."""
         cost, usage = completion.total_cost, completion.usage
-        self.usd = None if cost is None else cost.usd
+        self.usd = None if cost is None else cost.usd + self._before_usd
         self.tokens = None if usage is None else usage.input_tokens + usage.output_tokens
 
     def fail(self, error: DispatchError) -> None:
         """Take the cost of the attempts before an error."""
         cost = total_cost(error.attempts)
-        self.usd = 0.0 if cost is None else cost.usd
+        self.usd = self._before_usd + (0.0 if cost is None else cost.usd)
+
+    def retry(self, error: DispatchError) -> None:
+        """Take the cost of the attempts before another try."""
+        self.fail(error)
+        self._before_usd = self.usd or 0.0

@@ -22,6 +22,7 @@ from semroute.errors import (
     RateLimitError,
     RequestError,
 )
+from semroute.server.overflow import ContextOverflowError, Overflow
 from semroute.types import Completion, Delta, Request
 
 HINTS = frozenset(
@@ -115,6 +116,10 @@ class ServerFormat(Protocol):
         """Return an error in the format's own shape; ``kind`` is one of :data:`KINDS`."""
         ...
 
+    def overflow(self, overflow: Overflow) -> str:
+        """Return the vendor's sentence for a request that is too long, which its clients look for."""
+        ...
+
 
 KINDS: tuple[tuple[type[Exception], int, str], ...] = (
     (ContextLengthError, 400, "context_length"),
@@ -138,6 +143,8 @@ def served_error(format: ServerFormat, error: Exception) -> ServedError:
 
     A credential that the provider refused is the operator's matter: the client reads that the upstream failed.
     """
+    if isinstance(error, ContextOverflowError):
+        return format.error(400, "context_length", format.overflow(error.overflow))
     for kind, status, name in KINDS:
         if isinstance(error, kind):
             return format.error(status, name, str(error), getattr(error, "wait_s", None))

@@ -12,6 +12,7 @@ from typing import Any
 
 from semroute.errors import InputError
 from semroute.server.formats import HINTS, AnswerStream, ServedCall, ServedError, json_bytes
+from semroute.server.overflow import Overflow
 from semroute.types import Alternative, Completion, Delta, Request, TokenLogprob, ToolCallDelta, Usage
 
 FINISHES: Mapping[str, str] = {"refusal": "content_filter", "other": "stop"}
@@ -71,6 +72,17 @@ class ChatCompletions:
     def error(self, status: int, kind: str, message: str, wait_s: float | None = None) -> ServedError:
         """Return an error in OpenAI's shape."""
         return ServedError(status, error_body(kind, message), wait_s)
+
+    def overflow(self, overflow: Overflow) -> str:
+        """Return OpenAI's sentence for a request that is too long."""
+        counted, asked, most = overflow.input_tokens, overflow.output_tokens, overflow.maximum
+        if most is None:
+            return "This model's maximum context length is exceeded. Please reduce the length of the messages."
+        parts = f" ({counted} in the messages, {asked} in the completion)" if asked else ""
+        return (
+            f"This model's maximum context length is {most} tokens. However, you requested {counted + asked} tokens"
+            f"{parts}. Please reduce the length of the messages or completion."
+        )
 
 
 def error_body(kind: str, message: str) -> dict[str, object]:

@@ -12,6 +12,7 @@ from typing import Any
 from semroute.errors import InputError
 from semroute.server.formats import HINTS, AnswerStream, ServedCall, ServedError, json_bytes
 from semroute.server.openai_chat import error_body
+from semroute.server.overflow import Overflow
 from semroute.types import Completion, Delta, Request, Tool, ToolCall, ToolCallDelta, Usage
 
 _REFUSED = {
@@ -58,6 +59,10 @@ class Responses:
     def error(self, status: int, kind: str, message: str, wait_s: float | None = None) -> ServedError:
         """Return an error in OpenAI's shape."""
         return ServedError(status, error_body(kind, message), wait_s)
+
+    def overflow(self, overflow: Overflow) -> str:
+        """Return OpenAI's sentence for a request that is too long, which has no counts here."""
+        return "Your input exceeds the context window of this model. Please adjust your input and try again."
 
 
 # From a body to a request.

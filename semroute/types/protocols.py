@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.types.chat import Completion, Delta, Request
+from semroute.types.decision import Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,9 @@ Indices: TypeAlias = NDArray[np.int64]
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Callback with the name of a step, the items done, and the total."""
+
+Revision: TypeAlias = Callable[[Decision], Decision]
+"""Revision of a routing decision before it is answered."""
 
 StepProgress: TypeAlias = Callable[[int, int], None]
 """Callback with the items done of one step, and the total."""

@@ -124,3 +124,14 @@ def test_what_a_caller_wants_counts_among_the_models_strengths() -> None:
     strengths = {candidate.endpoint.deployment: candidate.strength for candidate in wanted.candidates}
     assert strengths == {"a": 0.3, "b": 0.9, "c": 0.5}
     assert {candidate.strength for candidate in plan("small", "large", models=models).candidates} == {0.5}
+
+
+def test_the_preferred_deployment_is_a_stage_before_the_others_of_its_model() -> None:
+    groups = {"frontier": ["large", "claude"]}
+    found = plan("frontier", "small", groups=groups, constraints=Constraints(prefer="c"))
+    assert names(found) == [["c|ANTHROPIC_API_KEY"], ["b|ONE", "b|TWO"], ["a|"]]
+
+
+@pytest.mark.parametrize("prefer", ["a", "unknown", None])
+def test_a_preference_for_what_is_no_candidate_changes_nothing(prefer: str | None) -> None:
+    assert names(plan("large", "claude", constraints=Constraints(prefer=prefer))) == names(plan("large", "claude"))

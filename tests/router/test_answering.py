@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from semroute.learn.policy.families import AnswerPlan, ByCategory, CategoryTable
 from semroute.learn.policy.families import CascadeFamily as CascadePolicy
 from semroute.router import Router
 from semroute.testing import FakeProvider, answer, fail
-from semroute.types import Completion, Delta, Request
+from semroute.types import Completion, Decision, Delta, Request
 
 SOUP = "recipe for carrot soup"
 FOREIGN = "zxqv"
@@ -329,3 +330,30 @@ def test_what_a_category_wants_is_part_of_the_score_of_its_places(routing_index:
     assert attempt.score["capability"] == {"small": 0.2, "large": 0.9}[attempt.model]
     (attempt,) = routes.complete("why does my loop never end").attempts
     assert attempt.score["capability"] == 0.5
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_revised_decision_is_answered_and_logged_in_place_of_the_first(
+    routing_index: Path, provider: FakeProvider, streaming: bool
+) -> None:
+    revised: list[Decision] = []
+
+    def revise(decision: Decision) -> Decision:
+        revised.append(decision)
+        return replace(decision, model="large", candidates=("large", *decision.candidates), strategy="session")
+
+    async def ask(routes: Router) -> Completion:
+        if not streaming:
+            return await routes.acomplete(SOUP, revise=revise)
+        shown: list[Decision] = []
+        events = [event async for event in routes.astream(SOUP, revise=revise, on_decision=shown.append)]
+        assert shown[0].model == "large"
+        assert isinstance(events[-1], Completion)
+        return events[-1]
+
+    with router(routing_index, provider, cascade=LADDER, **EVERYWHERE) as routes:
+        completion = asyncio.run(ask(routes))
+    assert completion.decision is not None
+    assert (completion.model, completion.decision.strategy, revised[0].strategy) == ("large", "session", "semantic")
+    # A server that revises has chosen: no cascade begins below its model.
+    assert (called(provider), completion.tiers) == (["large"], ())

@@ -69,12 +69,14 @@ def serve(live: LoadedIndex, provider: FakeProvider, tmp_path: Path) -> Iterator
 
     running: list[tuple[Any, threading.Thread, socket.socket]] = []
 
-    def start(format: str | dict[str, str] = "openai", *, ping_s: float = 15.0, **sections: Any) -> Served:
+    def start(
+        format: str | dict[str, str] = "openai", *, ping_s: float = 15.0, session_ttl_s: float = 300.0, **sections: Any
+    ) -> Served:
         log = {"enabled": True, "url": f"sqlite:///{tmp_path}/log.db"}
         config = config_over(provider, format, log=log, **sections)
         router = Router(live.with_config(config), config, log=open_log(config.log, os.environ))
         listening = socket.create_server(("127.0.0.1", 0))
-        app = create_app(router, keys=tmp_path / "keys.json", ping_s=ping_s)
+        app = create_app(router, keys=tmp_path / "keys.json", ping_s=ping_s, session_ttl_s=session_ttl_s)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
