@@ -34,24 +34,27 @@ PACKAGES = {"codex": "@openai/codex", "claude-code": "@anthropic-ai/claude-code"
 
 
 def scripted(request: RecordedRequest) -> Reply | None:
-    """Answer a request of an agent: a call of its shell tool, twice, then the last word."""
+    """Answer a request of an agent, in either vendor's format: a call of its shell tool, twice, then the last word."""
     body = request.body if isinstance(request.body, dict) else {}
-    shell = next((tool["function"] for tool in body.get("tools") or () if _name_of(tool) in SHELLS), None)
+    tools = [tool.get("function", tool) for tool in body.get("tools") or ()]
+    shell = next((tool for tool in tools if tool.get("name") in SHELLS), None)
     if shell is None:
         return answer("A title")
-    done = sum(message.get("role") == "tool" for message in body["messages"])
+    done = sum(_results(message) for message in body["messages"])
     if done == 2:
         return answer(LAST_WORD)
     return answer("I write a file.", calls=[Call(shell["name"], _arguments(shell, f"echo done > file{done}.txt"))])
 
 
-def _name_of(tool: Mapping[str, Any]) -> str:
-    return str(tool.get("function", {}).get("name"))
+def _results(message: Mapping[str, Any]) -> int:
+    """Return the number of tools' results in a message of OpenAI's or Anthropic's."""
+    blocks = message["content"] if isinstance(message.get("content"), list) else []
+    return (message.get("role") == "tool") + sum(block.get("type") == "tool_result" for block in blocks)
 
 
 def _arguments(shell: Mapping[str, Any], command: str) -> dict[str, object]:
     """Return arguments that fit the tool's own schema."""
-    properties = shell["parameters"]["properties"]
+    properties = (shell.get("parameters") or shell["input_schema"])["properties"]
     key = "cmd" if "cmd" in properties else "command"
     is_list = properties[key].get("type") == "array"
     arguments: dict[str, object] = {key: ["bash", "-c", command] if is_list else command}
