@@ -14,6 +14,7 @@ import httpx
 import pytest
 from server.conftest import Served
 
+from semroute.cli.serve import _listening
 from semroute.server.guards import MAX_BODY_BYTES
 from semroute.testing import fail, hang
 
@@ -186,3 +187,10 @@ def test_many_slow_streams_at_once_are_not_mixed_up(serve: Callable[..., Served]
             return await asyncio.gather(*(one(client, number) for number in range(100)))
 
     assert asyncio.run(all_of()) == [f"soup number {number}" for number in range(100)]
+
+
+def test_small_pieces_are_sent_at_once() -> None:
+    with _listening("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -346,3 +346,11 @@ def test_a_wrong_script_and_a_taken_port_are_refused_in_words() -> None:
     assert process.returncode == 2
     assert "cannot listen" in said
     assert "Traceback" not in said
+
+
+def test_pieces_of_a_stream_are_sent_at_once() -> None:
+    with FakeProvider() as provider, httpx.Client() as client:
+        client.get(f"{provider.base_url}/models")
+        (connection,) = provider._connections
+        accepted = connection._transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

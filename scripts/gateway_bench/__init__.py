@@ -1,0 +1,1 @@
+"""Parts of ``scripts/bench_gateway.py``: load, servers, figures."""
