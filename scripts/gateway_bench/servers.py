@@ -8,7 +8,7 @@ import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,12 +92,12 @@ def _running(
     folder: Path,
     port: int,
     path: str,
-    more: Mapping[str, str] | None = None,
+    more: dict[str, str] | None = None,
     *,
     own_packages: bool = False,
 ) -> Iterator[int]:
     """Run a server in a folder until the end of the block; wait first until it answers at ``path``."""
-    env = environment(**(more or {})) | {"NO_PROXY": "127.0.0.1"}
+    env = environment() | (more or {}) | {"NO_PROXY": "127.0.0.1"}
     if own_packages:
         env.pop("PYTHONPATH")
     log = folder / f"{port}.log"

@@ -49,7 +49,7 @@ def scripted(request: RecordedRequest) -> Reply | None:
 def _results(message: Mapping[str, Any]) -> int:
     """Return the number of tools' results in a message of OpenAI's or Anthropic's."""
     blocks = message["content"] if isinstance(message.get("content"), list) else []
-    return (message.get("role") == "tool") + sum(block.get("type") == "tool_result" for block in blocks)
+    return int(message.get("role") == "tool") + len([block for block in blocks if block.get("type") == "tool_result"])
 
 
 def _arguments(shell: Mapping[str, Any], command: str) -> dict[str, object]:

@@ -109,7 +109,7 @@ def openai_tools(served: Served) -> None:
     tools: Any = tools_of(CHAT)
     with _openai(served) as client:
         first = client.chat.completions.create(model="auto", messages=history, tools=tools).choices[0].message
-        (call,) = first.tool_calls or ()
+        (call,) = list(first.tool_calls or ())
         history += [first.model_dump(exclude_none=True), {"role": "tool", "tool_call_id": call.id, "content": "pass"}]
         last = client.chat.completions.create(model="auto", messages=history, tools=tools)
     demand(last.choices[0].message.content == TEXT, "another text")
