@@ -54,6 +54,7 @@ from semroute.providers.messages import (
     schema_of,
     tool_choice,
 )
+from semroute.providers.native import DEFAULT_MAX_TOKENS, messages_body, native_body, native_headers
 from semroute.providers.streaming import ServerSentEvent, Within
 from semroute.providers.target import CallTarget
 from semroute.types import (
@@ -360,8 +361,6 @@ def _against(budget: int, request: Request) -> Iterator[str]:
 # answer arrives and streams as plain text, and tools remain available. The older way, a forced tool call, guarantees
 # nothing and excludes other tools.
 
-DEFAULT_MAX_TOKENS = 8192
-"""Limit of a request without one, since the API requires it: the most that every model since Claude 3.5 accepts."""
 NO_TEXT = "(no text)"
 """Text of an empty user turn, since the API requires one."""
 
@@ -374,7 +373,8 @@ _SCHEMAS_BY_NAME = frozenset({"properties", "$defs", "definitions"})
 def payload(target: CallTarget, request: Request, *, stream: bool = False) -> dict[str, object]:
     """Return the body of a request.
 
-    Unset fields are left out, except ``max_tokens``.
+    Unset fields are left out, except ``max_tokens``. A body that the client sent in this format goes upstream as it
+    came, see :mod:`~semroute.providers.native`.
 
     Raises:
         CapabilityError: the request needs something that this format cannot express.
@@ -382,6 +382,8 @@ def payload(target: CallTarget, request: Request, *, stream: bool = False) -> di
     """
     _refuse(target, request)
     name, found = target.deployment.name, parameters(target, request, stream=stream)
+    if (native := native_body(target, request)) is not None:
+        return messages_body(target, request, native, found, stream=stream)
     conversation = read(request, name)
     body: dict[str, object] = {
         "model": target.deployment.upstream,
@@ -588,7 +590,7 @@ async def complete(client: httpx.AsyncClient, target: CallTarget, request: Reque
     started = time.perf_counter()
     body = payload(target, request)
     answer = AnthropicAnswer(target, request)
-    answer.read(await post_json(client, target, PATH, body, headers=_headers(target), within_s=within_s))
+    answer.read(await post_json(client, target, PATH, body, headers=_headers(target, request), within_s=within_s))
     return answer.completion(since(started))
 
 
@@ -605,7 +607,7 @@ async def stream(
     """
     started = time.perf_counter()
     body = payload(target, request, stream=True)
-    headers, answer = _headers(target), AnthropicAnswer(target, request)
+    headers, answer = _headers(target, request), AnthropicAnswer(target, request)
     events = open_stream(
         client, target, PATH, body, headers=headers, within_s=within_s, progress=lambda: answer.progress
     )
@@ -614,5 +616,5 @@ async def stream(
             yield piece
 
 
-def _headers(target: CallTarget) -> dict[str, str]:
-    return {"anthropic-version": VERSION, **authorization(target)}
+def _headers(target: CallTarget, request: Request) -> dict[str, str]:
+    return {**native_headers(target, request), "anthropic-version": VERSION, **authorization(target)}

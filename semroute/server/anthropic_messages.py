@@ -12,8 +12,8 @@ from typing import Any
 
 from semroute.catalog import estimate_tokens
 from semroute.errors import InputError
-from semroute.server.formats import HINTS, AnswerStream, ServedCall, ServedError, json_bytes
-from semroute.types import Completion, Delta, ReasoningBlock, Request, Tool, ToolCallDelta, Usage
+from semroute.server.formats import HINTS, AnswerStream, ServedCall, ServedError, json_bytes, vendor_headers
+from semroute.types import Completion, Delta, NativeBody, ReasoningBlock, Request, Tool, ToolCallDelta, Usage
 from semroute.types.anthropic import openai_messages
 
 STOP_REASONS: Mapping[str, str] = {
@@ -42,6 +42,9 @@ _TYPES: Mapping[str, str] = {
 OVERLOADED = 529
 """Status that Anthropic's clients know for an overloaded server."""
 
+BETAS = frozenset({"anthropic-beta"})
+"""Headers of a client that go to deployments of Anthropic's format; no other does."""
+
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _SAME = ("temperature", "top_p", "top_k", "service_tier")
 _OF_A_RESULT = frozenset({"text", "image"})
@@ -58,6 +61,13 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "redacted_thinking": ("data",),
 }
 """Fields of a block that are text; only the text of a text block may be empty."""
+_OF_A_TOOL = frozenset(
+    {
+        "type", "name", "description", "input_schema", "cache_control", "strict", "eager_input_streaming",
+        "input_examples",
+    }
+)  # fmt: skip
+"""Fields of a tool that other formats have, or that are hints."""
 _READ = frozenset(
     {
         "model", "max_tokens", "messages", "system", "stop_sequences", "stream", "tools", "tool_choice", "thinking",
@@ -69,8 +79,8 @@ _READ = frozenset(
 class Messages:
     """Anthropic's Messages as a server's format."""
 
-    def read(self, body: Mapping[str, Any]) -> ServedCall:
-        """Return the call in a body.
+    def read(self, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> ServedCall:
+        """Return the call in a body, with the names of beta features in the headers.
 
         Raises:
             InputError: the body cannot be used; the message names the path.
@@ -80,7 +90,8 @@ class Messages:
             raise _wrong("model", 'is missing; it is "auto", or a name that GET /v1/models lists')
         if not isinstance(streaming, bool | None):
             raise _wrong("stream", "is neither true nor false")
-        return ServedCall(model, request_of(body), bool(streaming))
+        request = request_of(body, headers=vendor_headers(headers or {}, BETAS))
+        return ServedCall(model, request, bool(streaming))
 
     def answer(self, call: ServedCall, completion: Completion) -> Mapping[str, object]:
         """Return the body of a whole answer; ``model`` is the one that answered."""
@@ -108,14 +119,19 @@ class Messages:
 # From a body to a request.
 
 
-def request_of(body: Mapping[str, Any], *, needs_limit: bool = True) -> Request:
+def request_of(
+    body: Mapping[str, Any], *, needs_limit: bool = True, headers: Mapping[str, str] | None = None
+) -> Request:
     """Return the request in a body of Messages.
 
-    Fields that only Anthropic has stand in ``extra``: a deployment of another format is not called for them.
+    Its ``native`` is the body itself, for deployments of Anthropic's format. Fields that only Anthropic has stand in
+    ``extra``, blocks and choices that a request cannot say among the native body's features: a deployment of another
+    format is not called for either.
 
     Args:
         body: the parsed JSON.
         needs_limit: whether ``max_tokens`` is required; counting tokens has none.
+        headers: headers that go with the body.
 
     Raises:
         InputError: the body cannot be used; the message names the path.
@@ -124,38 +140,42 @@ def request_of(body: Mapping[str, Any], *, needs_limit: bool = True) -> Request:
     is_limit = isinstance(most, int) and not isinstance(most, bool) and most >= 1
     if not is_limit and (most is not None or needs_limit):
         raise _wrong("max_tokens", "is missing" if most is None else f"is {most!r:.40}, not a whole number above 0")
-    messages = [*_system(body.get("system")), *_messages(body.get("messages"))]
+    features: list[str] = []
+    messages = [*_system(body.get("system"), features), *_messages(body.get("messages"), features)]
     fields: dict[str, Any] = {name: body[name] for name in _SAME if body.get(name) is not None}
     extra = {name: value for name, value in body.items() if name not in _READ and value is not None}
-    fields |= _tool_fields(body)
-    fields |= _reasoning(body, extra)
+    fields |= _tool_fields(body, features)
+    fields |= _reasoning(body, extra, features)
     metadata = body.get("metadata")
     if isinstance(metadata, Mapping) and isinstance(metadata.get("user_id"), str):
         fields["user"] = metadata["user_id"]
     stops = body.get("stop_sequences") or ()
     if not isinstance(stops, Sequence) or isinstance(stops, str):
         raise _wrong("stop_sequences", "is not a list of texts")
-    return Request(tuple(messages), max_tokens=most, stop=tuple(stops), extra=extra, droppable=HINTS, **fields)
+    native = NativeBody("anthropic", body, headers or {}, tuple(features))
+    return Request(
+        tuple(messages), max_tokens=most, stop=tuple(stops), extra=extra, droppable=HINTS, native=native, **fields
+    )
 
 
-def _system(system: object) -> Iterator[Mapping[str, object]]:
+def _system(system: object, features: list[str]) -> Iterator[Mapping[str, object]]:
     if isinstance(system, str) and system:
         yield {"role": "system", "content": system}
     elif isinstance(system, Sequence) and not isinstance(system, str) and system:
-        parts = [_text_part(block, f"system[{index}]") for index, block in enumerate(system)]
+        parts = [_text_part(block, f"system[{index}]", features) for index, block in enumerate(system)]
         yield {"role": "system", "content": parts}
     elif system:
         raise _wrong("system", "is neither text nor a list of text blocks")
 
 
-def _messages(messages: object) -> Iterator[Mapping[str, object]]:
+def _messages(messages: object, features: list[str]) -> Iterator[Mapping[str, object]]:
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
         raise _wrong("messages", "is not a list of messages")
     for number, message in enumerate(messages):
         path = f"messages[{number}]"
         role = message.get("role") if isinstance(message, Mapping) else None
         content = message.get("content") if isinstance(message, Mapping) else None
-        if role not in _BLOCKS:
+        if not isinstance(role, str) or role not in _BLOCKS:
             raise _wrong(f"{path}.role", 'is neither "user" nor "assistant"')
         if isinstance(content, str):
             yield {"role": role, "content": content}
@@ -163,41 +183,51 @@ def _messages(messages: object) -> Iterator[Mapping[str, object]]:
         if not isinstance(content, Sequence):
             raise _wrong(f"{path}.content", "is neither text nor a list of blocks")
         for index, block in enumerate(content):
-            _check_block(block, _BLOCKS[role], f"{path}.content[{index}]")
+            _check_block(block, _BLOCKS[role], f"{path}.content[{index}]", features)
         yield from openai_messages({"role": role, "content": content})
 
 
-def _check_block(block: Any, allowed: frozenset[str], path: str) -> None:
+def _check_block(block: Any, allowed: frozenset[str], path: str, features: list[str]) -> None:
+    """Check a block of a known type; one that other formats do not have is a feature."""
     kind = block.get("type") if isinstance(block, Mapping) else None
     if not isinstance(kind, str):
         raise _wrong(path, "is not a block with a type")
     if kind not in allowed:
-        raise _wrong(path, f"has the type {kind!r}, which only a deployment of Anthropic's own format could take")
+        features.append(f"{path} ({kind:.40})")
+        return
     for name in _NEEDED.get(kind, ()):
         if not isinstance(block.get(name), str) or (not block[name] and name != "text"):
             raise _wrong(f"{path}.{name}", "is missing")
     if kind == "tool_use" and not isinstance(block.get("input"), Mapping):
         raise _wrong(f"{path}.input", "is not a mapping")
     if kind == "image":
-        _check_source(block.get("source"), path)
+        _check_source(block.get("source"), path, features)
     if kind == "tool_result":
         content = block.get("content")
         if not isinstance(content, str | None | list):
             raise _wrong(f"{path}.content", "is neither text nor a list of blocks")
         for index, part in enumerate(content if isinstance(content, list) else ()):
-            _check_block(part, _OF_A_RESULT, f"{path}.content[{index}]")
+            _check_block(part, _OF_A_RESULT, f"{path}.content[{index}]", features)
 
 
-def _check_source(source: object, path: str) -> None:
+def _check_source(source: object, path: str, features: list[str]) -> None:
     needed = {"url": ("url",), "base64": ("media_type", "data")}
     if isinstance(source, Mapping) and all(
         isinstance(source.get(name), str) for name in needed.get(str(source.get("type")), ("type", "url", "data"))
     ):
         return
+    kind = source.get("type") if isinstance(source, Mapping) else None
+    if isinstance(kind, str) and kind not in needed:
+        features.append(f"{path}.source ({kind:.40})")
+        return
     raise _wrong(f"{path}.source", "is neither base64 with its media_type and data, nor a url")
 
 
-def _text_part(block: Any, path: str) -> Mapping[str, object]:
+def _text_part(block: Any, path: str, features: list[str]) -> Mapping[str, object]:
+    kind = block.get("type") if isinstance(block, Mapping) else None
+    if isinstance(kind, str) and kind != "text":
+        features.append(f"{path} ({kind:.40})")
+        return {"type": "text", "text": ""}
     text = block.get("text") if isinstance(block, Mapping) else None
     if not isinstance(text, str):
         raise _wrong(f"{path}.text", "is missing")
@@ -209,13 +239,13 @@ def _marker(block: Mapping[str, Any]) -> dict[str, object]:
     return {} if marker is None else {"cache_control": marker}
 
 
-def _tool_fields(body: Mapping[str, Any]) -> dict[str, Any]:
+def _tool_fields(body: Mapping[str, Any], features: list[str]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     tools = body.get("tools")
     if tools is not None:
         if not isinstance(tools, Sequence) or isinstance(tools, str):
             raise _wrong("tools", "is not a list of tools")
-        fields["tools"] = tuple(_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools))
+        fields["tools"] = tuple(_tool(tool, f"tools[{index}]", features) for index, tool in enumerate(tools))
     choice = body.get("tool_choice")
     if choice is None:
         return fields
@@ -224,6 +254,8 @@ def _tool_fields(body: Mapping[str, Any]) -> dict[str, Any]:
         fields["tool_choice"] = choice["name"]
     elif kind in _CHOICES:
         fields["tool_choice"] = _CHOICES[kind]
+    elif isinstance(kind, str) and kind != "tool":
+        features.append(f"tool_choice ({kind:.40})")
     else:
         raise _wrong("tool_choice", 'has no type "auto", "any", "none", or "tool" with a name')
     if choice.get("disable_parallel_tool_use") is True:
@@ -231,21 +263,24 @@ def _tool_fields(body: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _tool(tool: Any, path: str) -> Tool:
+def _tool(tool: Any, path: str, features: list[str]) -> Tool:
+    kind = tool.get("type") if isinstance(tool, Mapping) else None
     name = tool.get("name") if isinstance(tool, Mapping) else None
+    if isinstance(kind, str) and kind != "custom":  # one of Anthropic's own, which runs there
+        return Tool(name if isinstance(name, str) and name else kind, definition=dict(tool))
     if not isinstance(name, str) or not name:
         raise _wrong(f"{path}.name", "is missing")
-    if tool.get("type") not in (None, "custom"):
-        return Tool(name, definition=dict(tool))  # one of Anthropic's own, which runs there
     description, schema, marker = tool.get("description"), tool.get("input_schema"), tool.get("cache_control")
     if not isinstance(schema, Mapping):
         raise _wrong(f"{path}.input_schema", "is not a JSON schema")
     if not isinstance(description, str | None):
         raise _wrong(f"{path}.description", "is not text")
-    return Tool(name, description or "", schema, marker)
+    features += (f"{path}.{key:.40}" for key, value in tool.items() if value and key not in _OF_A_TOOL)
+    strict = True if tool.get("strict") is True else None
+    return Tool(name, description or "", schema, marker, strict)
 
 
-def _reasoning(body: Mapping[str, Any], extra: dict[str, object]) -> dict[str, Any]:
+def _reasoning(body: Mapping[str, Any], extra: dict[str, object], features: list[str]) -> dict[str, Any]:
     """Return the fields of thinking, effort and structured output; what has no field goes into ``extra``."""
     fields: dict[str, Any] = {}
     thinking = body.get("thinking")
@@ -258,6 +293,8 @@ def _reasoning(body: Mapping[str, Any], extra: dict[str, object]) -> dict[str, A
             fields["thinking_budget"] = -1
         case "disabled":
             fields["thinking_budget"] = 0
+        case str(kind) if kind != "enabled":
+            features.append(f"thinking ({kind:.40})")
         case _ if thinking is not None:
             raise _wrong("thinking", 'has no type "enabled" with budget_tokens, "adaptive" or "disabled"')
     output = body.get("output_config")
@@ -271,6 +308,8 @@ def _reasoning(body: Mapping[str, Any], extra: dict[str, object]) -> dict[str, A
     schema = rest.pop("format", None)
     if isinstance(schema, Mapping) and isinstance(schema.get("schema"), Mapping):
         fields["json_schema"] = schema["schema"]
+    elif isinstance(schema, Mapping) and schema.get("type") not in (None, "json_schema"):
+        features.append(f"output_config.format ({schema['type']!s:.40})")
     elif schema is not None:
         raise _wrong("output_config.format", 'is not {"type": "json_schema", "schema": {…}}')
     if rest:

@@ -108,7 +108,7 @@ class Gateway:
         """Answer a chat request, whole or streamed."""
         try:
             key = self._callers.caller(http.headers)
-            call = format.read(await _body(http))
+            call = format.read(await _body(http), http.headers)
             limits = constraints_of(call.model, self._router.config)
             if not call.streaming:
                 completion = await _while_connected(http, self._callers.complete(call, limits, key))

@@ -7,12 +7,13 @@ https://platform.openai.com/docs/guides/error-codes for the shapes of errors.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from secrets import token_hex
 from typing import Any
 
 from semroute.errors import InputError
-from semroute.server.formats import HINTS, AnswerStream, ServedCall, ServedError, json_bytes
-from semroute.types import Alternative, Completion, Delta, Request, TokenLogprob, ToolCallDelta, Usage
+from semroute.server.formats import HINTS, AnswerStream, ServedCall, ServedError, json_bytes, vendor_headers
+from semroute.types import Alternative, Completion, Delta, NativeBody, Request, TokenLogprob, ToolCallDelta, Usage
 
 FINISHES: Mapping[str, str] = {"refusal": "content_filter", "other": "stop"}
 """Reasons to stop that OpenAI names otherwise."""
@@ -33,11 +34,27 @@ _TYPES: Mapping[str, tuple[str, str | None]] = {
 }
 
 
+BETAS = frozenset({"openai-beta"})
+"""Headers of a client that go to deployments of OpenAI's format; no other does."""
+
+_DEPRECATED = ("functions", "function_call")
+_OF_A_MESSAGE: Mapping[str, frozenset[str]] = {
+    "system": frozenset({"role", "content", "cache_control"}),
+    "developer": frozenset({"role", "content", "cache_control"}),
+    "user": frozenset({"role", "content", "cache_control"}),
+    "tool": frozenset({"role", "content", "cache_control", "tool_call_id", "name", "is_error"}),
+}
+"""Fields of messages that every wire format has; of an assistant's message other fields are left out elsewhere."""
+_PARTS = frozenset({"text", "image_url", "refusal"})
+_ASSISTANT_PARTS = _PARTS | {"thinking", "redacted_thinking", "reasoning"}
+_BLOCKS = frozenset({"tool_use", "tool_result", "image"})  # Anthropic's, which are read as OpenAI's
+
+
 class ChatCompletions:
     """OpenAI's Chat Completions as a server's format."""
 
-    def read(self, body: Mapping[str, Any]) -> ServedCall:
-        """Return the call in a body.
+    def read(self, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> ServedCall:
+        """Return the call in a body, with the names of beta features in the headers.
 
         Raises:
             InputError: the body cannot be used; the message names the path.
@@ -47,7 +64,7 @@ class ChatCompletions:
             raise InputError('model: is missing; it is "auto", or a name that GET /v1/models lists')
         if not isinstance(streaming, bool | None):
             raise InputError("stream: is neither true nor false")
-        request = Request.from_openai(body, droppable=HINTS)
+        request = _request(body, vendor_headers(headers or {}, BETAS))
         if streaming and request.n not in (None, 1):
             raise InputError("n: a stream gives one answer; leave out n, or stream")
         return ServedCall(model, request, bool(streaming), _includes_usage(body.get("stream_options")))
@@ -71,6 +88,46 @@ class ChatCompletions:
     def error(self, status: int, kind: str, message: str, wait_s: float | None = None) -> ServedError:
         """Return an error in OpenAI's shape."""
         return ServedError(status, error_body(kind, message), wait_s)
+
+
+def _request(body: Mapping[str, Any], headers: Mapping[str, str]) -> Request:
+    """Return the request in a body, with the body itself for deployments of OpenAI's format.
+
+    Raises:
+        InputError: the body cannot be used; the message names the path.
+    """
+    features = [name for name in _DEPRECATED if body.get(name) is not None]
+    plain = {name: value for name, value in body.items() if name not in _DEPRECATED} if features else body
+    request = Request.from_openai(plain, droppable=HINTS)
+    for index, message in enumerate(request.messages):
+        if isinstance(message, Mapping):
+            features += _features(message, f"messages[{index}]")
+    return replace(request, native=NativeBody("openai", body, headers, tuple(features)))
+
+
+def _features(message: Mapping[str, Any], path: str) -> Iterator[str]:
+    """Yield what only OpenAI's format has in a message."""
+    role = message.get("role")
+    is_answer, known = role == "assistant", _OF_A_MESSAGE.get(role) if isinstance(role, str) else None
+    if known is not None:
+        yield from (f"{path}.{key:.40}" for key, value in message.items() if value and key not in known)
+    elif not is_answer:
+        yield f"{path} (role {role!s:.40})"
+    elif message.get("function_call"):
+        yield f"{path}.function_call"
+    content, calls = message.get("content"), message.get("tool_calls")
+    parts = content if isinstance(content, list) else ()
+    allowed = (_ASSISTANT_PARTS if is_answer else _PARTS) | _BLOCKS
+    for index, part in enumerate(parts):
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        image = part.get("image_url") if kind == "image_url" else None
+        if isinstance(kind, str) and kind not in allowed:
+            yield f"{path}.content[{index}] ({kind:.40})"
+        elif isinstance(image, Mapping) and image.get("detail") not in (None, "auto"):
+            yield f"{path}.content[{index}].image_url.detail"
+    for index, call in enumerate(calls if isinstance(calls, list) else ()):
+        if isinstance(call, Mapping) and call.get("type") not in (None, "function"):
+            yield f"{path}.tool_calls[{index}] ({call['type']!s:.40})"
 
 
 def error_body(kind: str, message: str) -> dict[str, object]:

@@ -130,6 +130,27 @@ class ReasoningBlock:
 
 
 @dataclass(frozen=True, slots=True)
+class NativeBody:
+    """Body of a request in a vendor's wire format, as a client sent it.
+
+    A deployment of that format receives it, with its own name of the model; no other deployment receives any of it.
+    Whoever changes the messages or tools of a request sets its ``native`` to None.
+
+    Attributes:
+        format: wire format, ``openai`` (Chat Completions) or ``anthropic`` (Messages).
+        body: the parsed JSON, with its keys in the client's order.
+        headers: headers that go with it: a vendor's names of beta features, never a credential.
+        features: features that the fields of a request cannot say, with their paths, such as
+            ``messages[0].content[1] (document)``; each is a reason against deployments of other formats.
+    """
+
+    format: str
+    body: Mapping[str, object] = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """Chat request, the same for every provider.
 
@@ -166,6 +187,8 @@ class Request:
         droppable: names of parameters, those of ``extra`` and ``cache_control`` among them, that may be left out where
             the deployment does not support them. Any other is a reason against a deployment whose wire format does not
             support it; none is dropped in silence.
+        native: the same request in a vendor's own format, for deployments of that format; it is no part of routing,
+            logs and the ``repr``.
     """
 
     messages: tuple[Message, ...]
@@ -192,6 +215,7 @@ class Request:
     extra: Mapping[str, object] = field(default_factory=dict)
     droppable: frozenset[str] = frozenset()
     json_schema_options: Mapping[str, object] = field(default_factory=dict)
+    native: NativeBody | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Take a single text as one stop text, and not as its letters."""

@@ -1,0 +1,213 @@
+"""Bodies that a client sent in the deployment's own format, and what must be changed in them.
+
+Everything else goes upstream as it came, with the keys in the client's order: fields and blocks that this package does
+not know, tools of the vendor's own, identifiers of tool calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from semroute.catalog import Parameters, parameters_of, takes_native
+from semroute.config.deployments import VENDORS
+from semroute.errors import CapabilityError
+from semroute.providers.messages import ends_with_result, reasons_before_result
+from semroute.providers.openai_wire import MessageWriter
+from semroute.providers.target import CallTarget
+from semroute.types import NativeBody, Request
+
+DEFAULT_MAX_TOKENS = 8192
+"""Limit of a body of Anthropic's without one, since the API requires it: the most that every model since Claude 3.5
+accepts."""
+
+_LIMITS = ("max_completion_tokens", "max_tokens")
+_REASONING = frozenset({"reasoning", "reasoning_content", "reasoning_details", "thinking_blocks"})
+"""Fields of an assistant's message with the reasoning of one vendor, which others refuse."""
+_ADDED_TO_CALLS = frozenset({"extra_content", "index"})
+"""Fields of a tool call that are no part of a request: Gemini's signature, and the position in a stream, which the
+clients leave in the call that they send back."""
+_REASONING_PARTS = frozenset({"thinking", "redacted_thinking", "reasoning"})
+_MARKED = frozenset({"messages", "system", "tools", "content", "function"})
+"""Fields below which a cache marker stands."""
+
+
+def native_body(target: CallTarget, request: Request) -> NativeBody | None:
+    """Return the body as the client sent it if the deployment speaks its format, else None."""
+    native = request.native
+    return native if native is not None and takes_native(target.deployment, native.format) else None
+
+
+def native_headers(target: CallTarget, request: Request) -> dict[str, str]:
+    """Return the headers that go with a native body: the vendor's names of beta features."""
+    native = native_body(target, request)
+    return {} if native is None else dict(native.headers)
+
+
+def chat_body(
+    target: CallTarget, request: Request, native: NativeBody, found: Parameters, *, limit: str, stream: bool
+) -> dict[str, object]:
+    """Return a native body of OpenAI's Chat Completions for a deployment.
+
+    Changed are the model, ``stream`` and its token counts, names that the vendor's row has otherwise, parameters that
+    it does not carry and that may be left out, reasoning of other vendors, and what a cascade asks for itself (log
+    probabilities, a temperature).
+
+    Args:
+        target: deployment and credential.
+        request: the request that the body belongs to.
+        native: the body.
+        found: parameters that the deployment carries.
+        limit: the vendor's name of the limit of the answer.
+        stream: whether the answer is streamed.
+    """
+    body = _without(native.body, request, found)
+    renamed = {old: limit for old in _LIMITS if body.get(old) is not None} | {"seed": target.deployment.vendor.seed}
+    body = {renamed.get(name, name): value for name, value in body.items()}
+    body["model"] = target.deployment.upstream
+    messages = body.get("messages")
+    if isinstance(messages, list):
+        writer = _MessageFilter(target, with_cache="cache_control" in found.named)
+        body["messages"] = [writer.filtered(message) for message in messages]
+    if target.deployment.provider == "openrouter" and "thinking_budget" in body:
+        # https://openrouter.ai/docs/use-cases/reasoning-tokens
+        body["reasoning"] = {"max_tokens": body.pop("thinking_budget")}
+    if request.logprobs and body.get("logprobs") is not True:
+        body["logprobs"] = True
+    _set_temperature(body, found)
+    options = body.pop("stream_options", None) if not stream else body.get("stream_options")
+    if stream:
+        # Without this option OpenAI does not count the tokens of a stream.
+        counted = options if isinstance(options, Mapping) else {}
+        body |= {"stream": True, "stream_options": {**counted, "include_usage": True}}
+    elif body.get("stream"):
+        body["stream"] = False
+    return body
+
+
+def messages_body(
+    target: CallTarget, request: Request, native: NativeBody, found: Parameters, *, stream: bool
+) -> dict[str, object]:
+    """Return a native body of Anthropic's Messages for a deployment.
+
+    Changed are the model, ``stream``, parameters that the deployment does not carry and that may be left out, a
+    temperature that a cascade asks for, and thinking of other vendors, which has no signature. Where the thinking
+    before a tool's result was another vendor's, thinking is off for this one call: the API demands its own there.
+    ``max_tokens``, which it demands, is added where it is missing.
+
+    Args: as of :func:`chat_body`.
+
+    Raises:
+        CapabilityError: a sample at a temperature is wanted, and the body asks for thinking.
+    """
+    body = _without(native.body, request, found)
+    body["model"] = target.deployment.upstream
+    messages = body.get("messages")
+    if isinstance(messages, list):
+        body["messages"] = list(_own_thinking(messages))
+    thinking = body.get("thinking")
+    is_fixed = isinstance(thinking, Mapping) and thinking.get("type") == "enabled"
+    if is_fixed and ends_with_result(request) and not reasons_before_result(request):
+        del body["thinking"]
+    if "thinking" in body and not _is_off(thinking) and _samples(body, found):
+        name = target.deployment.name
+        raise CapabilityError(f"{name}: Anthropic takes no temperature for thinking", deployment=name)
+    _set_temperature(body, found)
+    body.setdefault("max_tokens", DEFAULT_MAX_TOKENS)
+    if stream or body.get("stream"):
+        body["stream"] = stream
+    return body
+
+
+def _without(body: Mapping[str, object], request: Request, found: Parameters) -> dict[str, object]:
+    """Return the top level of a body without the parameters that the deployment does not carry."""
+    asked = parameters_of(request)
+    carried = found.named.keys() | found.extra.keys()
+    left_out = (asked.named.keys() | asked.extra.keys()) - carried
+    if "user" in left_out and request.native is not None and request.native.format == "anthropic":
+        left_out = {*left_out, "metadata"}
+    kept = {name: value for name, value in body.items() if name not in left_out}
+    return {name: _unmarked(name, value) for name, value in kept.items()} if "cache_control" in left_out else kept
+
+
+def _unmarked(name: str, value: Any) -> Any:
+    """Return the value of a field without the cache markers in it."""
+    if name not in _MARKED:
+        return value
+    if isinstance(value, list):
+        return [_unmarked(name, item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _unmarked(key, inner) for key, inner in value.items() if key != "cache_control"}
+
+
+def _samples(body: Mapping[str, object], found: Parameters) -> bool:
+    """Return True if a cascade draws a sample, at a temperature that is not the body's."""
+    temperature = found.named.get("temperature")
+    return temperature is not None and temperature != body.get("temperature")
+
+
+def _set_temperature(body: dict[str, object], found: Parameters) -> None:
+    if _samples(body, found):
+        body["temperature"] = found.named["temperature"]
+
+
+def _is_off(thinking: object) -> bool:
+    return isinstance(thinking, Mapping) and thinking.get("type") == "disabled"
+
+
+class _MessageFilter:
+    """Filter of the messages of a native body of OpenAI's format.
+
+    Servers other than OpenAI's own that have a row refuse fields of an assistant's message beyond those of their row;
+    for all others only the reasoning of other vendors is left out.
+    """
+
+    def __init__(self, target: CallTarget, *, with_cache: bool) -> None:
+        deployment, row = target.deployment, target.deployment.row
+        own = frozenset() if row is None else row.message_fields
+        self._fields = own | set(deployment.message_fields)
+        is_strict = row is not None and row not in (VENDORS["openai"], VENDORS["azure"])
+        self._writer = MessageWriter(self._fields, with_cache=with_cache) if is_strict else None
+
+    def filtered(self, message: Any) -> Any:
+        """Return a message as the deployment takes it; the message itself where nothing is to be changed."""
+        if not isinstance(message, Mapping) or message.get("role") != "assistant":
+            return message
+        if self._writer is not None:
+            return self._writer.write(message)
+        foreign = _REASONING - self._fields
+        kept = {name: value for name, value in message.items() if name not in foreign}
+        content, calls = kept.get("content"), kept.get("tool_calls")
+        if isinstance(content, list):
+            hidden = _REASONING_PARTS - self._fields
+            kept["content"] = [
+                part for part in content if not (isinstance(part, Mapping) and part.get("type") in hidden)
+            ] or ""
+        if isinstance(calls, list):
+            added = _ADDED_TO_CALLS - self._fields
+            kept["tool_calls"] = [_without_fields(call, added) for call in calls]
+        return kept
+
+
+def _without_fields(call: Any, names: frozenset[str]) -> Any:
+    if not isinstance(call, Mapping) or names.isdisjoint(call):
+        return call
+    return {name: value for name, value in call.items() if name not in names}
+
+
+def _own_thinking(messages: list[Any]) -> Iterator[Any]:
+    """Yield the messages without thinking that no vendor of the format has signed."""
+    for message in messages:
+        content = message.get("content") if isinstance(message, Mapping) else None
+        if not isinstance(content, list) or not any(map(_is_foreign, content)):
+            yield message
+        elif kept := [block for block in content if not _is_foreign(block)]:
+            yield {**message, "content": kept}
+
+
+def _is_foreign(block: Any) -> bool:
+    kind = block.get("type") if isinstance(block, Mapping) else None
+    return (kind == "thinking" and not block.get("signature")) or (
+        kind == "redacted_thinking" and not block.get("data")
+    )
