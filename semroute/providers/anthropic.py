@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import httpx
@@ -54,7 +54,14 @@ from semroute.providers.messages import (
     schema_of,
     tool_choice,
 )
-from semroute.providers.native import DEFAULT_MAX_TOKENS, messages_body, native_body, native_headers
+from semroute.providers.native import (
+    DEFAULT_MAX_TOKENS,
+    MessageEvents,
+    messages_body,
+    native_body,
+    native_headers,
+    whole_message,
+)
 from semroute.providers.streaming import ServerSentEvent, Within
 from semroute.providers.target import CallTarget
 from semroute.types import (
@@ -115,6 +122,9 @@ class AnthropicAnswer:
         self._stop_reason: str | None = None
         self._refusal: str | None = None
         self._counts = Counts()
+        self._native = MessageEvents(target) if native_body(target, request) is not None else None
+        self._whole: Mapping[str, object] | None = None
+        self._has_other_blocks = False
 
     @property
     def is_whole(self) -> bool:
@@ -148,6 +158,7 @@ class AnthropicAnswer:
             raise self._malformed("answered 200 with something that is not a message", invalid) from None
         self._begin(message)
         self.is_done = True
+        self._whole = answer
 
     def feed(self, event: ServerSentEvent) -> Delta:
         """Read an event and return its piece of the answer.
@@ -166,7 +177,8 @@ class AnthropicAnswer:
             parsed = AnthropicEvent.model_validate(data)
         except ValidationError as invalid:
             raise self._malformed("streamed something that is not an event", invalid) from None
-        return self._take(parsed)
+        piece = self._take(parsed)
+        return piece if self._native is None else self._native.add(piece, data)
 
     def completion(self, latency_ms: float, first_token_ms: float | None = None) -> Completion:
         """Return the whole answer.
@@ -198,6 +210,10 @@ class AnthropicAnswer:
             reasoning="".join(block.text for block in blocks) or None,
             reasoning_blocks=tuple(block for block in blocks if block.signature or block.redacted),
         )
+        if self._native is not None and self._whole is not None:
+            completion = replace(completion, native=whole_message(self._target, self._whole, completion))
+        if self._native is not None and self._has_other_blocks:
+            return completion  # tools that run at the vendor may be all that there is yet (pause_turn)
         given = quote_reply(self._stop_reason or "not given", self._target.key)
         return checked(completion, self._target, self._request, f"stop_reason {given}")
 
@@ -246,6 +262,7 @@ class AnthropicAnswer:
         if block.type in ("thinking", "redacted_thinking"):
             self._thinking[index] = _Thinking(redacted=block.data if block.type == "redacted_thinking" else None)
             return self._think(index, block.thinking, block.signature)
+        self._has_other_blocks = True
         return NOTHING
 
     def _extend(self, index: int, delta: AnthropicDelta) -> Delta:

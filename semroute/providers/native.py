@@ -1,12 +1,14 @@
-"""Bodies that a client sent in the deployment's own format, and what must be changed in them.
+"""Bodies that a client sent in the deployment's own format, and the answers to them.
 
-Everything else goes upstream as it came, with the keys in the client's order: fields and blocks that this package does
-not know, tools of the vendor's own, identifiers of tool calls.
+Everything that must not be changed goes upstream as it came, with the keys in the client's order, and the answer comes
+back as the vendor gave it: fields, blocks and events that this package does not know, tools of the vendor's own,
+identifiers of tool calls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from semroute.catalog import Parameters, parameters_of, takes_native
@@ -15,7 +17,7 @@ from semroute.errors import CapabilityError
 from semroute.providers.messages import ends_with_result, reasons_before_result
 from semroute.providers.openai_wire import MessageWriter
 from semroute.providers.target import CallTarget
-from semroute.types import NativeBody, Request
+from semroute.types import Completion, Delta, NativeBody, Request
 
 DEFAULT_MAX_TOKENS = 8192
 """Limit of a body of Anthropic's without one, since the API requires it: the most that every model since Claude 3.5
@@ -211,3 +213,95 @@ def _is_foreign(block: Any) -> bool:
     return (kind == "thinking" and not block.get("signature")) or (
         kind == "redacted_thinking" and not block.get("data")
     )
+
+
+# Answers.
+
+
+def whole_chat(
+    target: CallTarget, request: Request, answer: Mapping[str, Any], completion: Completion
+) -> Mapping[str, Any] | None:
+    """Return the vendor's own body of an answer of OpenAI's format, with the logical model's name.
+
+    None where the request had no native body, or where calls of the answer had to be put right (no ids, arguments that
+    are no text): the client then gets the completion's.
+    """
+    if native_body(target, request) is None:
+        return None
+    message = answer["choices"][0].get("message") or {}
+    calls = [call.get("id") for call in message.get("tool_calls") or ()]
+    if calls != [call.id for call in completion.tool_calls]:
+        return None
+    for call in message.get("tool_calls") or ():
+        if not isinstance((call.get("function") or {}).get("arguments", ""), str):
+            return None
+    return {**answer, "model": target.deployment.model}
+
+
+def whole_message(target: CallTarget, answer: Mapping[str, Any], completion: Completion) -> Mapping[str, Any] | None:
+    """Return the vendor's own body of an answer of Anthropic's format; see :func:`whole_chat`."""
+    calls = [block.get("id") for block in answer["content"] if block.get("type") == "tool_use"]
+    if calls != [call.id for call in completion.tool_calls]:
+        return None
+    return {**answer, "model": target.deployment.model}
+
+
+class ChatEvents:
+    """Native events of one stream of OpenAI's format, with the logical model's name.
+
+    They end with the first call that has to be put right (no id, or no index): from there on a piece has its parsed
+    content alone.
+
+    Args:
+        target: deployment and credential.
+    """
+
+    def __init__(self, target: CallTarget) -> None:
+        self._model = target.deployment.model
+        self._is_native = True
+        self._opened: set[int] = set()
+
+    def add(self, piece: Delta, data: Any) -> Delta:
+        """Return a piece with the event that it was read from."""
+        self._is_native = self._is_native and isinstance(data, dict) and all(map(self._is_plain, _fragments(data)))
+        return replace(piece, native=({**data, "model": self._model},)) if self._is_native else piece
+
+    def _is_plain(self, fragment: Any) -> bool:
+        index = fragment.get("index") if isinstance(fragment, dict) else None
+        if not isinstance(index, int):
+            return False
+        if index not in self._opened and not fragment.get("id"):
+            return False
+        self._opened.add(index)
+        return True
+
+
+def _fragments(chunk: Mapping[str, Any]) -> Iterator[Any]:
+    for choice in chunk.get("choices") or ():
+        yield from (choice.get("delta") or {}).get("tool_calls") or ()
+
+
+class MessageEvents:
+    """Native events of one stream of Anthropic's format, with the logical model's name.
+
+    Args:
+        target: deployment and credential.
+    """
+
+    def __init__(self, target: CallTarget) -> None:
+        self._model = target.deployment.model
+        self._is_native = True
+
+    def add(self, piece: Delta, data: Any) -> Delta:
+        """Return a piece with the event that it was read from; pings are the gateway's own."""
+        if not isinstance(data, dict) or data.get("type") == "ping":
+            return piece
+        block = data.get("content_block")
+        ids = [call.id for call in piece.tool_calls if call.id is not None]
+        self._is_native = self._is_native and (not ids or (isinstance(block, dict) and ids == [block.get("id")]))
+        if not self._is_native:
+            return piece
+        message = data.get("message")
+        if isinstance(message, dict):
+            data = {**data, "message": {**message, "model": self._model}}
+        return replace(piece, native=(data,))

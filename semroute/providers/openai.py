@@ -37,7 +37,7 @@ from semroute.providers.error_codes import has_error, quote_reply
 from semroute.providers.failures import failure_in_200
 from semroute.providers.http import open_stream, post_json, read_stream, since
 from semroute.providers.messages import add_extra, called_name, lacks, parameters, signature
-from semroute.providers.native import chat_body, native_body, native_headers
+from semroute.providers.native import ChatEvents, chat_body, native_body, native_headers, whole_chat
 from semroute.providers.openai_wire import MessageWriter
 from semroute.providers.streaming import CallClock, ServerSentEvent, Within
 from semroute.providers.target import CallTarget
@@ -399,9 +399,10 @@ def read_answer(answer: dict[str, object], target: CallTarget, request: Request,
     choices, usage = parsed.choices[: request.n or 1], openai_wire.usage(parsed.usage)
     if choices[0].error:
         raise failure_in_200({"error": choices[0].error}, {}, target)
-    return combined(
+    completion = combined(
         partial(_completion, choice, target, request, parsed.model, usage, latency_ms) for choice in choices
     )
+    return replace(completion, native=whole_chat(target, request, answer, completion))
 
 
 class StreamedAnswer:
@@ -417,6 +418,7 @@ class StreamedAnswer:
         self._request = request
         functions = frozenset(tool.name for tool in request.tools)
         self._assembly = Assembly(functions=functions, ids=CallIds(request))
+        self._native = ChatEvents(target) if native_body(target, request) is not None else None
 
     @property
     def has_content(self) -> bool:
@@ -454,7 +456,9 @@ class StreamedAnswer:
         if event.data.strip() in ("", "[DONE]"):
             self.is_done = bool(event.data.strip())
             return NOTHING
-        return self._assembly.add(_chunk(event, self._target))
+        data, chunk = _chunk(event, self._target)
+        piece = self._assembly.add(chunk)
+        return piece if self._native is None else self._native.add(piece, data)
 
     def completion(self, latency_ms: float, first_token_ms: float | None) -> Completion:
         """Return the whole answer.
@@ -474,8 +478,8 @@ class StreamedAnswer:
         return replace(completion, first_token_ms=first_token_ms)
 
 
-def _chunk(event: ServerSentEvent, target: CallTarget) -> openai_wire.Chunk:
-    """Parse an event of a stream as a chunk.
+def _chunk(event: ServerSentEvent, target: CallTarget) -> tuple[object, openai_wire.Chunk]:
+    """Return an event of a stream as JSON and as a chunk.
 
     Raises:
         DispatchError: the event is an error, or not a chunk.
@@ -493,7 +497,7 @@ def _chunk(event: ServerSentEvent, target: CallTarget) -> openai_wire.Chunk:
     for choice in chunk.choices or ():
         if choice.error:
             raise failure_in_200({"error": choice.error}, {}, target, streamed=True)
-    return chunk
+    return data, chunk
 
 
 def _completion(

@@ -94,9 +94,15 @@ class Messages:
         return ServedCall(model, request, bool(streaming))
 
     def answer(self, call: ServedCall, completion: Completion) -> Mapping[str, object]:
-        """Return the body of a whole answer; ``model`` is the one that answered."""
+        """Return the body of a whole answer; ``model`` is the one that answered.
+
+        It is the vendor's own where that speaks this format.
+        """
+        id = f"msg_{completion.outcome_id or token_hex(12)}"
+        if completion.native is not None:
+            return {**completion.native, "id": id}
         return {
-            "id": f"msg_{completion.outcome_id or token_hex(12)}",
+            "id": id,
             "type": "message",
             "role": "assistant",
             "model": completion.model,
@@ -371,28 +377,38 @@ class _EventStream:
 
     def __init__(self, call: ServedCall) -> None:
         self._call = call
+        self._id = f"msg_{token_hex(12)}"
         self._index = -1
-        self._open: str | None = None  # "text", "thinking", or "tool" with the number of the call
+        self._first = 0  # index of the first block of the vendor's whose events are passed on
+        self._has_started = self._has_stopped = self._has_ended = False
+        self._open: str | None = None  # "text", "thinking", "native", or "tool" with the number of the call
         self._waiting: dict[int, list[ToolCallDelta]] = {}
         self._late: list[str] = []  # text after the first tool call
 
     def start(self) -> Iterator[bytes]:
-        # Some clients take a count of 0 for a failure.
-        counted = max(1, estimate_tokens(self._call.request))
+        self._has_started = True
         message: dict[str, object] = {
-            "id": f"msg_{token_hex(12)}",
+            "id": self._id,
             "type": "message",
             "role": "assistant",
             "model": self._call.model,
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": {"input_tokens": counted, "output_tokens": 1},
+            "usage": {"input_tokens": self._estimate(), "output_tokens": 1},
         }
         yield _event("message_start", {"message": message})
         yield self.ping()
 
+    def _estimate(self) -> int:
+        # Some clients take a count of 0 for a failure.
+        return max(1, estimate_tokens(self._call.request))
+
     def delta(self, delta: Delta) -> Iterator[bytes]:
+        if delta.native:
+            for event in delta.native:
+                yield from self._pass_on(event)
+            return
         is_calling = (self._open or "").startswith("tool")
         if delta.reasoning and not is_calling and len(delta.reasoning_blocks) < 2:
             yield from self._think(delta.reasoning)
@@ -406,6 +422,12 @@ class _EventStream:
             yield from self._fragment(fragment)
 
     def end(self, completion: Completion) -> Iterator[bytes]:
+        if not self._has_stopped:
+            yield from self._stop(completion)
+        if not self._has_ended:
+            yield _event("message_stop", {})
+
+    def _stop(self, completion: Completion) -> Iterator[bytes]:
         for fragments in self._taken():
             for fragment in fragments:
                 yield from self._write(fragment)
@@ -415,13 +437,44 @@ class _EventStream:
         yield from self._leave()
         stop = {"stop_reason": _stop_reason(completion), "stop_sequence": None}
         yield _event("message_delta", {"delta": stop, "usage": usage_of(completion.usage)})
-        yield _event("message_stop", {})
 
     def fail(self, error: ServedError) -> Iterator[bytes]:
         yield b"event: error\ndata: " + json_bytes(error.body) + b"\n\n"
 
     def ping(self) -> bytes:
         return _event("ping", {})
+
+    def _pass_on(self, event: Mapping[str, Any]) -> Iterator[bytes]:
+        """Yield an event of a vendor of this format.
+
+        Another deployment may have begun the answer with reasoning before it failed: its open block is then closed, and
+        the blocks that follow are counted on.
+        """
+        kind, index = event.get("type"), event.get("index")
+        if kind == "message_start":
+            yield from self._leave()
+            self._first = self._index + 1
+            if self._has_started:
+                return
+            self._has_started = True
+            event = {**event, "message": {**self._counted(event.get("message") or {}), "id": self._id}}
+        if isinstance(index, int):
+            event = {**event, "index": self._first + index}
+        if kind == "content_block_start":
+            self._open, self._index = "native", event["index"]
+        elif kind == "content_block_stop":
+            self._open = None
+        self._has_stopped = self._has_stopped or kind == "message_delta"
+        self._has_ended = self._has_ended or kind == "message_stop"
+        yield _line(str(kind), event)
+
+    def _counted(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the start of a message, with an estimate where it counts no token of the input."""
+        usage = message.get("usage") or {}
+        names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+        if any(usage.get(name) for name in names):
+            return message
+        return {**message, "usage": {"output_tokens": 1, **usage, "input_tokens": self._estimate()}}
 
     def _think(self, text: str) -> Iterator[bytes]:
         yield from self._enter("thinking", {"type": "thinking", "thinking": "", "signature": ""})
@@ -476,4 +529,8 @@ class _EventStream:
 
 
 def _event(kind: str, body: Mapping[str, object]) -> bytes:
-    return b"event: " + kind.encode() + b"\ndata: " + json_bytes({"type": kind, **body}) + b"\n\n"
+    return _line(kind, {"type": kind, **body})
+
+
+def _line(kind: str, body: Mapping[str, object]) -> bytes:
+    return b"event: " + kind.encode() + b"\ndata: " + json_bytes(body) + b"\n\n"

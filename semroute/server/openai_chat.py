@@ -70,7 +70,12 @@ class ChatCompletions:
         return ServedCall(model, request, bool(streaming), _includes_usage(body.get("stream_options")))
 
     def answer(self, call: ServedCall, completion: Completion) -> Mapping[str, object]:
-        """Return the body of a whole answer; ``model`` is the one that answered."""
+        """Return the body of a whole answer; ``model`` is the one that answered.
+
+        It is the vendor's own where that speaks this format.
+        """
+        if completion.native is not None:
+            return {**completion.native, "id": answer_id(completion)}
         answers: list[Completion | Alternative] = [completion, *completion.alternatives]
         return {
             "id": answer_id(completion),
@@ -196,12 +201,16 @@ class _ChunkStream:
     def __init__(self, call: ServedCall) -> None:
         self._call = call
         self._id = f"chatcmpl-{token_hex(16)}"
-        self._has_begun = False
+        self._has_finished = self._has_counted = False
 
     def start(self) -> Iterator[bytes]:
         yield self._chunk({"role": "assistant", "content": ""})
 
     def delta(self, delta: Delta) -> Iterator[bytes]:
+        if delta.native:
+            for chunk in delta.native:
+                yield from self._pass_on(chunk)
+            return
         piece: dict[str, object] = {}
         if delta.text:
             piece["content"] = delta.text
@@ -214,8 +223,9 @@ class _ChunkStream:
 
     def end(self, completion: Completion) -> Iterator[bytes]:
         last = {} if completion.refusal is None else {"refusal": completion.refusal}
-        yield self._chunk(last, finish=_finish(completion.finish_reason), model=completion.model)
-        if self._call.include_usage:
+        if not self._has_finished:
+            yield self._chunk(last, finish=_finish(completion.finish_reason), model=completion.model)
+        if self._call.include_usage and not self._has_counted:
             counted = self._body(completion.model)
             yield _event({**counted, "choices": [], "usage": usage_of(completion.usage)})
         yield b"data: [DONE]\n\n"
@@ -225,6 +235,17 @@ class _ChunkStream:
 
     def ping(self) -> bytes:
         return b": ping\n\n"
+
+    def _pass_on(self, chunk: Mapping[str, Any]) -> Iterator[bytes]:
+        """Yield a chunk of a vendor of this format; the token counts, which are always asked for, only if wanted."""
+        is_count = chunk.get("usage") is not None
+        if not self._call.include_usage:
+            if is_count and not chunk.get("choices"):
+                return
+            chunk = {name: value for name, value in chunk.items() if name != "usage"}
+        self._has_counted = self._has_counted or is_count
+        self._has_finished = self._has_finished or any(one.get("finish_reason") for one in chunk.get("choices") or ())
+        yield _event({**chunk, "id": self._id})
 
     def _body(self, model: str | None = None) -> dict[str, object]:
         return {

@@ -272,6 +272,8 @@ class Delta:
         reasoning: next characters of the model's reasoning. Reasoning alone is no answer yet: another deployment may
             still take over, and its reasoning then follows. :attr:`Completion.reasoning` has only that of the answer.
         reasoning_blocks: signed blocks of reasoning that are complete with this piece; their text came before.
+        native: events of the vendor's stream up to this piece, parsed, where the request had a native body and its
+            deployment spoke the format; a piece may have nothing else.
     """
 
     text: str = ""
@@ -279,6 +281,7 @@ class Delta:
     tool_calls: tuple[ToolCallDelta, ...] = ()
     reasoning: str = ""
     reasoning_blocks: tuple[ReasoningBlock, ...] = ()
+    native: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
 
     @classmethod
     def of(cls, completion: Completion) -> Delta:
@@ -293,8 +296,10 @@ class Delta:
         return bool(self.text or self.tool_calls)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the piece as JSON-ready values."""
-        return json_fields(self)
+        """Return the piece as JSON-ready values, without the vendor's own events."""
+        found = json_fields(self)
+        del found["native"]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,6 +435,8 @@ class Completion:
         alternatives: further answers, where ``n`` asked for them; ``usage`` and ``cost`` are of all together.
         reasoning: the model's reasoning, or a summary of it, where the provider gives it.
         reasoning_blocks: the same in signed blocks, where the vendor wants them back (Anthropic).
+        native: the vendor's own body of the answer, with the logical model's name, where the request had a native body
+            and its deployment spoke the format; None for a stream.
     """
 
     text: str
@@ -452,6 +459,7 @@ class Completion:
     alternatives: tuple[Alternative, ...] = ()
     reasoning: str | None = None
     reasoning_blocks: tuple[ReasoningBlock, ...] = ()
+    native: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def message(self) -> dict[str, object]:
