@@ -20,7 +20,8 @@ from starlette.types import Receive, Scope, Send
 from semroute.catalog import estimate_tokens
 from semroute.errors import InputError, SemrouteError
 from semroute.router import Router
-from semroute.server.anthropic_messages import Messages, request_of
+from semroute.server.anthropic_messages import Messages
+from semroute.server.anthropic_requests import request_of
 from semroute.server.callers import CallerLimitError, Callers, ForbiddenError, UnknownCallerError
 from semroute.server.formats import ServedError, ServerFormat, json_bytes, served_error
 from semroute.server.guards import LOOPBACK, MAX_BODY_BYTES, Guards

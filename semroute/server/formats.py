@@ -23,6 +23,7 @@ from semroute.errors import (
     RequestError,
 )
 from semroute.types import Completion, Delta, Request
+from semroute.types.serialization import json_ready
 
 HINTS = frozenset(
     {
@@ -159,5 +160,8 @@ def vendor_headers(headers: Mapping[str, str], allowed: Collection[str]) -> dict
 
 
 def json_bytes(value: object) -> bytes:
-    """Return JSON in UTF-8, as compact as the vendors write it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    """Return JSON in UTF-8, as compact as the vendors write it; a number that JSON has no word for becomes null."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError:
+        return json.dumps(json_ready(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
