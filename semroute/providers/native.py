@@ -14,7 +14,6 @@ from typing import Any
 from semroute.catalog import Parameters, parameters_of, takes_native
 from semroute.config.deployments import VENDORS
 from semroute.errors import CapabilityError
-from semroute.providers.messages import ends_with_result, reasons_before_result
 from semroute.providers.openai_wire import MessageWriter
 from semroute.providers.target import CallTarget
 from semroute.types import Completion, Delta, NativeBody, Request
@@ -109,7 +108,7 @@ def messages_body(
         body["messages"] = list(_own_thinking(messages))
     thinking = body.get("thinking")
     is_fixed = isinstance(thinking, Mapping) and thinking.get("type") == "enabled"
-    if is_fixed and ends_with_result(request) and not reasons_before_result(request):
+    if is_fixed and _lacks_thinking_before_result(body.get("messages")):
         del body["thinking"]
     if "thinking" in body and not _is_off(thinking) and _samples(body, found):
         name = target.deployment.name
@@ -206,6 +205,19 @@ def _own_thinking(messages: list[Any]) -> Iterator[Any]:
             yield message
         elif kept := [block for block in content if not _is_foreign(block)]:
             yield {**message, "content": kept}
+
+
+def _lacks_thinking_before_result(messages: Any) -> bool:
+    """Return True if the last message has a tool's result, and the answer before it does not begin with thinking."""
+    if not isinstance(messages, list) or "tool_result" not in _kinds(messages[-1] if messages else None):
+        return False
+    answers = [one for one in messages if isinstance(one, Mapping) and one.get("role") == "assistant"]
+    return bool(answers) and not set(_kinds(answers[-1])[:1]) & {"thinking", "redacted_thinking"}
+
+
+def _kinds(message: Any) -> list[object]:
+    content = message.get("content") if isinstance(message, Mapping) else None
+    return [block.get("type") for block in content if isinstance(block, Mapping)] if isinstance(content, list) else []
 
 
 def _is_foreign(block: Any) -> bool:

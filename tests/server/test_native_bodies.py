@@ -258,7 +258,10 @@ def test_thinking_of_other_vendors_is_dropped_and_the_vendors_own_is_kept_to_the
     assert sent["thinking"] == body["thinking"]
 
 
-def test_a_tool_loop_that_another_vendor_began_goes_on_without_thinking(serve: Callable[..., Served]) -> None:
+@pytest.mark.parametrize("after", [[], [{"type": "text", "text": "and now?"}]])
+def test_a_tool_loop_that_another_vendor_began_goes_on_without_thinking(
+    serve: Callable[..., Served], after: list[Any]
+) -> None:
     served = serve({"small": "openai", "large": "anthropic"})
     served.provider.script(
         answer(reasoning="Paris is far.", calls=[Call("weather", {"city": "Paris"})]), answer("Rain.")
@@ -269,7 +272,9 @@ def test_a_tool_loop_that_another_vendor_began_goes_on_without_thinking(serve: C
         first = client.messages.create(model="small", messages=history, **asked)
         (used,) = [block for block in first.content if block.type == "tool_use"]
         history += [{"role": "assistant", "content": first.content}]
-        history += [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": used.id, "content": "rain"}]}]
+        history += [
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": used.id, "content": "rain"}, *after]}
+        ]
         asked["thinking"] = {"type": "enabled", "budget_tokens": 1024}
         last = client.messages.create(model="large", messages=history, **asked)
     assert [block.text for block in last.content if block.type == "text"] == ["Rain."]
