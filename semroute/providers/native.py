@@ -177,6 +177,8 @@ class _MessageFilter:
             return message
         if self._writer is not None:
             return self._writer.write(message)
+        if len(message) == 2 and isinstance(message.get("content"), str):
+            return message
         foreign = _REASONING - self._fields
         kept = {name: value for name, value in message.items() if name not in foreign}
         content, calls = kept.get("content"), kept.get("tool_calls")

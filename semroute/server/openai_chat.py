@@ -105,9 +105,15 @@ def _request(body: Mapping[str, Any], headers: Mapping[str, str]) -> Request:
     plain = {name: value for name, value in body.items() if name not in _DEPRECATED} if features else body
     request = Request.from_openai(plain, droppable=HINTS)
     for index, message in enumerate(request.messages):
-        if isinstance(message, Mapping):
+        if isinstance(message, Mapping) and not _is_plain(message):
             features += _features(message, f"messages[{index}]")
     return replace(request, native=NativeBody("openai", body, headers, tuple(features)))
+
+
+def _is_plain(message: Mapping[str, Any]) -> bool:
+    """Return True for text of a role that every format has: nearly every message."""
+    has_more = len(message) > 2 or not isinstance(message.get("content"), str)
+    return not has_more and message.get("role") in ("user", "assistant", "system", "developer")
 
 
 def _features(message: Mapping[str, Any], path: str) -> Iterator[str]:
