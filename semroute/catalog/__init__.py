@@ -12,7 +12,7 @@ from semroute.catalog.capabilities import (
     needs_of,
     strength,
 )
-from semroute.catalog.parameters import Parameters, carried, parameters_of, thinks_by_budget, unsaid
+from semroute.catalog.parameters import Parameters, carried, parameters_of, takes_native, thinks_by_budget, unsaid
 from semroute.catalog.prices import StrongestModel, charge, cheapest_cost, cost_of, estimated_cost, price_of
 from semroute.catalog.tokens import IMAGE_TOKENS, estimate_query_tokens, estimate_text_tokens, estimate_tokens
 
@@ -38,6 +38,7 @@ __all__ = [
     "parameters_of",
     "price_of",
     "strength",
+    "takes_native",
     "thinks_by_budget",
     "unsaid",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from semroute.config import Deployment
@@ -106,14 +106,18 @@ class Parameters:
         named: values of parameters among :data:`NAMES` and :data:`MARKERS`.
         extra: parameters of the wire format.
         droppable: names of parameters that may be dropped where they are not supported.
+        native: wire format in which the client sent the request; None where it has none of its own.
+        features: features of that body that no field of a request can say.
     """
 
     named: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     extra: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     droppable: frozenset[str] = frozenset()
+    native: str | None = None
+    features: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.named or self.extra)
+        return bool(self.named or self.extra or self.features)
 
 
 def parameters_of(request: Request) -> Parameters:
@@ -137,7 +141,14 @@ def parameters_of(request: Request) -> Parameters:
             f"extra of a request names {', '.join(reserved)}: say it with the request's own field, or leave it out"
         )
         raise RequestError(message)
-    return Parameters(values, request.extra, frozenset(request.droppable))
+    native = request.native
+    own = () if native is None else (native.format, native.features)
+    return Parameters(values, request.extra, frozenset(request.droppable), *own)
+
+
+def takes_native(deployment: Deployment, format: str | None) -> bool:
+    """Return True if a deployment receives the body of a client that speaks ``format`` as it came."""
+    return format is not None and deployment.format == format and deployment.plugin is None
 
 
 def unsaid(deployment: Deployment, parameters: Parameters) -> tuple[str, ...]:
@@ -158,14 +169,15 @@ def carried(deployment: Deployment, parameters: Parameters) -> Parameters:
     extra = {name: value for name, value in parameters.extra.items() if name not in refused}
     for name in _WORDLESS.get(deployment.format, frozenset()).intersection(deployment.carries, named):
         extra[name] = named.pop(name)
-    return Parameters(named, extra, parameters.droppable)
+    return replace(parameters, named=named, extra=extra)
 
 
 def _refusals(deployment: Deployment, parameters: Parameters) -> Iterator[tuple[str, str]]:
     if not parameters:
         return
     vendor_name = deployment.provider or deployment.format
-    row, rules = deployment.row, _RULES.get(deployment.format, _of_plugin)
+    is_native = takes_native(deployment, parameters.native)
+    row, rules = deployment.row, (_OF_MODELS if is_native else _RULES).get(deployment.format, _of_plugin)
     row_lacks = frozenset() if row is None else row.lacks
     for name, value in parameters.named.items():
         if name in deployment.carries:
@@ -177,18 +189,24 @@ def _refusals(deployment: Deployment, parameters: Parameters) -> Iterator[tuple[
     for name, value in parameters.extra.items():
         if name in deployment.carries:
             continue
-        if name in deployment.lacks or not _takes_extra(deployment, name) or not _takes_value(deployment, name, value):
+        if name in deployment.lacks or not _takes_extra(deployment, name, value, parameters.native):
             yield name, f"{vendor_name} does not carry {name}"
+    for feature in () if is_native else parameters.features:
+        yield feature, f"{vendor_name} does not carry {feature}"
     if {"reasoning_effort", "thinking_budget"} <= parameters.named.keys() and (row_name := _one_of_both(deployment)):
         yield "thinking_budget", f"{row_name} takes reasoning_effort or thinking_budget, not both"
 
 
-def _takes_extra(deployment: Deployment, name: str) -> bool:
+def _takes_extra(deployment: Deployment, name: str, value: object, native: str | None) -> bool:
     format = deployment.format
     if deployment.plugin is not None:  # its adapter says by ``lacks`` what it does not take
         return True
-    if format != "openai" or deployment.row in (VENDORS["openai"], VENDORS["azure"]):
-        return name in _EXTRA[format]
+    is_native = takes_native(deployment, native)
+    if is_native and format != "openai":
+        return True
+    is_foreign = native is not None and not is_native
+    if is_foreign or format != "openai" or (deployment.row in (VENDORS["openai"], VENDORS["azure"]) and not is_native):
+        return name in _EXTRA[format] and _takes_value(deployment, name, value)
     # Servers of this format have parameters of their own, but not the parameters that identify other formats.
     other_vendors = (_EXTRA["anthropic"] | _EXTRA["gemini"]) - _EXTRA["openai"] - {"thinking"}
     return name not in other_vendors
@@ -215,16 +233,11 @@ def _openai(name: str, value: object, deployment: Deployment) -> str | None:
 
 
 def _anthropic(name: str, value: object, deployment: Deployment) -> str | None:
-    version = _claude(deployment.upstream)
+    if (reason := _claudes(name, value, deployment)) is not None:
+        return reason
     match name:
-        case "temperature" | "top_p" | "top_k" if version >= _WITHOUT_SAMPLING:
-            return f" to {deployment.upstream}, which takes no sampling parameters"
         case "temperature" if isinstance(value, int | float) and value > MAX_TEMPERATURE:
             return f" of {value:g}, at most {MAX_TEMPERATURE:g}"
-        case "thinking_budget" if version >= _WITHOUT_SAMPLING and isinstance(value, int) and value > 0:
-            return f" to {deployment.upstream}, which takes reasoning_effort"
-        case "reasoning_effort" if _UNKNOWN < version < _WITH_EFFORT and value != "none":
-            return f" to {deployment.upstream}"
         case "seed" | "verbosity" | "custom_tools" | "allowed_tools":
             return ""
         case "presence_penalty" | "frequency_penalty":
@@ -238,6 +251,19 @@ def _anthropic(name: str, value: object, deployment: Deployment) -> str | None:
             return f" of {value}, less than {MIN_THINKING}" if is_small else None
         case "service_tier":
             return None if value in ("auto", "default", "standard", "standard_only") else f" {value!r}"
+    return None
+
+
+def _claudes(name: str, value: object, deployment: Deployment) -> str | None:
+    """Return why the Claude model of a deployment refuses a parameter that others of the format take."""
+    version = _claude(deployment.upstream)
+    match name:
+        case "temperature" | "top_p" | "top_k" if version >= _WITHOUT_SAMPLING:
+            return f" to {deployment.upstream}, which takes no sampling parameters"
+        case "thinking_budget" if version >= _WITHOUT_SAMPLING and isinstance(value, int) and value > 0:
+            return f" to {deployment.upstream}, which takes reasoning_effort"
+        case "reasoning_effort" if _UNKNOWN < version < _WITH_EFFORT and value != "none":
+            return f" to {deployment.upstream}"
     return None
 
 
@@ -277,6 +303,10 @@ _RULES: Mapping[str, Callable[[str, object, Deployment], str | None]] = {
     "gemini": _gemini,
 }
 """Reason why a format does not support a value, appended to "does not carry NAME"; None where it does."""
+
+_OF_MODELS: Mapping[str, Callable[[str, object, Deployment], str | None]] = {"anthropic": _claudes}
+"""The same for a body in the format itself: the vendor judges the values, and a client that asks for ``auto`` cannot
+know what single models refuse."""
 
 
 def thinks_by_budget(upstream: str) -> bool:

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.errors import InputError, QueryError
 from semroute.text.conversation import fields_of
-from semroute.types import Message, Query, Request, Tool
+from semroute.types import Message, NativeBody, Query, Request, Tool
 from semroute.types.anthropic import has_blocks, openai_messages
 from semroute.types.openai import ShapeError, is_response_format, model_schema, schema_of, tool_choice_of, tool_of
 
@@ -626,6 +626,13 @@ def _metadata(walk: _ValueWalk, value: Any) -> object:
     return known
 
 
+def _native(walk: _ValueWalk, value: Any) -> object:
+    """Check that a vendor's own body is one; its values are checked when it is written as JSON."""
+    if value is None or (issubclass(type(value), NativeBody) and issubclass(type(value.body), dict)):
+        return value
+    raise _FaultError(f"is {_name(value)}, not a NativeBody with a body that is a dict")
+
+
 _TOOL_FIELDS: Mapping[str, Field] = {
     "name": _named,
     "description": _text,
@@ -662,6 +669,7 @@ _FIELDS: Mapping[str, Field] = {
     "user": _word,
     "extra": _parameters,
     "droppable": _name_set,
+    "native": _native,
 }
 """Check of each field of a request: returns the value itself, or its plain equivalent."""
 

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import httpx
@@ -53,6 +53,14 @@ from semroute.providers.messages import (
     reasons_before_result,
     schema_of,
     tool_choice,
+)
+from semroute.providers.native import (
+    DEFAULT_MAX_TOKENS,
+    MessageEvents,
+    messages_body,
+    native_body,
+    native_headers,
+    whole_message,
 )
 from semroute.providers.streaming import ServerSentEvent, Within
 from semroute.providers.target import CallTarget
@@ -114,6 +122,9 @@ class AnthropicAnswer:
         self._stop_reason: str | None = None
         self._refusal: str | None = None
         self._counts = Counts()
+        self._native = MessageEvents(target) if native_body(target, request) is not None else None
+        self._whole: Mapping[str, object] | None = None
+        self._has_other_blocks = False
 
     @property
     def is_whole(self) -> bool:
@@ -147,6 +158,7 @@ class AnthropicAnswer:
             raise self._malformed("answered 200 with something that is not a message", invalid) from None
         self._begin(message)
         self.is_done = True
+        self._whole = answer
 
     def feed(self, event: ServerSentEvent) -> Delta:
         """Read an event and return its piece of the answer.
@@ -165,7 +177,8 @@ class AnthropicAnswer:
             parsed = AnthropicEvent.model_validate(data)
         except ValidationError as invalid:
             raise self._malformed("streamed something that is not an event", invalid) from None
-        return self._take(parsed)
+        piece = self._take(parsed)
+        return piece if self._native is None else self._native.add(piece, data)
 
     def completion(self, latency_ms: float, first_token_ms: float | None = None) -> Completion:
         """Return the whole answer.
@@ -197,6 +210,10 @@ class AnthropicAnswer:
             reasoning="".join(block.text for block in blocks) or None,
             reasoning_blocks=tuple(block for block in blocks if block.signature or block.redacted),
         )
+        if self._native is not None and self._whole is not None:
+            completion = replace(completion, native=whole_message(self._target, self._whole, completion))
+        if self._native is not None and self._has_other_blocks:
+            return completion  # tools that run at the vendor may be all that there is yet (pause_turn)
         given = quote_reply(self._stop_reason or "not given", self._target.key)
         return checked(completion, self._target, self._request, f"stop_reason {given}")
 
@@ -245,6 +262,7 @@ class AnthropicAnswer:
         if block.type in ("thinking", "redacted_thinking"):
             self._thinking[index] = _Thinking(redacted=block.data if block.type == "redacted_thinking" else None)
             return self._think(index, block.thinking, block.signature)
+        self._has_other_blocks = True
         return NOTHING
 
     def _extend(self, index: int, delta: AnthropicDelta) -> Delta:
@@ -360,8 +378,6 @@ def _against(budget: int, request: Request) -> Iterator[str]:
 # answer arrives and streams as plain text, and tools remain available. The older way, a forced tool call, guarantees
 # nothing and excludes other tools.
 
-DEFAULT_MAX_TOKENS = 8192
-"""Limit of a request without one, since the API requires it: the most that every model since Claude 3.5 accepts."""
 NO_TEXT = "(no text)"
 """Text of an empty user turn, since the API requires one."""
 
@@ -374,7 +390,8 @@ _SCHEMAS_BY_NAME = frozenset({"properties", "$defs", "definitions"})
 def payload(target: CallTarget, request: Request, *, stream: bool = False) -> dict[str, object]:
     """Return the body of a request.
 
-    Unset fields are left out, except ``max_tokens``.
+    Unset fields are left out, except ``max_tokens``. A body that the client sent in this format goes upstream as it
+    came, see :mod:`~semroute.providers.native`.
 
     Raises:
         CapabilityError: the request needs something that this format cannot express.
@@ -382,6 +399,8 @@ def payload(target: CallTarget, request: Request, *, stream: bool = False) -> di
     """
     _refuse(target, request)
     name, found = target.deployment.name, parameters(target, request, stream=stream)
+    if (native := native_body(target, request)) is not None:
+        return messages_body(target, request, native, found, stream=stream)
     conversation = read(request, name)
     body: dict[str, object] = {
         "model": target.deployment.upstream,
@@ -588,7 +607,7 @@ async def complete(client: httpx.AsyncClient, target: CallTarget, request: Reque
     started = time.perf_counter()
     body = payload(target, request)
     answer = AnthropicAnswer(target, request)
-    answer.read(await post_json(client, target, PATH, body, headers=_headers(target), within_s=within_s))
+    answer.read(await post_json(client, target, PATH, body, headers=_headers(target, request), within_s=within_s))
     return answer.completion(since(started))
 
 
@@ -605,7 +624,7 @@ async def stream(
     """
     started = time.perf_counter()
     body = payload(target, request, stream=True)
-    headers, answer = _headers(target), AnthropicAnswer(target, request)
+    headers, answer = _headers(target, request), AnthropicAnswer(target, request)
     events = open_stream(
         client, target, PATH, body, headers=headers, within_s=within_s, progress=lambda: answer.progress
     )
@@ -614,5 +633,5 @@ async def stream(
             yield piece
 
 
-def _headers(target: CallTarget) -> dict[str, str]:
-    return {"anthropic-version": VERSION, **authorization(target)}
+def _headers(target: CallTarget, request: Request) -> dict[str, str]:
+    return {**native_headers(target, request), "anthropic-version": VERSION, **authorization(target)}

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 
@@ -266,11 +266,12 @@ async def read_stream(
     ``started`` is the start of the call on the clock of :func:`time.perf_counter`. White space before the first visible
     character is held back until that arrives, or a tool call: an answer without either is an error, and failover is
     possible as long as no part of an answer was yielded. Reasoning is none, and is yielded as it comes. A complete
-    answer is valid whatever happens to its connection. An error of the stream carries the tokens counted before it, and
+    answer is valid whatever happens to its connection. Native events wait for the next piece of the answer, since one
+    alone would end the chance of failover. An error of the stream carries the tokens counted before it, and
     the status of the response that it broke off, 200.
     """
     first_token_ms: float | None = None
-    told, held, is_visible, calls = 0, "", False, SentCalls()
+    told, held, is_visible, calls, native = 0, "", False, SentCalls(), list[Mapping[str, Any]]()
     async with aclosing(events):
         pieces = _Pieces(events, reader)
         try:
@@ -278,14 +279,16 @@ async def read_stream(
                 if first_token_ms is None and reader.has_content:
                     first_token_ms = since(started)
                 held += piece.text
+                native += piece.native
                 is_visible = is_visible or bool(piece.tool_calls) or not is_blank(held)
                 text = held if is_visible else ""
                 if text or piece.tool_calls or piece.reasoning or piece.reasoning_blocks:
                     logprobs = reader.logprobs_since(told) if text else ()
                     told += len(logprobs)
                     calls.note(piece.tool_calls)
-                    is_same = not logprobs and text == piece.text
-                    yield piece if is_same else replace(piece, text=text, logprobs=logprobs)
+                    is_same = not logprobs and text == piece.text and len(native) == len(piece.native)
+                    own, native = tuple(native), []
+                    yield piece if is_same else replace(piece, text=text, logprobs=logprobs, native=own)
                     held = held[len(text) :]
             completion = reader.completion(since(started), first_token_ms)
         except DispatchError as error:
@@ -293,8 +296,8 @@ async def read_stream(
                 error.usage, error.status = reader.usage, 200
             raise
         rest = calls.rest(completion.tool_calls)
-        if held or rest:  # white space in an answer of tool calls; the end of calls
-            yield Delta(held, reader.logprobs_since(told) if held else (), rest)
+        if held or rest or native:  # white space in an answer of tool calls; the end of calls
+            yield Delta(held, reader.logprobs_since(told) if held else (), rest, native=tuple(native))
         await drain(events)
     yield completion
 

@@ -37,6 +37,7 @@ from semroute.providers.error_codes import has_error, quote_reply
 from semroute.providers.failures import failure_in_200
 from semroute.providers.http import open_stream, post_json, read_stream, since
 from semroute.providers.messages import add_extra, called_name, lacks, parameters, signature
+from semroute.providers.native import ChatEvents, chat_body, native_body, native_headers, whole_chat
 from semroute.providers.openai_wire import MessageWriter
 from semroute.providers.streaming import CallClock, ServerSentEvent, Within
 from semroute.providers.target import CallTarget
@@ -49,6 +50,8 @@ _NOT_STRICT = frozenset({"allOf", "not", "if", "then", "else", "dependentRequire
 def payload(target: CallTarget, request: Request, *, stream: bool = False) -> dict[str, object]:
     """Return the body of a request; unset fields are left out.
 
+    A body that the client sent in this format goes upstream as it came, see :mod:`~semroute.providers.native`.
+
     Raises:
         CapabilityError: the request needs a feature that the vendor does not support, or several streamed answers.
         RequestError: a field has a shape that no server would accept.
@@ -57,6 +60,8 @@ def payload(target: CallTarget, request: Request, *, stream: bool = False) -> di
         name = target.deployment.name
         raise CapabilityError(f"{name}: {target.deployment.provider} lacks {', '.join(missing)}", deployment=name)
     found = parameters(target, request, stream=stream)
+    if (native := native_body(target, request)) is not None:
+        return chat_body(target, request, native, found, limit=_limit_name(target), stream=stream)
     messages = _messages(target, request, with_cache="cache_control" in found.named)
     body: dict[str, object] = {"model": target.deployment.upstream, "messages": messages}
     if request.max_tokens is not None:
@@ -394,9 +399,10 @@ def read_answer(answer: dict[str, object], target: CallTarget, request: Request,
     choices, usage = parsed.choices[: request.n or 1], openai_wire.usage(parsed.usage)
     if choices[0].error:
         raise failure_in_200({"error": choices[0].error}, {}, target)
-    return combined(
+    completion = combined(
         partial(_completion, choice, target, request, parsed.model, usage, latency_ms) for choice in choices
     )
+    return replace(completion, native=whole_chat(target, request, answer, completion))
 
 
 class StreamedAnswer:
@@ -412,6 +418,7 @@ class StreamedAnswer:
         self._request = request
         functions = frozenset(tool.name for tool in request.tools)
         self._assembly = Assembly(functions=functions, ids=CallIds(request))
+        self._native = ChatEvents(target) if native_body(target, request) is not None else None
 
     @property
     def has_content(self) -> bool:
@@ -449,7 +456,9 @@ class StreamedAnswer:
         if event.data.strip() in ("", "[DONE]"):
             self.is_done = bool(event.data.strip())
             return NOTHING
-        return self._assembly.add(_chunk(event, self._target))
+        data, chunk = _chunk(event, self._target)
+        piece = self._assembly.add(chunk)
+        return piece if self._native is None else self._native.add(piece, data)
 
     def completion(self, latency_ms: float, first_token_ms: float | None) -> Completion:
         """Return the whole answer.
@@ -469,8 +478,8 @@ class StreamedAnswer:
         return replace(completion, first_token_ms=first_token_ms)
 
 
-def _chunk(event: ServerSentEvent, target: CallTarget) -> openai_wire.Chunk:
-    """Parse an event of a stream as a chunk.
+def _chunk(event: ServerSentEvent, target: CallTarget) -> tuple[object, openai_wire.Chunk]:
+    """Return an event of a stream as JSON and as a chunk.
 
     Raises:
         DispatchError: the event is an error, or not a chunk.
@@ -488,7 +497,7 @@ def _chunk(event: ServerSentEvent, target: CallTarget) -> openai_wire.Chunk:
     for choice in chunk.choices or ():
         if choice.error:
             raise failure_in_200({"error": choice.error}, {}, target, streamed=True)
-    return chunk
+    return data, chunk
 
 
 def _completion(
@@ -556,7 +565,7 @@ async def complete(client: httpx.AsyncClient, target: CallTarget, request: Reque
         DispatchError: other subclasses, by the kind of failure.
     """
     started = time.perf_counter()
-    body, headers, query = payload(target, request), authorization(target), _query(target)
+    body, headers, query = payload(target, request), _headers(target, request), _query(target)
     clock = CallClock.of(within_s)  # one for both
     while True:
         try:
@@ -593,7 +602,7 @@ async def _open(
 
     Only droppable parameters are left out.
     """
-    body, headers, query = payload(target, request, stream=True), authorization(target), _query(target)
+    body, headers, query = payload(target, request, stream=True), _headers(target, request), _query(target)
     clock = CallClock.of(within_s)  # one for both
     while True:
         events = open_stream(
@@ -627,6 +636,10 @@ def _leave_out(body: dict[str, object], request: Request, error: RequestError) -
     for name in refused:
         del body[name]
     return bool(refused)
+
+
+def _headers(target: CallTarget, request: Request) -> dict[str, str]:
+    return {**native_headers(target, request), **authorization(target)}
 
 
 def _query(target: CallTarget) -> Mapping[str, str] | None:

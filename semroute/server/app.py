@@ -21,7 +21,8 @@ from semroute.catalog import estimate_tokens
 from semroute.errors import ContextLengthError, InputError, SemrouteError
 from semroute.router import Router
 from semroute.server.affinity import Turn
-from semroute.server.anthropic_messages import Messages, request_of
+from semroute.server.anthropic_messages import Messages
+from semroute.server.anthropic_requests import request_of
 from semroute.server.callers import CallerLimitError, Callers, ForbiddenError, UnknownCallerError
 from semroute.server.formats import ServedCall, ServedError, ServerFormat, json_bytes, served_error
 from semroute.server.guards import LOOPBACK, MAX_BODY_BYTES, Guards
@@ -114,7 +115,7 @@ class Gateway:
         """Answer a chat request, whole or streamed."""
         try:
             key = self._callers.caller(http.headers)
-            call = format.read(await _body(http))
+            call = format.read(await _body(http), http.headers)
             config = self._router.config
             limits, caller = constraints_of(call.model, config), None if key is None else key.id
             turn = Turn(config, self._sessions, caller, http.headers, call.request, limits)

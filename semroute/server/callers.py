@@ -18,6 +18,15 @@ from semroute.types.gates import CallResult, Rejection
 LEAST_USD = 1e-9
 """Reservation of a call, whose cost is not known yet: a budget that is used up rejects it."""
 
+REROUTING = frozenset(
+    {
+        "api_base", "base_url", "content_policy_fallbacks", "context_window_fallbacks", "fallbacks", "models", "preset",
+        "user_config",
+    }
+)  # fmt: skip
+"""Fields by which a body lets a gateway upstream (OpenRouter, LiteLLM) call another model or address; see
+https://openrouter.ai/docs/features/model-routing and https://docs.litellm.ai/docs/proxy/reliability."""
+
 
 class UnknownCallerError(SemrouteError):
     """Request without a key, or with one that is unknown or revoked."""
@@ -125,6 +134,9 @@ class Callers:
             return
         if not key.allows(call.model):
             raise ForbiddenError(f"the key {key.name!r} may not use {call.model!r}; it may use {', '.join(key.models)}")
+        native = call.request.native
+        if key.models and native is not None and (named := sorted(REROUTING & native.body.keys())):
+            raise ForbiddenError(f"the key {key.name!r} is for certain models; leave out {', '.join(named)}")
         request = replace(call.request, metadata={**key.metadata, "key": key.name})
         gates = self._router.dispatcher.gates
         tokens = estimate_tokens(request) + (request.max_tokens or 0)

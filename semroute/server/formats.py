@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from semroute.errors import (
 )
 from semroute.server.overflow import ContextOverflowError, Overflow
 from semroute.types import Completion, Delta, Request
+from semroute.types.serialization import json_ready
 
 HINTS = frozenset(
     {
@@ -96,8 +97,8 @@ class AnswerStream(Protocol):
 class ServerFormat(Protocol):
     """One vendor's format, seen from the server's side."""
 
-    def read(self, body: Mapping[str, Any]) -> ServedCall:
-        """Return the call in a body.
+    def read(self, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> ServedCall:
+        """Return the call in a body; of the headers only a vendor's names of beta features are read.
 
         Raises:
             InputError: the body cannot be used; the message names the path.
@@ -151,6 +152,23 @@ def served_error(format: ServerFormat, error: Exception) -> ServedError:
     return format.error(500, "internal", "an error within the gateway; its log has the details")
 
 
+def vendor_headers(headers: Mapping[str, str], allowed: Collection[str]) -> dict[str, str]:
+    """Return the headers that go upstream with a body: those of a list, and nothing that a header cannot carry.
+
+    Args:
+        headers: the client's; of a repeated one all values are kept, joined as HTTP joins them.
+        allowed: names in lower case.
+    """
+    found: dict[str, list[str]] = {}
+    for name, value in headers.items():
+        if name.lower() in allowed and value.isascii() and value.isprintable():
+            found.setdefault(name.lower(), []).append(value)
+    return {name: ",".join(values) for name, values in found.items()}
+
+
 def json_bytes(value: object) -> bytes:
-    """Return JSON in UTF-8, as compact as the vendors write it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    """Return JSON in UTF-8, as compact as the vendors write it; a number that JSON has no word for becomes null."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError:
+        return json.dumps(json_ready(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()

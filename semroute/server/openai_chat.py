@@ -7,13 +7,14 @@ https://platform.openai.com/docs/guides/error-codes for the shapes of errors.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from secrets import token_hex
 from typing import Any
 
 from semroute.errors import InputError
-from semroute.server.formats import HINTS, AnswerStream, ServedCall, ServedError, json_bytes
+from semroute.server.formats import HINTS, AnswerStream, ServedCall, ServedError, json_bytes, vendor_headers
 from semroute.server.overflow import Overflow
-from semroute.types import Alternative, Completion, Delta, Request, TokenLogprob, ToolCallDelta, Usage
+from semroute.types import Alternative, Completion, Delta, NativeBody, Request, TokenLogprob, ToolCallDelta, Usage
 
 FINISHES: Mapping[str, str] = {"refusal": "content_filter", "other": "stop"}
 """Reasons to stop that OpenAI names otherwise."""
@@ -34,11 +35,27 @@ _TYPES: Mapping[str, tuple[str, str | None]] = {
 }
 
 
+BETAS = frozenset({"openai-beta"})
+"""Headers of a client that go to deployments of OpenAI's format; no other does."""
+
+_DEPRECATED = ("functions", "function_call")
+_OF_A_MESSAGE: Mapping[str, frozenset[str]] = {
+    "system": frozenset({"role", "content", "cache_control"}),
+    "developer": frozenset({"role", "content", "cache_control"}),
+    "user": frozenset({"role", "content", "cache_control"}),
+    "tool": frozenset({"role", "content", "cache_control", "tool_call_id", "name", "is_error"}),
+}
+"""Fields of messages that every wire format has; of an assistant's message other fields are left out elsewhere."""
+_PARTS = frozenset({"text", "image_url", "refusal"})
+_ASSISTANT_PARTS = _PARTS | {"thinking", "redacted_thinking", "reasoning"}
+_BLOCKS = frozenset({"tool_use", "tool_result", "image"})  # Anthropic's, which are read as OpenAI's
+
+
 class ChatCompletions:
     """OpenAI's Chat Completions as a server's format."""
 
-    def read(self, body: Mapping[str, Any]) -> ServedCall:
-        """Return the call in a body.
+    def read(self, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> ServedCall:
+        """Return the call in a body, with the names of beta features in the headers.
 
         Raises:
             InputError: the body cannot be used; the message names the path.
@@ -48,13 +65,18 @@ class ChatCompletions:
             raise InputError('model: is missing; it is "auto", or a name that GET /v1/models lists')
         if not isinstance(streaming, bool | None):
             raise InputError("stream: is neither true nor false")
-        request = Request.from_openai(body, droppable=HINTS)
+        request = _request(body, vendor_headers(headers or {}, BETAS))
         if streaming and request.n not in (None, 1):
             raise InputError("n: a stream gives one answer; leave out n, or stream")
         return ServedCall(model, request, bool(streaming), _includes_usage(body.get("stream_options")))
 
     def answer(self, call: ServedCall, completion: Completion) -> Mapping[str, object]:
-        """Return the body of a whole answer; ``model`` is the one that answered."""
+        """Return the body of a whole answer; ``model`` is the one that answered.
+
+        It is the vendor's own where that speaks this format.
+        """
+        if completion.native is not None:
+            return {**completion.native, "id": answer_id(completion)}
         answers: list[Completion | Alternative] = [completion, *completion.alternatives]
         return {
             "id": answer_id(completion),
@@ -83,6 +105,52 @@ class ChatCompletions:
             f"This model's maximum context length is {most} tokens. However, you requested {counted + asked} tokens"
             f"{parts}. Please reduce the length of the messages or completion."
         )
+
+
+def _request(body: Mapping[str, Any], headers: Mapping[str, str]) -> Request:
+    """Return the request in a body, with the body itself for deployments of OpenAI's format.
+
+    Raises:
+        InputError: the body cannot be used; the message names the path.
+    """
+    features = [name for name in _DEPRECATED if body.get(name) is not None]
+    plain = {name: value for name, value in body.items() if name not in _DEPRECATED} if features else body
+    request = Request.from_openai(plain, droppable=HINTS)
+    for index, message in enumerate(request.messages):
+        if isinstance(message, Mapping) and not _is_plain(message):
+            features += _features(message, f"messages[{index}]")
+    return replace(request, native=NativeBody("openai", body, headers, tuple(features)))
+
+
+def _is_plain(message: Mapping[str, Any]) -> bool:
+    """Return True for text of a role that every format has: nearly every message."""
+    has_more = len(message) > 2 or not isinstance(message.get("content"), str)
+    return not has_more and message.get("role") in ("user", "assistant", "system", "developer")
+
+
+def _features(message: Mapping[str, Any], path: str) -> Iterator[str]:
+    """Yield what only OpenAI's format has in a message."""
+    role = message.get("role")
+    is_answer, known = role == "assistant", _OF_A_MESSAGE.get(role) if isinstance(role, str) else None
+    if known is not None:
+        yield from (f"{path}.{key:.40}" for key, value in message.items() if value and key not in known)
+    elif not is_answer:
+        yield f"{path} (role {role!s:.40})"
+    elif message.get("function_call"):
+        yield f"{path}.function_call"
+    content, calls = message.get("content"), message.get("tool_calls")
+    parts = content if isinstance(content, list) else ()
+    allowed = (_ASSISTANT_PARTS if is_answer else _PARTS) | _BLOCKS
+    for index, part in enumerate(parts):
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        image = part.get("image_url") if kind == "image_url" else None
+        if isinstance(kind, str) and kind not in allowed:
+            yield f"{path}.content[{index}] ({kind:.40})"
+        elif isinstance(image, Mapping) and image.get("detail") not in (None, "auto"):
+            yield f"{path}.content[{index}].image_url.detail"
+    for index, call in enumerate(calls if isinstance(calls, list) else ()):
+        if isinstance(call, Mapping) and call.get("type") not in (None, "function"):
+            yield f"{path}.tool_calls[{index}] ({call['type']!s:.40})"
 
 
 def error_body(kind: str, message: str) -> dict[str, object]:
@@ -151,12 +219,16 @@ class _ChunkStream:
     def __init__(self, call: ServedCall) -> None:
         self._call = call
         self._id = f"chatcmpl-{token_hex(16)}"
-        self._has_begun = False
+        self._has_finished = self._has_counted = False
 
     def start(self) -> Iterator[bytes]:
         yield self._chunk({"role": "assistant", "content": ""})
 
     def delta(self, delta: Delta) -> Iterator[bytes]:
+        if delta.native:
+            for chunk in delta.native:
+                yield from self._pass_on(chunk)
+            return
         piece: dict[str, object] = {}
         if delta.text:
             piece["content"] = delta.text
@@ -169,8 +241,9 @@ class _ChunkStream:
 
     def end(self, completion: Completion) -> Iterator[bytes]:
         last = {} if completion.refusal is None else {"refusal": completion.refusal}
-        yield self._chunk(last, finish=_finish(completion.finish_reason), model=completion.model)
-        if self._call.include_usage:
+        if not self._has_finished:
+            yield self._chunk(last, finish=_finish(completion.finish_reason), model=completion.model)
+        if self._call.include_usage and not self._has_counted:
             counted = self._body(completion.model)
             yield _event({**counted, "choices": [], "usage": usage_of(completion.usage)})
         yield b"data: [DONE]\n\n"
@@ -180,6 +253,17 @@ class _ChunkStream:
 
     def ping(self) -> bytes:
         return b": ping\n\n"
+
+    def _pass_on(self, chunk: Mapping[str, Any]) -> Iterator[bytes]:
+        """Yield a chunk of a vendor of this format; the token counts, which are always asked for, only if wanted."""
+        is_count = chunk.get("usage") is not None
+        if not self._call.include_usage:
+            if is_count and not chunk.get("choices"):
+                return
+            chunk = {name: value for name, value in chunk.items() if name != "usage"}
+        self._has_counted = self._has_counted or is_count
+        self._has_finished = self._has_finished or any(one.get("finish_reason") for one in chunk.get("choices") or ())
+        yield _event({**chunk, "id": self._id})
 
     def _body(self, model: str | None = None) -> dict[str, object]:
         return {

@@ -35,8 +35,8 @@ _UNSENT = frozenset({"include", "stream_options", "client_metadata", "max_tool_c
 class Responses:
     """OpenAI's Responses as a server's format."""
 
-    def read(self, body: Mapping[str, Any]) -> ServedCall:
-        """Return the call in a body.
+    def read(self, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> ServedCall:
+        """Return the call in a body; no header is read.
 
         Raises:
             InputError: the body cannot be used; the message names the path.

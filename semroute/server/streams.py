@@ -72,9 +72,10 @@ async def encoded(
         format: shapes an error that comes after the start.
         ping_s: silence after which a sign of life is sent, seconds.
     """
-    for chunk in stream.start():
-        yield chunk
     event = first
+    if not (isinstance(event, Delta) and event.native):  # a vendor of the client's own format begins in its own way
+        for chunk in stream.start():
+            yield chunk
     try:
         while True:
             if event is None:

@@ -187,6 +187,7 @@ class RecordedRequest:
         charged: billed input and output tokens, whether or not the client stayed for the answer.
         ended: when the answer was sent or aborted, ``time.time()``; None until then.
         disconnected: true if the client left before the answer was complete.
+        content: the bytes of the body.
     """
 
     method: str
@@ -198,6 +199,7 @@ class RecordedRequest:
     charged: tuple[int, int] = (0, 0)
     ended: float | None = None
     disconnected: bool = False
+    content: bytes = field(default=b"", repr=False)
 
 
 class Records:

@@ -278,7 +278,7 @@ class FakeProvider:
         if request.path in PATHS:
             await deliver(out, answer(self, request, body), Reply().delivery, Speed())
             return
-        record = RecordedRequest(request.method, request.target, request.headers, body)
+        record = RecordedRequest(request.method, request.target, request.headers, body, content=request.content)
         house = self._house
         with self._lock:
             house.records.begin(record)

@@ -130,6 +130,27 @@ class ReasoningBlock:
 
 
 @dataclass(frozen=True, slots=True)
+class NativeBody:
+    """Body of a request in a vendor's wire format, as a client sent it.
+
+    A deployment of that format receives it, with its own name of the model; no other deployment receives any of it.
+    Whoever changes the messages or tools of a request sets its ``native`` to None.
+
+    Attributes:
+        format: wire format, ``openai`` (Chat Completions) or ``anthropic`` (Messages).
+        body: the parsed JSON, with its keys in the client's order.
+        headers: headers that go with it: a vendor's names of beta features, never a credential.
+        features: features that the fields of a request cannot say, with their paths, such as
+            ``messages[0].content[1] (document)``; each is a reason against deployments of other formats.
+    """
+
+    format: str
+    body: Mapping[str, object] = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """Chat request, the same for every provider.
 
@@ -166,6 +187,8 @@ class Request:
         droppable: names of parameters, those of ``extra`` and ``cache_control`` among them, that may be left out where
             the deployment does not support them. Any other is a reason against a deployment whose wire format does not
             support it; none is dropped in silence.
+        native: the same request in a vendor's own format, for deployments of that format; it is no part of routing,
+            logs and the ``repr``.
     """
 
     messages: tuple[Message, ...]
@@ -192,6 +215,7 @@ class Request:
     extra: Mapping[str, object] = field(default_factory=dict)
     droppable: frozenset[str] = frozenset()
     json_schema_options: Mapping[str, object] = field(default_factory=dict)
+    native: NativeBody | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Take a single text as one stop text, and not as its letters."""
@@ -248,6 +272,8 @@ class Delta:
         reasoning: next characters of the model's reasoning. Reasoning alone is no answer yet: another deployment may
             still take over, and its reasoning then follows. :attr:`Completion.reasoning` has only that of the answer.
         reasoning_blocks: signed blocks of reasoning that are complete with this piece; their text came before.
+        native: events of the vendor's stream up to this piece, parsed, where the request had a native body and its
+            deployment spoke the format; a piece may have nothing else.
     """
 
     text: str = ""
@@ -255,6 +281,7 @@ class Delta:
     tool_calls: tuple[ToolCallDelta, ...] = ()
     reasoning: str = ""
     reasoning_blocks: tuple[ReasoningBlock, ...] = ()
+    native: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
 
     @classmethod
     def of(cls, completion: Completion) -> Delta:
@@ -269,8 +296,10 @@ class Delta:
         return bool(self.text or self.tool_calls)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the piece as JSON-ready values."""
-        return json_fields(self)
+        """Return the piece as JSON-ready values, without the vendor's own events."""
+        found = json_fields(self)
+        del found["native"]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,6 +435,8 @@ class Completion:
         alternatives: further answers, where ``n`` asked for them; ``usage`` and ``cost`` are of all together.
         reasoning: the model's reasoning, or a summary of it, where the provider gives it.
         reasoning_blocks: the same in signed blocks, where the vendor wants them back (Anthropic).
+        native: the vendor's own body of the answer, with the logical model's name, where the request had a native body
+            and its deployment spoke the format; None for a stream.
     """
 
     text: str
@@ -428,6 +459,7 @@ class Completion:
     alternatives: tuple[Alternative, ...] = ()
     reasoning: str | None = None
     reasoning_blocks: tuple[ReasoningBlock, ...] = ()
+    native: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def message(self) -> dict[str, object]:

@@ -16,7 +16,9 @@ from server.conftest import Served
 from semroute.errors import InputError
 from semroute.server.keys import KeyRing, create_key, read_keys, revoke_key
 from semroute.testing import answer
+from semroute.testing.replies import Reply
 
+COMPLETION = b'{"choices": [{"index": 0, "message": {"content": "Soup."}, "finish_reason": "stop"}]}'
 SOUP: Any = [{"role": "user", "content": "recipe for carrot soup"}]
 
 
@@ -157,3 +159,18 @@ def test_the_command_prints_a_key_once_and_lists_it_without_its_secret(
     assert main(["keys", "revoke", "team", "--file", str(path)]) == 0
     assert main(["keys", "create", "x", "--file", str(path), "--meta", "plan"]) == 2
     assert json.loads(path.read_text())["keys"][0]["revoked"] is True
+
+
+@pytest.mark.parametrize(("models", "status"), [((), 200), (("small",), 403)])
+def test_a_key_for_certain_models_names_no_other_by_a_field_of_the_body(
+    serve: Callable[..., Served], path: Path, models: tuple[str, ...], status: int
+) -> None:
+    _, secret = create_key(path, "team", models=models)
+    served = serve()
+    served.provider.always(Reply(body=COMPLETION))
+    body = {"model": "small", "messages": SOUP, "models": ["dear"]}
+    answered = httpx.post(f"{served.url}/v1/chat/completions", json=body, headers={"authorization": f"Bearer {secret}"})
+    assert answered.status_code == status
+    if models:
+        assert "leave out models" in answered.json()["error"]["message"]
+    assert len(served.provider.requests) == (status == 200)
