@@ -84,6 +84,7 @@ DISTRIBUTIONS = {
     "faiss": "faiss-cpu",
     "genai_prices": "genai-prices",
     "markupsafe": "jinja2",  # which is built on it
+    "prometheus_client": "prometheus-client",
     "pydantic_core": "pydantic",
     "re2": "google-re2",
     "sentence_transformers": "sentence-transformers",
@@ -91,7 +92,10 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 """Distributions of modules that are called otherwise."""
-NAMED_FIRST = {"onnx", "psycopg", "pyarrow", "redis", "sentence_transformers", "torch", "transformers"}
+NAMED_FIRST = {
+    "onnx", "prometheus_client", "psycopg", "pyarrow", "redis", "sentence_transformers", "starlette", "torch",
+    "transformers", "uvicorn",
+}  # fmt: skip
 """Modules of extras that are also imported plainly, where ``require`` or the like has named the extra before."""
 BASE = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
 
