@@ -142,10 +142,12 @@ class Generations:
         return router
 
     async def _watch(self, stamp: Callable[[Router], object]) -> None:
+        pending = self._seen
         while True:
             await asyncio.sleep(self._check_s)
             found = await asyncio.to_thread(stamp, self.router)
-            if found != self._seen:
-                # Before the reload: a change during it is another one.
-                self._seen = found
+            # Only what two looks find alike: a file that is being written may be valid before it is whole.
+            if found != self._seen and found == pending:
+                self._seen = found  # before the reload: a change during it is another one
                 await self.reload()
+            pending = found
