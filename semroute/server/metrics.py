@@ -46,7 +46,7 @@ class Metrics:
     """Counters of one process; :meth:`render` shows those of all workers."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a series of its own for each one, which nobody asks for
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series of its own for each one, which nobody asks for
         self._registry = CollectorRegistry()
         self._models: frozenset[str] = frozenset()
         self._requests = self._counter("requests", "Requests", "route", "format", "model", "status")

@@ -31,8 +31,12 @@ from semroute.server.request_log import LogFormat, RequestLog, log_as_json
 
 DRAIN_S = 30.0
 """Longest wait for running answers when the server is told to end, seconds."""
+HEAD_S = 20.0
+"""Longest time within which the header of a request arrives, seconds."""
 LAST_S = 1
 """Wait after it, within which connections are closed before calls are cancelled, seconds."""
+TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+TICKS_A_SECOND = 10
 HEADER_READ_BYTES = 64 * 1024
 """Header that is read at all: from :data:`semroute.server.guards.MAX_HEADER_BYTES` to here the refusal is ours."""
 
@@ -118,6 +122,7 @@ class DrainingServer(uvicorn.Server):
         operation: the gateway.
         drain_s: longest wait for running answers, seconds.
         on_start: called when requests are taken.
+        head_s: longest time within which the header of a request arrives, seconds.
         clock: monotonic seconds.
     """
 
@@ -127,9 +132,12 @@ class DrainingServer(uvicorn.Server):
         operation: Operation,
         drain_s: float,
         on_start: Callable[[], object] = lambda: None,
+        head_s: float = HEAD_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(config)
+        self._head_s = head_s
+        self._without_head: dict[object, float] = {}
         self._operation, self._drain_s = operation, drain_s
         self._on_start, self._clock = on_start, clock
         self._until: float | None = None
@@ -157,11 +165,35 @@ class DrainingServer(uvicorn.Server):
         """Return whether to end."""
         if self._until is not None and (not self._operation.state.running or self._clock() >= self._until):
             self.should_exit = True
+        if counter % TICKS_A_SECOND == 0:
+            self._end_slow_heads()
         return await super().on_tick(counter)
+
+    def _end_slow_heads(self) -> None:
+        """Close connections that have neither a request under way nor a timer of uvicorn's, for too long.
+
+        uvicorn bounds the time between two requests, but not that within a header.
+        """
+        now = self._clock()
+        waiting = [
+            connection
+            for connection in self.server_state.connections
+            if getattr(connection, "timeout_keep_alive_task", None) is None and _is_without_request(connection)
+        ]
+        self._without_head = {one: self._without_head.get(one, now) for one in waiting}
+        for connection in waiting:
+            if now - self._without_head[connection] >= self._head_s and not connection.transport.is_closing():
+                connection.transport.write(TIMED_OUT)
+                connection.transport.close()
 
     def _begin_reload(self) -> None:
         if self._reload is None or self._reload.done():
             self._reload = asyncio.get_running_loop().create_task(self._operation.generations.reload())
+
+
+def _is_without_request(connection: object) -> bool:
+    cycle = getattr(connection, "cycle", None)
+    return cycle is None or bool(getattr(cycle, "response_complete", False))
 
 
 def _may_reload() -> bool:

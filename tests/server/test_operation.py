@@ -6,23 +6,28 @@ import io
 import json
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
-from server.conftest import Served
+from server.conftest import Served, config_over
 from server.test_connections import soon
 
-from semroute.server.app import Limits
+from semroute.router import Router
+from semroute.router.load import LoadedIndex
+from semroute.server.app import Limits, create_app
 from semroute.server.guards import MAX_HEADER_BYTES
 from semroute.server.keys import create_key
 from semroute.server.records import ServedRecord, request_id
 from semroute.server.request_log import RequestLog, text_line
-from semroute.testing import fail, hang
+from semroute.server.worker import DrainingServer
+from semroute.testing import FakeProvider, fail, hang
 
 SECRET = "carrot soup of my grandmother"
 CHAT: dict[str, Any] = {"model": "auto", "messages": [{"role": "user", "content": f"recipe for {SECRET}"}]}
@@ -180,6 +185,30 @@ def test_a_slow_sender_is_turned_away(serve: Callable[..., Served]) -> None:
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"did not arrive within" in answer
     assert metrics_of(served)['semroute_rejections_total{reason="slow_body"}'] == 1
+
+
+def test_a_connection_that_sends_its_header_for_too_long_is_ended_and_others_are_not(
+    live: LoadedIndex, provider: FakeProvider
+) -> None:
+    config = config_over(provider, "openai")
+    router = Router(live.with_config(config), config)
+    app = create_app(router)
+    now = [0.0]
+    server = DrainingServer(uvicorn.Config(app, log_level="warning"), app, 1.0, head_s=20, clock=lambda: now[0])
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        address = listening.getsockname()
+        provider.always(hang())
+        served = Served(f"http://127.0.0.1:{address[1]}", provider, router)
+        with socket.create_connection(address, timeout=20) as slow, request_under_way(served):
+            slow.sendall(b"POST /v1/messages HTTP/1.1\r\nHost: ")
+            assert soon(lambda: len(server._without_head) == 1 and app.state.running == 1)
+            now[0] = 21.0
+            assert slow.makefile("rb").read().startswith(b"HTTP/1.1 408")
+            assert app.state.running == 1
+        server.should_exit = True
+        thread.join()
 
 
 def test_a_large_header_and_many_messages_are_refused(serve: Callable[..., Served]) -> None:

@@ -16,9 +16,11 @@ from typing import Any
 
 import httpx
 import pytest
+from resilience.redis_server import OwnRedis, own_redis
 from server.test_reload import written
 
 from semroute.outcomes.log import open_log
+from semroute.server.keys import create_key
 from semroute.testing import FakeProvider
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs the signals of POSIX")
@@ -204,6 +206,29 @@ def test_any_worker_shows_the_counts_of_all_and_all_reload(start: Callable[..., 
     served.process.send_signal(signal.SIGHUP)
     assert soon(lambda: 'semroute_reloads_total{result="ok"} 2.0' in httpx.get(f"{served.url}/metrics").text)
     assert all("fresh" in served.models() for _ in range(6))
+
+
+@pytest.fixture
+def redis() -> Iterator[OwnRedis]:
+    with own_redis() as running:
+        yield running
+
+
+def test_with_redis_a_key_has_its_limit_once_for_all_workers(
+    start: Callable[..., Process], redis: OwnRedis, tmp_path: Path
+) -> None:
+    secret = create_key(tmp_path / ".semroute" / "keys.json", "five a minute", rpm=5)[1]
+    served = start("--workers", "2", state=redis.url)
+    assert soon(lambda: "listens on" in (served.folder / "stdout").read_text())
+    assert "per worker" not in served.errors()
+    headers = {"authorization": f"Bearer {secret}"}
+    statuses = [
+        httpx.post(f"{served.url}/v1/chat/completions", json=CHAT, headers=headers).status_code for _ in range(20)
+    ]
+    assert statuses[:5] == [200] * 5
+    # The window slides: one more may come in during a slow run, and none of another worker's count.
+    assert statuses.count(200) <= 6
+    assert set(statuses) == {200, 429}
 
 
 def test_workers_whose_configuration_is_wrong_end_with_its_error(provider: FakeProvider, tmp_path: Path) -> None:
