@@ -190,7 +190,7 @@ def run_worker(listening: socket.socket, settings: ServeSettings, ready: Connect
 
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the supervisor passes it on
-    if hasattr(signal, "SIGHUP"):
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: None)  # until there is something to reload
     threading.Thread(target=_end_with_supervisor, name="semroute-orphan", daemon=True).start()
     try:

@@ -234,4 +234,7 @@ def serve_on(
         timeout_graceful_shutdown=LAST_S,
         h11_max_incomplete_event_size=HEADER_READ_BYTES,
     )
-    DrainingServer(config, app, settings.drain_s, on_start).run(sockets=[listening])
+    try:
+        DrainingServer(config, app, settings.drain_s, on_start).run(sockets=[listening])
+    finally:
+        router.close()  # where the gateway could not even start; else it is closed already

@@ -193,6 +193,21 @@ def test_a_worker_that_is_killed_is_replaced_while_the_others_serve(start: Calla
     assert served.end() == 143
 
 
+def test_workers_whose_supervisor_is_killed_end_too(start: Callable[..., Process]) -> None:
+    served = start("--workers", "2")
+    workers = _workers(served)
+    served.process.kill()
+    served.process.wait(WAIT_S)
+    assert soon(lambda: not any(_is_running(worker) for worker in workers))
+
+
+def _is_running(process: int) -> bool:
+    found = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False
+    ).stdout
+    return bool(found.strip()) and not found.startswith("Z")
+
+
 def test_any_worker_shows_the_counts_of_all_and_all_reload(start: Callable[..., Process]) -> None:
     served = start("--workers", "2")
     assert soon(lambda: "listens on" in (served.folder / "stdout").read_text())
