@@ -84,6 +84,7 @@ DISTRIBUTIONS = {
     "faiss": "faiss-cpu",
     "genai_prices": "genai-prices",
     "markupsafe": "jinja2",  # which is built on it
+    "prometheus_client": "prometheus-client",
     "pydantic_core": "pydantic",
     "re2": "google-re2",
     "sentence_transformers": "sentence-transformers",
@@ -93,6 +94,7 @@ DISTRIBUTIONS = {
 """Distributions of modules that are called otherwise."""
 NAMED_FIRST = {
     "onnx",
+    "prometheus_client",
     "psycopg",
     "pyarrow",
     "redis",

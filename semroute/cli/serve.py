@@ -6,8 +6,9 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,9 +17,6 @@ from semroute.errors import InputError, SemrouteError
 
 if TYPE_CHECKING:
     from semroute.config import Config
-
-DRAIN_S = 30
-"""Longest wait for running answers when the server is told to end, seconds."""
 
 
 @click.command()
@@ -44,6 +42,32 @@ DRAIN_S = 30
     help="Pause after which a conversation may change its model freely: as long as its provider caches it.",
 )
 @click.option("--demo", is_flag=True, help="Serve the test double's models, without a key.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes that serve.")
+@click.option(
+    "--max-concurrency",
+    default=2000,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Requests that a process serves at once, open streams included; further ones get a 503.",
+)
+@click.option(
+    "--drain",
+    "drain_s",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Longest wait for running answers at SIGTERM or Ctrl-C.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["json", "text", "none"]),
+    default="none",
+    show_default=True,
+    help="Line for each request on standard error, without prompts and keys.",
+)
+@click.option("--no-reload", is_flag=True, help="Reload on SIGHUP only, not when configuration or index change.")
 @index_option
 @config_option
 def serve(
@@ -56,19 +80,21 @@ def serve(
     demo: bool,
     index: Path | None,
     config_path: Path | None,
+    workers: int,
+    no_reload: bool,
+    **operation: Any,
 ) -> None:
     """Serve OpenAI's and Anthropic's formats: change an application's base URL, and it is routed.
 
-    Models come from semroute.yaml; without one, from the vendors whose keys are in the environment.
+    Models come from semroute.yaml; without one, from the vendors whose keys are in the environment. Both it and the
+    index are loaded anew when they change, and on SIGHUP; at SIGTERM running answers end first, and the exit code is
+    143.
     """
     from semroute._optional import require
 
     require("starlette", what="semroute serve", extra="serve")
     require("uvicorn", what="semroute serve", extra="serve")
-    import uvicorn
-
-    from semroute.router import Router
-    from semroute.server.app import create_app
+    require("prometheus_client", what="semroute serve", extra="serve")
     from semroute.server.guards import LOOPBACK
     from semroute.server.keys import read_keys
 
@@ -79,15 +105,18 @@ def serve(
         )
     if host not in LOOPBACK and not allowed:
         raise InputError(f"--host {host}: name what other machines call it by, too: --allow-host NAME")
-    with _listening(host, port) as listening, _pool(config_path, demo) as config:
-        router = Router.load(index, config=config, log=config.log.enabled is not False)
-        hosts = LOOPBACK | set(allowed)
-        app = create_app(router, keys=keys_path, hosts=hosts, origins=origins, session_ttl_s=session_ttl_s)
-        _greet(host, listening.getsockname()[1])
-        settings = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=DRAIN_S
-        )
-        uvicorn.Server(settings).run(sockets=[listening])
+    with _listening(host, port) as listening, _demonstration(demo) as demo_url:
+        given = {
+            "index": index,
+            "config": config_path,
+            "demo_url": demo_url,
+            "keys": keys_path,
+            "hosts": LOOPBACK | set(allowed),
+            "origins": origins,
+            "session_ttl_s": session_ttl_s,
+            "is_watching": not no_reload,
+        }
+        _run(listening, workers, partial(_greet, host, listening.getsockname()[1]), {**given, **operation})
 
 
 @contextmanager
@@ -106,18 +135,42 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _pool(path: Path | None, demo: bool) -> Iterator[Config]:
-    from semroute.config import load_config
-    from semroute.server.pools import demo_config, keyed_config
-
-    if demo:
-        from semroute.testing import FakeProvider
-
-        with FakeProvider(keep=100) as provider:
-            yield demo_config(provider.base_url)
+def _demonstration(demo: bool) -> Iterator[str | None]:
+    """Run the test double, and yield its address."""
+    if not demo:
+        yield None
         return
-    config = load_config(path)
-    yield config if config.deployments else keyed_config(os.environ)
+    from semroute.testing import FakeProvider
+
+    with FakeProvider(keep=100) as provider:
+        yield provider.base_url
+
+
+def _run(listening: socket.socket, workers: int, greet: partial[None], given: dict[str, Any]) -> None:
+    """Serve in this process, or in several others."""
+    if workers > 1:
+        from semroute.server.supervisor import Supervisor, shared_metrics
+
+        with shared_metrics():
+            from semroute.server.worker import ServeSettings
+
+            settings = ServeSettings(**given)
+            _warn_of_state(settings.load())
+            Supervisor(listening, settings, workers, on_start=greet).run()
+        return
+    from semroute.server.worker import ServeSettings, serve_on
+
+    settings = ServeSettings(**given)
+    serve_on(listening, settings, settings.open(), on_start=greet)
+
+
+def _warn_of_state(config: Config) -> None:
+    if config.state == "memory":
+        click.echo(
+            "Warning: limits, budgets and breakers are counted by each worker for itself, so that a budget holds once "
+            "per worker; state: redis://… in semroute.yaml counts them together",
+            err=True,
+        )
 
 
 def _greet(host: str, port: int) -> None:

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from semroute.catalog import estimate_tokens
-from semroute.errors import ContextLengthError, InputError, SemrouteError
+from semroute.errors import ContextLengthError, DispatchError, InputError, SemrouteError
 from semroute.router import Router
 from semroute.server.affinity import Turn
 from semroute.server.anthropic_messages import Messages
 from semroute.server.anthropic_requests import request_of
 from semroute.server.callers import CallerLimitError, Callers, ForbiddenError, UnknownCallerError
 from semroute.server.formats import ServedCall, ServedError, ServerFormat, json_bytes, served_error
+from semroute.server.generations import CHECK_S, Generations
 from semroute.server.guards import LOOPBACK, MAX_BODY_BYTES, Guards
-from semroute.server.keys import DEFAULT_FILE, KeyRing
+from semroute.server.keys import DEFAULT_FILE, KeyRing, VirtualKey
+from semroute.server.metrics import CONTENT_TYPE
 from semroute.server.models import anthropic_list, constraints_of, openai_list
 from semroute.server.openai_chat import ChatCompletions
 from semroute.server.openai_responses import Responses
+from semroute.server.operation import MAX_CONCURRENCY, Operation, ServerState, show_breakers
+from semroute.server.records import LEFT, ServedRecord, record_of
+from semroute.server.request_log import RequestLog
 from semroute.server.sessions import SESSION_TTL_S, Sessions
 from semroute.server.streams import PING_S, AnswerEvents, encoded
 from semroute.types import Completion, Decision, Request
@@ -38,11 +44,38 @@ T = TypeVar("T")
 
 LARGE_BODY_BYTES = 256 * 1024
 """Size from which a body is parsed in a thread, so that other requests do not wait for it."""
+BODY_S = 60.0
+"""Longest time for which a body is read, seconds: a slow sender would hold its place for ever."""
+MAX_MESSAGES = 10_000
+"""Most messages, or items of Responses, of a request."""
 OPENAI, ANTHROPIC, RESPONSES = ChatCompletions(), Messages(), Responses()
 
 
 class _LeftError(Exception):
     """The client closed its connection before there was anything to send."""
+
+
+class SlowBodyError(SemrouteError):
+    """Body that did not arrive in time."""
+
+
+class BodySizeError(InputError):
+    """Body that is too large."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one serving process.
+
+    Attributes:
+        max_concurrency: requests that are served at once, open streams included.
+        body_s: longest time for which a body is read, seconds.
+        messages: most messages of a request.
+    """
+
+    max_concurrency: int = MAX_CONCURRENCY
+    body_s: float = BODY_S
+    messages: int = MAX_MESSAGES
 
 
 def create_app(
@@ -53,7 +86,12 @@ def create_app(
     origins: Collection[str] = (),
     ping_s: float = PING_S,
     session_ttl_s: float = SESSION_TTL_S,
-) -> Guards:
+    limits: Limits = Limits(),
+    log: RequestLog | None = None,
+    reopen: Callable[[Router], Router] | None = None,
+    stamp: Callable[[Router], object] | None = None,
+    check_s: float = CHECK_S,
+) -> Operation:
     """Return the gateway as an ASGI application; it closes the router when the server ends.
 
     Args:
@@ -63,8 +101,27 @@ def create_app(
         origins: origins of pages that may call.
         ping_s: silence after which a stream gets a sign of life, seconds.
         session_ttl_s: time without a request after which a conversation's model is forgotten, seconds.
+        limits: limits of this process.
+        log: gets a line for each request; None writes none.
+        reopen: opens the router that follows one, for a reload; None never reloads.
+        stamp: identity of the files behind a router, checked for changes; None checks nothing.
+        check_s: interval of these checks, seconds.
     """
-    gateway = Gateway(router, KeyRing(keys), ping_s, Sessions(session_ttl_s))
+    ring, state, sessions = KeyRing(keys), ServerState(), Sessions(session_ttl_s)
+
+    def application(router: Router) -> Starlette:
+        def show() -> Coroutine[Any, Any, None]:
+            return show_breakers(generations, state.metrics)
+
+        gateway = Gateway(router, ring, sessions, ping_s, limits, state, show)
+        return _routed(gateway)
+
+    generations = Generations(router, application, state.metrics, reopen=reopen, stamp=stamp, check_s=check_s)
+    return Operation(Guards(generations, hosts, origins), generations, state, log, limits.max_concurrency)
+
+
+def _routed(gateway: Gateway) -> Starlette:
+    """Return the application of a gateway's routes."""
     serving: dict[str, ServerFormat] = {"openai": OPENAI, "anthropic": ANTHROPIC}
     routes = [
         Route("/v1/chat/completions", partial(gateway.complete, OPENAI), methods=["POST"]),
@@ -76,11 +133,15 @@ def create_app(
         Route("/v1/feedback", gateway.feedback, methods=["POST"]),
         Route("/healthz", _alive, methods=["GET"]),
         Route("/readyz", gateway.ready, methods=["GET"]),
+        Route("/metrics", gateway.metrics, methods=["GET"]),
         Route("/", _alive, methods=["GET"]),
     ]
-    handlers: Mapping[Any, Any] = {HTTPException: partial(_unserved, serving), Exception: partial(_failed, serving)}
-    app = Starlette(routes=routes, lifespan=gateway.lifespan, exception_handlers=handlers)
-    return Guards(app, hosts, origins)
+    handlers: Mapping[Any, Any] = {
+        HTTPException: partial(_unserved, serving),
+        _LeftError: _left,
+        Exception: partial(_failed, serving),
+    }
+    return Starlette(routes=routes, exception_handlers=handlers)
 
 
 class Gateway:
@@ -90,91 +151,99 @@ class Gateway:
         router: decides and calls.
         keys: virtual keys.
         ping_s: see :func:`create_app`.
-        sessions: the conversations that are under way; None knows none yet.
+        sessions: the conversations that are under way, which a reload keeps.
+        limits: limits of a body.
+        state: state of the process.
+        show: brings the breaker states in the metrics up to date.
     """
 
-    def __init__(self, router: Router, keys: KeyRing, ping_s: float = PING_S, sessions: Sessions | None = None) -> None:
-        self._sessions = Sessions() if sessions is None else sessions
-        self._router = router
+    def __init__(
+        self,
+        router: Router,
+        keys: KeyRing,
+        sessions: Sessions,
+        ping_s: float,
+        limits: Limits,
+        state: ServerState,
+        show: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._router, self._sessions = router, sessions
         self._callers = Callers(router, keys)
-        self._ping_s = ping_s
-        self._is_ready = False
+        self._ping_s, self._limits = ping_s, limits
+        self._state, self._show = state, show
 
-    @asynccontextmanager
-    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        """Open what the first query needs, and close the router at the end."""
-        await asyncio.to_thread(lambda: self._router.dispatcher)
-        self._is_ready = True
-        try:
-            yield
-        finally:
-            self._is_ready = False
-            await asyncio.to_thread(self._router.close)
+    def _caller(self, http: HttpRequest) -> VirtualKey | None:
+        """Return the key of a request, which its record takes."""
+        key = self._callers.caller(http.headers)
+        record_of(http.scope).called_by(key)
+        return key
 
     async def complete(self, format: ServerFormat, http: HttpRequest) -> Response:
         """Answer a chat request, whole or streamed."""
+        record = record_of(http.scope)
         try:
-            key = self._callers.caller(http.headers)
-            call = format.read(await _body(http), http.headers)
+            key = self._caller(http)
+            call = format.read(await _body(http, self._limits), http.headers)
+            record.take_call(call)
             config = self._router.config
             limits, caller = constraints_of(call.model, config), None if key is None else key.id
             turn = Turn(config, self._sessions, caller, http.headers, call.request, limits)
             if not call.streaming:
                 completion = await _while_connected(http, self._callers.complete(call, key, turn))
+                record.take(completion)
                 return _json(200, format.answer(call, completion), answer_headers(completion) | turn_headers(turn))
-            decided: list[Decision] = []
-            events = AnswerEvents(self._callers.stream(call, key, turn, decided.append))
+            events = AnswerEvents(self._callers.stream(call, key, turn, record.take_decision), record)
             try:
                 # The status is still open: an error before the first piece is an error of HTTP.
                 first = await _while_connected(http, events.next(self._ping_s))
             except BaseException as error:
                 await events.stop()
                 if format is RESPONSES and isinstance(error, ContextLengthError):
+                    record.fail(error)
                     return _failed_stream(format, call, error)
                 raise
             encoder = format.stream(call)
             chunks = encoded(events, first, encoder, format, self._ping_s)
-            return _EventStream(chunks, events, decision_headers(*decided) | turn_headers(turn))
+            return _EventStream(chunks, events, _decided(record) | turn_headers(turn))
         except SemrouteError as error:
-            return _refused(format, error)
-        except _LeftError:
-            return Response(status_code=499)
+            return _refused(format, error, record)
 
     async def count_tokens(self, http: HttpRequest) -> Response:
         """Estimate the tokens of a request of Anthropic's; no model is called."""
         try:
-            self._callers.caller(http.headers)
-            request = request_of(await _body(http), needs_limit=False)
+            self._caller(http)
+            request = request_of(await _body(http, self._limits), needs_limit=False)
         except SemrouteError as error:
-            return _refused(ANTHROPIC, error)
+            return _refused(ANTHROPIC, error, record_of(http.scope))
         return _json(200, {"input_tokens": max(1, estimate_tokens(request))})
 
     async def models(self, http: HttpRequest) -> Response:
         """List the model names, in the shape of the vendor whose headers the request has."""
         is_anthropics = "anthropic-version" in http.headers
         try:
-            self._callers.caller(http.headers)
+            self._caller(http)
         except SemrouteError as error:
-            return _refused(ANTHROPIC if is_anthropics else OPENAI, error)
+            return _refused(ANTHROPIC if is_anthropics else OPENAI, error, record_of(http.scope))
         return _json(200, (anthropic_list if is_anthropics else openai_list)(self._router.config))
 
     async def route(self, http: HttpRequest) -> Response:
         """Decide without calling a model: the decision as JSON."""
         try:
-            self._callers.caller(http.headers)
-            body = await _body(http)
+            self._caller(http)
+            body = await _body(http, self._limits)
             query = body.get("query")
             request = Request.from_openai(body) if query is None else query
             decision = await self._router.aroute(request)
+            record_of(http.scope).take_decision(decision)
         except SemrouteError as error:
-            return _refused(OPENAI, error)
+            return _refused(OPENAI, error, record_of(http.scope))
         return _json(200, decision.to_dict())
 
     async def feedback(self, http: HttpRequest) -> Response:
         """Store a user's feedback on an answer."""
         try:
-            self._callers.caller(http.headers)
-            body = await _body(http)
+            self._caller(http)
+            body = await _body(http, self._limits)
             quality, comment = body.get("quality"), body.get("comment")
             if isinstance(quality, bool) or not isinstance(quality, int | float):
                 raise InputError("quality: is not a number from 0 to 1")
@@ -182,12 +251,22 @@ class Gateway:
                 raise InputError("comment: is not text")
             outcome = await self._router.afeedback(_outcome_id(body), quality, comment)
         except SemrouteError as error:
-            return _refused(OPENAI, error)
+            return _refused(OPENAI, error, record_of(http.scope))
         return _json(200, {"outcome_id": outcome})
 
     async def ready(self, _: HttpRequest) -> Response:
         """Answer 200 while requests are taken, else 503."""
-        return _json(200 if self._is_ready else 503, {"ready": self._is_ready})
+        is_ready = self._state.is_ready
+        return _json(200 if is_ready else 503, {"ready": is_ready})
+
+    async def metrics(self, http: HttpRequest) -> Response:
+        """Show the metrics in Prometheus' text format."""
+        try:
+            self._caller(http)
+        except SemrouteError as error:
+            return _refused(OPENAI, error, record_of(http.scope))
+        await self._show()
+        return Response(self._state.metrics.render(), headers={"content-type": CONTENT_TYPE})
 
 
 def _outcome_id(body: Mapping[str, Any]) -> str:
@@ -198,26 +277,46 @@ def _outcome_id(body: Mapping[str, Any]) -> str:
     return given.removeprefix("chatcmpl-").removeprefix("msg_").removeprefix("resp_")
 
 
-async def _body(http: HttpRequest) -> Mapping[str, Any]:
-    """Return the JSON object in a body, which is bounded while it is read.
+async def _received(http: HttpRequest, within_s: float) -> bytes:
+    """Return a body, which is bounded while it is read.
 
     Raises:
-        InputError: it is none, or too large.
+        BodySizeError, SlowBodyError: it is too large, or too slow.
     """
     parts, size = [], 0
-    async for part in http.stream():
-        size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise InputError(f"the body is larger than {MAX_BODY_BYTES // 2**20} MB")
-        parts.append(part)
-    text = b"".join(parts)
     try:
-        body = await asyncio.to_thread(json.loads, text) if size > LARGE_BODY_BYTES else json.loads(text)
+        async with asyncio.timeout(within_s):
+            async for part in http.stream():
+                size += len(part)
+                if size > MAX_BODY_BYTES:
+                    raise BodySizeError(f"the body is larger than {MAX_BODY_BYTES // 2**20} MB")
+                parts.append(part)
+    except TimeoutError:
+        raise SlowBodyError(f"the body did not arrive within {within_s:g} s") from None
+    except ClientDisconnect:
+        raise _LeftError from None
+    return b"".join(parts)
+
+
+async def _body(http: HttpRequest, limits: Limits) -> Mapping[str, Any]:
+    """Return the JSON object in a body.
+
+    Raises:
+        InputError: it is none, too large, or has too many messages.
+        SlowBodyError: it did not arrive in time.
+    """
+    text = await _received(http, limits.body_s)
+    try:
+        body = await asyncio.to_thread(json.loads, text) if len(text) > LARGE_BODY_BYTES else json.loads(text)
     except (ValueError, RecursionError) as error:
         detail = f"{error}" if isinstance(error, json.JSONDecodeError) else "it is nested too deeply, or not UTF-8"
         raise InputError(f"the body is not JSON: {detail}") from None
     if not isinstance(body, dict):
         raise InputError(f"the body is {type(body).__name__}, not a JSON object")
+    for name in ("messages", "input"):
+        count = len(body[name]) if isinstance(body.get(name), list) else 0
+        if count > limits.messages:
+            raise InputError(f"{name}: has {count} entries; {limits.messages} are the most")
     return body
 
 
@@ -290,14 +389,14 @@ def answer_headers(completion: Completion) -> dict[str, str]:
     return headers if completion.outcome_id is None else headers | _headers({"outcome-id": completion.outcome_id})
 
 
-def decision_headers(*decisions: Decision) -> dict[str, str]:
-    """Return the headers of a decision, if there is one yet: before an answer its first candidate is its model."""
-    found: dict[str, str] = {}
-    for decision in decisions:
-        elapsed_ms = f"{decision.elapsed_ms:.2f}"
-        found |= {"model": decision.model, "category": decision.category or "", "strategy": decision.strategy}
-        found["decision-ms"] = elapsed_ms
-    return _headers(found)
+def decision_headers(decision: Decision) -> dict[str, str]:
+    """Return the headers of a decision: before an answer its first candidate is its model."""
+    found = {"model": decision.model, "category": decision.category or "", "strategy": decision.strategy}
+    return _headers(found | {"decision-ms": f"{decision.elapsed_ms:.2f}"})
+
+
+def _decided(record: ServedRecord) -> dict[str, str]:
+    return {} if record.decision is None else decision_headers(record.decision)
 
 
 def turn_headers(turn: Turn) -> dict[str, str]:
@@ -321,9 +420,17 @@ def _json(status: int, body: object, headers: Mapping[str, str] | None = None) -
     return Response(json_bytes(body), status, headers, media_type="application/json")
 
 
-def _refused(format: ServerFormat, error: SemrouteError) -> Response:
+def _refused(format: ServerFormat, error: SemrouteError, record: ServedRecord) -> Response:
     """Return the answer to a request that failed or was refused."""
+    if isinstance(error, DispatchError):
+        record.fail(error)
     match error:
+        case SlowBodyError():
+            refusal = _error(format.error(408, "timeout", str(error)))
+            refusal.headers["connection"] = "close"  # the rest of the body may still come
+            return refusal
+        case BodySizeError():
+            return _error(format.error(413, "too_large", str(error)))
         case UnknownCallerError():
             return _error(format.error(401, "authentication", str(error)))
         case ForbiddenError():
@@ -336,6 +443,10 @@ def _refused(format: ServerFormat, error: SemrouteError) -> Response:
 def _error(error: ServedError) -> Response:
     headers = {} if error.wait_s is None else {"retry-after": str(max(1, round(error.wait_s)))}
     return _json(error.status, error.body, headers)
+
+
+async def _left(_: HttpRequest, __: Exception) -> Response:
+    return Response(status_code=LEFT)
 
 
 async def _alive(_: HttpRequest) -> Response:

@@ -1,4 +1,4 @@
-"""Guards before every route: hosts, origins, framing and size of a body.
+"""Guards before every route: hosts, origins, framing, and size of header and body.
 
 A page in a browser can reach a server on loopback: by a name that it lets point there (DNS rebinding), which the Host
 header shows, or across origins, which the Origin header shows.
@@ -18,6 +18,8 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+MAX_HEADER_BYTES = 32 * 1024
+"""Largest header of a request, names and values together."""
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """Largest body: images of a long conversation; beyond it the vendors refuse too."""
 
@@ -52,6 +54,8 @@ class Guards:
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         values = dict(headers)
         names = [name for name, _ in headers]
+        if sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
+            return 431, f"the header is larger than {MAX_HEADER_BYTES // 1024} KB"
         if self._hosts and _host(values.get("host", "")) not in self._hosts:
             return 421, "the Host header names another server; start with --host, or allow it with --allow-host"
         if (origin := values.get("origin")) is not None and origin not in self._origins:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 from semroute.errors import SemrouteError
 from semroute.server.formats import AnswerStream, ServerFormat, served_error
+from semroute.server.records import ServedRecord
 from semroute.types import Completion, Delta
 
 PING_S = 15.0
@@ -21,10 +22,11 @@ class AnswerEvents:
 
     Args:
         source: the router's stream.
+        record: record of the request, which takes what comes; None keeps none.
     """
 
-    def __init__(self, source: AsyncGenerator[Delta | Completion]) -> None:
-        self._source = source
+    def __init__(self, source: AsyncGenerator[Delta | Completion], record: ServedRecord | None = None) -> None:
+        self._source, self._record = source, record
         self._queue: asyncio.Queue[Delta | Completion | Exception] = asyncio.Queue(QUEUED)
         self._task = asyncio.create_task(self._run())
 
@@ -32,8 +34,12 @@ class AnswerEvents:
         try:
             async with aclosing(self._source) as events:
                 async for event in events:
+                    if self._record is not None:
+                        self._record.take(event)
                     await self._queue.put(event)
         except Exception as error:
+            if self._record is not None:
+                self._record.fail(error)
             await self._queue.put(error)
 
     async def next(self, within_s: float) -> Delta | Completion | None:

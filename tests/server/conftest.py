@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +17,10 @@ from semroute.outcomes.log import open_log
 from semroute.router import Router
 from semroute.router.load import LoadedIndex
 from semroute.testing import FakeProvider
+
+if TYPE_CHECKING:
+    from semroute.server.app import Limits
+    from semroute.server.request_log import RequestLog
 
 uvicorn = pytest.importorskip("uvicorn", reason='needs the extra "serve"')
 
@@ -65,18 +69,27 @@ def live(routing_index: Path) -> LoadedIndex:
 @pytest.fixture
 def serve(live: LoadedIndex, provider: FakeProvider, tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Serve a gateway whose deployments speak ``format``, with a log and a ping every ``ping_s`` seconds."""
-    from semroute.server.app import create_app
+    from semroute.server.app import Limits, create_app
 
     running: list[tuple[Any, threading.Thread, socket.socket]] = []
 
     def start(
-        format: str | dict[str, str] = "openai", *, ping_s: float = 15.0, session_ttl_s: float = 300.0, **sections: Any
+        format: str | dict[str, str] = "openai",
+        *,
+        ping_s: float = 15.0,
+        session_ttl_s: float = 300.0,
+        limits: Limits | None = None,
+        log: RequestLog | None = None,
+        **sections: Any,
     ) -> Served:
-        log = {"enabled": True, "url": f"sqlite:///{tmp_path}/log.db"}
-        config = config_over(provider, format, log=log, **sections)
+        stored = {"enabled": True, "url": f"sqlite:///{tmp_path}/log.db"}
+        config = config_over(provider, format, log=stored, **sections)
         router = Router(live.with_config(config), config, log=open_log(config.log, os.environ))
         listening = socket.create_server(("127.0.0.1", 0))
-        app = create_app(router, keys=tmp_path / "keys.json", ping_s=ping_s, session_ttl_s=session_ttl_s)
+        keys = tmp_path / "keys.json"
+        app = create_app(
+            router, keys=keys, ping_s=ping_s, session_ttl_s=session_ttl_s, limits=limits or Limits(), log=log
+        )
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

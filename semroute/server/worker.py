@@ -1,0 +1,244 @@
+"""One serving process: what it serves, how it reloads, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from semroute.config import Config
+from semroute.config.load import DEFAULT_NAME, load_config
+from semroute.index.artifact import MemoryArtifact
+from semroute.index.manifest import MANIFEST
+from semroute.router import Router
+from semroute.router.load import locate_index
+from semroute.server.app import Limits, create_app
+from semroute.server.guards import LOOPBACK
+from semroute.server.keys import DEFAULT_FILE
+from semroute.server.operation import MAX_CONCURRENCY, Operation
+from semroute.server.pools import demo_config, keyed_config
+from semroute.server.request_log import LogFormat, RequestLog, log_as_json
+from semroute.server.sessions import SESSION_TTL_S
+
+DRAIN_S = 30.0
+"""Longest wait for running answers when the server is told to end, seconds."""
+HEAD_S = 20.0
+"""Longest time within which the header of a request arrives, seconds."""
+LAST_S = 1
+"""Wait after it, within which connections are closed before calls are cancelled, seconds."""
+TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+TICKS_A_SECOND = 10
+HEADER_READ_BYTES = 64 * 1024
+"""Header that is read at all: from :data:`semroute.server.guards.MAX_HEADER_BYTES` to here the refusal is ours."""
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """Settings of every process of one server, which can be sent to another process.
+
+    Attributes:
+        index: folder of the index; None as for :meth:`Router.load`.
+        config: file of the configuration; None takes ``semroute.yaml``, else the keys in the environment.
+        demo_url: address of the test double whose models are served instead; None serves those of the configuration.
+        keys: file of the virtual keys.
+        hosts: names that the Host header may have.
+        origins: origins of pages that may call.
+        session_ttl_s: time without a request after which a conversation's model is forgotten, seconds.
+        log_format: form of the line for each request.
+        max_concurrency: requests that one process serves at once.
+        drain_s: longest wait for running answers at the end, seconds.
+        is_watching: whether the files are checked for changes; SIGHUP reloads in any case.
+    """
+
+    index: Path | None = None
+    config: Path | None = None
+    demo_url: str | None = None
+    keys: Path = DEFAULT_FILE
+    hosts: frozenset[str] = LOOPBACK
+    origins: tuple[str, ...] = ()
+    session_ttl_s: float = SESSION_TTL_S
+    log_format: LogFormat = "none"
+    max_concurrency: int = MAX_CONCURRENCY
+    drain_s: float = DRAIN_S
+    is_watching: bool = True
+
+    def load(self) -> Config:
+        """Return the configuration of this moment.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        if self.demo_url is not None:
+            return demo_config(self.demo_url)
+        config = load_config(self.config)
+        return config if config.deployments else keyed_config(os.environ)
+
+    def open(self, old: Router | None = None) -> Router:
+        """Open the router of this moment.
+
+        Breakers, limits and budgets in this process are carried over from ``old``, as long as the sections about them
+        are the same.
+
+        Raises:
+            SemrouteError: as :meth:`Router.load`.
+        """
+        config, gates = self.load(), None
+        if old is not None and config.state == old.config.state == "memory" and config.breaker == old.config.breaker:
+            gates = old.dispatcher.gates
+        return Router.load(self.index, config=config, log=config.log.enabled is not False, gates=gates)
+
+    def stamp(self, router: Router) -> object:
+        """Return the identity of the files from which a router was opened, and of those that would come before."""
+        folder = locate_index(self.index, router.config)
+        if folder is None and not isinstance(router.live.artifact, MemoryArtifact):
+            folder = router.live.artifact.folder
+        config = None if self.demo_url is not None else _stamp(self.config or Path(DEFAULT_NAME))
+        return config, folder, None if folder is None else _stamp(folder / MANIFEST)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size
+
+
+class DrainingServer(uvicorn.Server):
+    """Server that stays reachable while it drains: running answers end, new requests get a 503.
+
+    The first SIGTERM or SIGINT begins the drain, which ends with the last answer or after ``drain_s``; a second one
+    ends at once. SIGHUP reloads.
+
+    Args:
+        config: uvicorn's settings.
+        operation: the gateway.
+        drain_s: longest wait for running answers, seconds.
+        on_start: called when requests are taken.
+        head_s: longest time within which the header of a request arrives, seconds.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        operation: Operation,
+        drain_s: float,
+        on_start: Callable[[], object] = lambda: None,
+        head_s: float = HEAD_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(config)
+        self._head_s = head_s
+        self._without_head: dict[object, float] = {}
+        self._operation, self._drain_s = operation, drain_s
+        self._on_start, self._clock = on_start, clock
+        self._until: float | None = None
+        self._reload: asyncio.Task[bool] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin the drain; the second time, end."""
+        if sig == signal.SIGINT and multiprocessing.parent_process() is not None:
+            return  # Ctrl-C reaches every process of a terminal; the supervisor passes it on as a SIGTERM
+        is_first = self._until is None
+        super().handle_exit(sig, frame)
+        if is_first and self.started:
+            self._until = self._clock() + self._drain_s
+            self._operation.drain()
+            self.should_exit = False  # not yet: that is decided at every tick
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the gateway, then listen to SIGHUP."""
+        await super().startup(sockets)
+        if _may_reload():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._begin_reload)
+        self._on_start()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether to end."""
+        if self._until is not None and (not self._operation.state.running or self._clock() >= self._until):
+            self.should_exit = True
+        if counter % TICKS_A_SECOND == 0:
+            self._end_slow_heads()
+        return await super().on_tick(counter)
+
+    def _end_slow_heads(self) -> None:
+        """Close connections that have neither a request under way nor a timer of uvicorn's, for too long.
+
+        uvicorn bounds the time between two requests, but not that within a header.
+        """
+        now = self._clock()
+        waiting = [
+            connection
+            for connection in self.server_state.connections
+            if getattr(connection, "timeout_keep_alive_task", None) is None and _is_without_request(connection)
+        ]
+        self._without_head = {one: self._without_head.get(one, now) for one in waiting}
+        for connection in waiting:
+            if now - self._without_head[connection] >= self._head_s and not connection.transport.is_closing():
+                connection.transport.write(TIMED_OUT)
+                connection.transport.close()
+
+    def _begin_reload(self) -> None:
+        if self._reload is None or self._reload.done():
+            self._reload = asyncio.get_running_loop().create_task(self._operation.generations.reload())
+
+
+def _is_without_request(connection: object) -> bool:
+    cycle = getattr(connection, "cycle", None)
+    return cycle is None or bool(getattr(cycle, "response_complete", False))
+
+
+def _may_reload() -> bool:
+    """Return whether SIGHUP may be handled here: nohup has it ignored, and only the main thread gets signals."""
+    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
+        return False
+    return signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+
+
+def serve_on(
+    listening: socket.socket,
+    settings: ServeSettings,
+    router: Router,
+    on_start: Callable[[], object] = lambda: None,
+) -> None:
+    """Serve until a signal ends it; the router is closed, and the log flushed, before it returns.
+
+    A signal that ended it is raised again afterwards, as by uvicorn.
+    """
+    if settings.log_format == "json":
+        log_as_json("semroute", "uvicorn.error")
+    app = create_app(
+        router,
+        keys=settings.keys,
+        hosts=settings.hosts,
+        origins=settings.origins,
+        session_ttl_s=settings.session_ttl_s,
+        limits=Limits(settings.max_concurrency),
+        log=RequestLog(settings.log_format),
+        reopen=settings.open,
+        stamp=settings.stamp if settings.is_watching else None,
+    )
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=LAST_S,
+        h11_max_incomplete_event_size=HEADER_READ_BYTES,
+    )
+    try:
+        DrainingServer(config, app, settings.drain_s, on_start).run(sockets=[listening])
+    finally:
+        router.close()  # where the gateway could not even start; else it is closed already

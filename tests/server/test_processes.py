@@ -1,0 +1,263 @@
+"""Processes of ``semroute serve``: signals, several workers, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from resilience.redis_server import OwnRedis, own_redis
+from server.test_reload import written
+
+from semroute.outcomes.log import open_log
+from semroute.server.keys import create_key
+from semroute.testing import FakeProvider
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs the signals of POSIX")
+
+WAIT_S = 60
+CHAT: dict[str, Any] = {"model": "auto", "messages": [{"role": "user", "content": "recipe for carrot soup"}]}
+SLOW = {**CHAT, "stream": True, "messages": [{"role": "user", "content": "recipe for " + "carrot soup " * 15}]}
+
+
+def soon(is_so: Callable[[], bool]) -> bool:
+    """Wait until it is so, at most a minute; a server that is not there yet is not an error."""
+    end = time.monotonic() + WAIT_S
+    while time.monotonic() < end:
+        try:
+            if is_so():
+                return True
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    return False
+
+
+@dataclass
+class Process:
+    """A running ``semroute serve``."""
+
+    process: subprocess.Popen[str]
+    url: str
+    folder: Path
+    provider: FakeProvider
+
+    def errors(self) -> str:
+        """Return what it wrote on standard error so far."""
+        return (self.folder / "stderr").read_text()
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return its log lines, which all are JSON."""
+        return [json.loads(line) for line in self.errors().splitlines() if line.startswith("{")]
+
+    def write(self, **sections: Any) -> None:
+        """Replace the configuration, with a log of outcomes in the folder."""
+        log = {"enabled": True, "url": f"sqlite:///{self.folder}/log.db"}
+        text = written(self.provider, **{"log": log, **sections})
+        (self.folder / "next.yaml").write_text(text)
+        (self.folder / "next.yaml").replace(self.folder / "semroute.yaml")
+
+    def models(self) -> list[str]:
+        """Return the names that it serves."""
+        return [one["id"] for one in httpx.get(f"{self.url}/v1/models").json()["data"]]
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, and return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(WAIT_S)
+
+
+@pytest.fixture
+def start(provider: FakeProvider, routing_index: Path, tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Start ``semroute serve`` with options, and wait until it is ready."""
+    running: list[Process] = []
+
+    def run(*options: str, **sections: Any) -> Process:
+        port = _free_port()
+        served = Process(None, f"http://127.0.0.1:{port}", tmp_path, provider)  # type: ignore[arg-type]
+        served.write(**sections)
+        command = [sys.executable, "-m", "semroute", "serve", "--port", str(port), "--index", str(routing_index)]
+        with (tmp_path / "stdout").open("w") as out, (tmp_path / "stderr").open("w") as err:
+            served.process = subprocess.Popen([*command, *options], cwd=tmp_path, stdout=out, stderr=err, text=True)
+        running.append(served)
+        assert soon(lambda: httpx.get(f"{served.url}/readyz").status_code == 200), served.errors()
+        return served
+
+    yield run
+    for served in running:
+        if served.process.poll() is None:
+            served.process.terminate()
+            try:
+                served.process.wait(WAIT_S)
+            except subprocess.TimeoutExpired:
+                served.process.kill()
+                served.process.wait()
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_at_sigterm_a_running_stream_ends_new_requests_are_refused_and_the_log_is_whole(
+    start: Callable[..., Process], workers: int
+) -> None:
+    served = start("--log-format", "json", "--workers", str(workers))
+    served.provider.set_speed(token_s=0.1)
+    with httpx.stream("POST", f"{served.url}/v1/chat/completions", json=SLOW, timeout=WAIT_S) as answered:
+        lines = answered.iter_lines()
+        next(lines)
+        served.process.send_signal(signal.SIGTERM)
+        if workers == 1:
+            # Of several workers those without a request end at once, and the others refuse.
+            assert soon(lambda: httpx.get(f"{served.url}/readyz").status_code == 503)
+            refused = httpx.post(f"{served.url}/v1/messages", json={**CHAT, "max_tokens": 5})
+            assert refused.status_code == 503
+            assert refused.json()["error"]["type"] == "overloaded_error"
+            assert int(refused.headers["retry-after"]) >= 1
+            assert httpx.get(f"{served.url}/healthz").status_code == 200
+        assert [line for line in lines if line][-1] == "data: [DONE]"
+    assert served.process.wait(WAIT_S) == 143
+    assert [line["status"] for line in served.lines() if line.get("streaming")] == [200]
+    log = open_log(_log_config(served), os.environ)
+    assert [one.error_kind for one in log.outcomes()] == [None]
+    log.close()
+
+
+def _log_config(served: Process) -> Any:
+    from semroute.config import load_config
+
+    return load_config(served.folder / "semroute.yaml").log
+
+
+def test_the_drain_has_a_limit_and_what_is_cut_is_booked(start: Callable[..., Process]) -> None:
+    served = start("--drain", "0.2", "--log-format", "json")
+    served.provider.set_speed(token_s=5)
+    with httpx.stream("POST", f"{served.url}/v1/chat/completions", json=SLOW, timeout=WAIT_S) as answered:
+        next(answered.iter_lines())
+        assert served.end() == 143
+    log = open_log(_log_config(served), os.environ)
+    assert [one.error_kind for one in log.outcomes()] == ["Cancelled"]
+    log.close()
+
+
+def test_an_idle_server_ends_at_once_with_the_documented_code(start: Callable[..., Process]) -> None:
+    assert start().end() == 143
+
+
+def test_sighup_reloads_even_where_files_are_not_checked(start: Callable[..., Process]) -> None:
+    served = start("--no-reload")
+    served.write(groups={"fresh": ["small"]})
+    served.process.send_signal(signal.SIGHUP)
+    assert soon(lambda: "fresh" in served.models())
+    assert served.process.poll() is None
+    served.write(groups={"wrong": ["nobody"]})
+    served.process.send_signal(signal.SIGHUP)
+    assert soon(lambda: "the old one goes on serving" in served.errors())
+    assert "fresh" in served.models()
+
+
+def _workers(served: Process) -> list[int]:
+    """Return the process ids of the workers."""
+    listed = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(served.process.pid)],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    return [int(line.split()[0]) for line in listed.splitlines() if "spawn_main" in line]
+
+
+def test_a_worker_that_is_killed_is_replaced_while_the_others_serve(start: Callable[..., Process]) -> None:
+    served = start("--workers", "2", "--log-format", "json")
+    assert soon(lambda: len(_workers(served)) == 2 and "listens on" in (served.folder / "stdout").read_text())
+    assert "budget holds once per worker" in served.errors()
+    victim, *others = _workers(served)
+    os.kill(victim, signal.SIGKILL)
+    assert soon(lambda: victim not in (now := _workers(served)) and len(now) == 2 and {*others} <= {*now})
+    assert soon(lambda: httpx.post(f"{served.url}/v1/chat/completions", json=CHAT).status_code == 200)
+    assert re.search(rf"worker {victim} has died", served.errors())
+    assert served.end() == 143
+
+
+def test_workers_whose_supervisor_is_killed_end_too(start: Callable[..., Process]) -> None:
+    served = start("--workers", "2")
+    workers = _workers(served)
+    served.process.kill()
+    served.process.wait(WAIT_S)
+    assert soon(lambda: not any(_is_running(worker) for worker in workers))
+
+
+def _is_running(process: int) -> bool:
+    found = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False
+    ).stdout
+    return bool(found.strip()) and not found.startswith("Z")
+
+
+def test_any_worker_shows_the_counts_of_all_and_all_reload(start: Callable[..., Process]) -> None:
+    served = start("--workers", "2")
+    assert soon(lambda: "listens on" in (served.folder / "stdout").read_text())
+    for _ in range(20):
+        assert httpx.post(f"{served.url}/v1/chat/completions", json=CHAT).status_code == 200
+    for _ in range(6):  # each on a new connection, so that both workers are asked
+        text = httpx.get(f"{served.url}/metrics").text
+        assert 'semroute_decisions_total{strategy="semantic"} 20.0' in text
+        assert 'semroute_breaker_state{deployment="small-1"} 0.0' in text
+    served.write(groups={"fresh": ["small"]})
+    served.process.send_signal(signal.SIGHUP)
+    assert soon(lambda: 'semroute_reloads_total{result="ok"} 2.0' in httpx.get(f"{served.url}/metrics").text)
+    assert all("fresh" in served.models() for _ in range(6))
+
+
+@pytest.fixture
+def redis() -> Iterator[OwnRedis]:
+    with own_redis() as running:
+        yield running
+
+
+def test_with_redis_a_key_has_its_limit_once_for_all_workers(
+    start: Callable[..., Process], redis: OwnRedis, tmp_path: Path
+) -> None:
+    secret = create_key(tmp_path / ".semroute" / "keys.json", "five a minute", rpm=5)[1]
+    served = start("--workers", "2", state=redis.url)
+    assert soon(lambda: "listens on" in (served.folder / "stdout").read_text())
+    assert "per worker" not in served.errors()
+    headers = {"authorization": f"Bearer {secret}"}
+    statuses = [
+        httpx.post(f"{served.url}/v1/chat/completions", json=CHAT, headers=headers).status_code for _ in range(20)
+    ]
+    assert statuses[:5] == [200] * 5
+    # The window slides: one more may come in during a slow run, and none of another worker's count.
+    assert statuses.count(200) <= 6
+    assert set(statuses) == {200, 429}
+
+
+def test_workers_whose_configuration_is_wrong_end_with_its_error(provider: FakeProvider, tmp_path: Path) -> None:
+    (tmp_path / "semroute.yaml").write_text("deploymets: []\n")
+    command = [sys.executable, "-m", "semroute", "serve", "--port", "0", "--workers", "2"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert ended.returncode == 2
+    assert "deploymets" in ended.stderr
+
+
+def test_workers_whose_index_is_missing_end_with_its_error(provider: FakeProvider, tmp_path: Path) -> None:
+    (tmp_path / "semroute.yaml").write_text(written(provider))
+    command = [sys.executable, "-m", "semroute", "serve", "--port", "0", "--workers", "2", "--index", "nowhere"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert ended.returncode in (1, 2)
+    assert "nowhere" in ended.stderr
+    assert "could not start" in ended.stderr
