@@ -125,7 +125,7 @@ def test_a_wrong_configuration_keeps_the_old_one_and_is_logged(
 def test_a_running_stream_keeps_its_router_which_is_closed_at_its_end(reloading: Callable[..., Reloading]) -> None:
     served = reloading()
     served.provider.set_speed(first_token_s=0.1, token_s=0.1)
-    query = "recipe for carrot soup and nine further words that come slowly"
+    query = "recipe for " + "carrot soup " * 50  # its echo takes ten seconds, a reload less than one
     body = {**CHAT, "stream": True, "messages": [{"role": "user", "content": query}]}
     with httpx.stream("POST", f"{served.url}/v1/chat/completions", json=body, timeout=30) as answered:
         lines = answered.iter_lines()
