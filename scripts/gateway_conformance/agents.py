@@ -43,7 +43,9 @@ def scripted(request: RecordedRequest) -> Reply | None:
     done = sum(_results(message) for message in body["messages"])
     if done == 2:
         return answer(LAST_WORD)
-    return answer("I write a file.", calls=[Call(shell["name"], _arguments(shell, f"echo done > file{done}.txt"))])
+    call = Call(shell["name"], _arguments(shell, f"echo done > file{done}.txt"))
+    # A model of Anthropic's that is asked to think does so before it calls a tool.
+    return answer("I write a file.", calls=[call], reasoning="A file first." if body.get("thinking") else "")
 
 
 def _results(message: Mapping[str, Any]) -> int:

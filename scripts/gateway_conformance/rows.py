@@ -233,8 +233,9 @@ def probes(served: Served, format: str) -> None:
 
 def harness_aside(served: Served, format: str) -> None:
     """Row j."""
-    bare = good(served, format, body_of(format, "auto", SOUP)).headers["x-semroute-category"]
-    envelope = f"<system-reminder>{LAW}</system-reminder>\n{SOUP}"
+    bare = good(served, format, body_of(format, "auto", CODE)).headers["x-semroute-category"]
+    demand(bare, "the ask has no category of its own")
+    envelope = f"<system-reminder>{LAW}</system-reminder>\n{CODE}"
     wrapped = good(served, format, _with_system(format, body_of(format, "auto", envelope), LAW))
     found = wrapped.headers["x-semroute-category"]
     demand(found == bare, f"category {bare or 'none'} alone, {found or 'none'} in the harness")

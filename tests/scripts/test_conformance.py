@@ -86,3 +86,9 @@ def test_the_scripted_model_calls_the_agents_own_shell_twice(
     assert call.arguments == arguments or dict(call.arguments) == arguments
     assert reply(result, result, tools=[tool]).text == agents.LAST_WORD
     assert reply(tools=[]).text == "A title"
+
+
+@pytest.mark.parametrize(("thinking", "reasoning"), [({"type": "adaptive"}, "A file first."), (None, "")])
+def test_the_scripted_model_thinks_before_a_call_only_where_it_is_asked_to(thinking: Any, reasoning: str) -> None:
+    body = {"messages": [{"role": "user", "content": "go"}], "tools": [ANTHROPICS], "thinking": thinking}
+    assert part("agents").scripted(RecordedRequest("POST", "/v1", {}, body)).answer.reasoning == reasoning
