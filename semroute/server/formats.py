@@ -46,6 +46,7 @@ class ServedCall:
         streaming: whether the answer is to be streamed.
         include_usage: whether a stream of OpenAI's ends with the token counts.
         created: when it arrived, seconds since the epoch.
+        namespaces: namespace and own name of each tool of one, by the name that models know it by (Responses only).
     """
 
     model: str
@@ -53,6 +54,7 @@ class ServedCall:
     streaming: bool = False
     include_usage: bool = False
     created: int = field(default_factory=lambda: int(time.time()))
+    namespaces: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

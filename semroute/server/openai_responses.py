@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from secrets import token_hex
-from typing import Any
+from typing import Any, TypeAlias
 
 from semroute.errors import InputError
 from semroute.server.formats import HINTS, AnswerStream, ServedCall, ServedError, json_bytes
@@ -28,6 +28,11 @@ _READ = frozenset(
     }
 )  # fmt: skip
 _SAME = frozenset({"temperature", "top_p", "parallel_tool_calls", "service_tier", "user"})
+_OF_RESPONSES = frozenset({"type", "allowed_callers", "async", "defer_loading", "output_schema"})
+"""Fields of a function that say how OpenAI's own Responses may run or look for it."""
+Namespaces: TypeAlias = Mapping[str, tuple[str, str]]
+_BETWEEN = "__"
+"""Between the namespace and the name of a tool."""
 _UNSENT = frozenset({"include", "stream_options", "client_metadata", "max_tool_calls"})
 """Fields about what the response shows, or which of OpenAI's own tools may run: no other format has them."""
 
@@ -46,11 +51,13 @@ class Responses:
             raise _wrong("model", 'is missing; it is "auto", or a name that GET /v1/models lists')
         if not isinstance(streaming, bool | None):
             raise _wrong("stream", "is neither true nor false")
-        return ServedCall(model, request_of(body), bool(streaming))
+        return ServedCall(model, request_of(body), bool(streaming), namespaces=namespaces_of(body.get("tools")))
 
     def answer(self, call: ServedCall, completion: Completion) -> Mapping[str, object]:
         """Return the body of a whole answer; ``model`` is the one that answered."""
-        return _response(call, f"resp_{completion.outcome_id or token_hex(16)}", completion, _output(completion))
+        return _response(
+            call, f"resp_{completion.outcome_id or token_hex(16)}", completion, _output(completion, call.namespaces)
+        )
 
     def stream(self, call: ServedCall) -> AnswerStream:
         """Return the encoder of a streamed answer."""
@@ -87,7 +94,11 @@ def request_of(body: Mapping[str, Any]) -> Request:
     if "max_output_tokens" in given:
         chat["max_completion_tokens"] = given["max_output_tokens"]
     if "tools" in given:
-        chat["tools"] = [_tool(tool, f"tools[{index}]") for index, tool in enumerate(_list(given["tools"], "tools"))]
+        chat["tools"] = [
+            part
+            for index, tool in enumerate(_list(given["tools"], "tools"))
+            for part in _tools_of(tool, f"tools[{index}]")
+        ]
     if "tool_choice" in given:
         chat["tool_choice"] = _choice(given["tool_choice"])
     chat |= _text(given.get("text"))
@@ -133,10 +144,11 @@ def _call(item: Mapping[str, Any], kind: str, path: str) -> Mapping[str, object]
     for key in ("call_id", "name"):
         if not isinstance(item.get(key), str) or not item[key]:
             raise _wrong(f"{path}.{key}", "is missing")
+    name = _joined(item.get("namespace"), item["name"])
     if kind == "custom_tool_call":
-        custom = {"name": item["name"], "input": item.get("input") or ""}
+        custom = {"name": name, "input": item.get("input") or ""}
         return {"id": item["call_id"], "type": "custom", "custom": custom}
-    function = {"name": item["name"], "arguments": item.get("arguments") or "{}"}
+    function = {"name": name, "arguments": item.get("arguments") or "{}"}
     return {"id": item["call_id"], "type": "function", "function": function}
 
 
@@ -160,10 +172,39 @@ def _part(part: Any, path: str) -> Mapping[str, object]:
             raise _wrong(path, f"has the type {kind!r}, which only OpenAI's own Responses could take")
 
 
+def _tools_of(tool: Any, path: str) -> Iterator[Mapping[str, object]]:
+    """Yield a tool, or those of a namespace: other formats have no namespaces, so that these stand in the names."""
+    if not isinstance(tool, Mapping) or tool.get("type") != "namespace":
+        yield _tool(tool, path)
+        return
+    for index, inner in enumerate(_list(tool.get("tools"), f"{path}.tools")):
+        where = f"{path}.tools[{index}]"
+        if not isinstance(inner, Mapping):
+            raise _wrong(where, "is not a mapping")
+        yield _tool({**inner, "name": _joined(tool.get("name"), inner.get("name"))}, where)
+
+
+def _joined(namespace: object, name: object) -> object:
+    """Return the name by which models know a tool of a namespace."""
+    return f"{namespace}{_BETWEEN}{name}" if isinstance(namespace, str) and isinstance(name, str) else name
+
+
+def namespaces_of(tools: object) -> Namespaces:
+    """Return namespace and own name of each tool that stands in one, by its joined name."""
+    found: dict[str, tuple[str, str]] = {}
+    for tool in tools if isinstance(tools, list) else ():
+        if isinstance(tool, Mapping) and tool.get("type") == "namespace":
+            namespace = str(tool.get("name"))
+            for inner in tool.get("tools") or ():
+                name = str(inner.get("name"))
+                found[f"{namespace}{_BETWEEN}{name}"] = (namespace, name)
+    return found
+
+
 def _tool(tool: Any, path: str) -> Mapping[str, object]:
     kind = tool.get("type") if isinstance(tool, Mapping) else None
     if kind == "function":
-        fields = {name: value for name, value in tool.items() if name != "type" and value is not None}
+        fields = {name: value for name, value in tool.items() if name not in _OF_RESPONSES and value is not None}
         return {"type": "function", "function": fields}
     if kind == "custom":
         fields = {name: tool[name] for name in ("name", "description") if tool.get(name) is not None}
@@ -275,13 +316,13 @@ def usage_of(usage: Usage | None) -> dict[str, object] | None:
     }
 
 
-def _output(completion: Completion) -> list[dict[str, object]]:
+def _output(completion: Completion, namespaces: Namespaces) -> list[dict[str, object]]:
     items = []
     if completion.reasoning:
         items.append(_reasoning(f"rs_{token_hex(12)}", completion.reasoning))
     if completion.text or completion.refusal:
         items.append(_message(f"msg_{token_hex(12)}", completion.text, completion.refusal))
-    items += [_call_item(f"fc_{token_hex(12)}", call) for call in completion.tool_calls]
+    items += [_call_item(f"fc_{token_hex(12)}", call, namespaces) for call in completion.tool_calls]
     return items
 
 
@@ -302,12 +343,14 @@ def _text_content(text: str) -> dict[str, object]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def _call_item(id: str, call: ToolCall, status: str = "completed") -> dict[str, object]:
+def _call_item(id: str, call: ToolCall, namespaces: Namespaces, status: str = "completed") -> dict[str, object]:
+    namespace, name = namespaces.get(call.name, (None, call.name))
+    named: dict[str, object] = {"call_id": call.id, "name": name}
+    if namespace is not None:
+        named["namespace"] = namespace
     if call.type == "custom":
-        named = {"call_id": call.id, "name": call.name, "input": call.arguments}
-        return {"type": "custom_tool_call", "id": id, "status": status, **named}
-    named = {"call_id": call.id, "name": call.name, "arguments": call.arguments}
-    return {"type": "function_call", "id": id, "status": status, **named}
+        return {"type": "custom_tool_call", "id": id, "status": status, **named, "input": call.arguments}
+    return {"type": "function_call", "id": id, "status": status, **named, "arguments": call.arguments}
 
 
 class _OpenItem:
@@ -422,7 +465,7 @@ class _EventStream:
         if item is None:
             yield from self._leave()
             call = ToolCall(fragment.id or "", fragment.name or "", "", type=fragment.type or "function")
-            shown = _call_item(f"fc_{token_hex(12)}", call, "in_progress")
+            shown = _call_item(f"fc_{token_hex(12)}", call, self._call.namespaces, "in_progress")
             item = self._calls[fragment.index] = self._add("call", shown, fragment)
             yield self._item_event("response.output_item.added", item, shown)
         if fragment.arguments:
@@ -434,7 +477,7 @@ class _EventStream:
         key = "input" if call.type == "custom" else "arguments"
         where = {"item_id": item.id, "output_index": item.position}
         yield self._event(f"{_call_kind(item)}.done", {**where, "name": call.name, key: call.arguments})
-        yield self._done(item, _call_item(item.id, call))
+        yield self._done(item, _call_item(item.id, call, self._call.namespaces))
 
     def _done(self, item: _OpenItem, shown: Mapping[str, object]) -> bytes:
         self._output[item.position] = shown

@@ -87,6 +87,29 @@ def test_parallel_tools_are_called_and_their_results_answered(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_tool_of_a_namespace_is_called_by_it_and_its_result_is_answered(
+    serve: Callable[..., Served], format: str, streaming: bool
+) -> None:
+    served = serve(format)
+    served.provider.script(answer(calls=[Call("sky__weather", {"city": "Paris"})]), answer("Rain."))
+    namespace: Any = {"type": "namespace", "name": "sky", "description": "The sky", "tools": [WEATHER]}
+    history: list[Any] = [{"role": "user", "content": "weather in Paris?"}]
+    with client_of(served) as client:
+        if streaming:
+            events = list(client.responses.create(model="auto", input=history, tools=[namespace], stream=True))
+            first: Any = events[-1].response  # type: ignore[union-attr]
+        else:
+            first = client.responses.create(model="auto", input=history, tools=[namespace])
+        (call,) = [item for item in first.output if item.type == "function_call"]
+        assert (call.namespace, call.name) == ("sky", "weather")
+        history += [item.model_dump(exclude_none=True) for item in first.output]
+        history += [{"type": "function_call_output", "call_id": call.call_id, "output": "rain"}]
+        last = client.responses.create(model="auto", input=history, tools=[namespace])
+    assert last.output_text == "Rain."
+
+
 def test_a_schema_is_parsed_into_its_model(serve: Callable[..., Served]) -> None:
     class Recipe(BaseModel):
         title: str
