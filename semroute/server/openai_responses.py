@@ -31,6 +31,8 @@ _SAME = frozenset({"temperature", "top_p", "parallel_tool_calls", "service_tier"
 _OF_RESPONSES = frozenset({"type", "allowed_callers", "async", "defer_loading", "output_schema"})
 """Fields of a function that say how OpenAI's own Responses may run or look for it."""
 Namespaces: TypeAlias = Mapping[str, tuple[str, str]]
+_OPTIONAL = frozenset({"web_search", "web_search_preview", "image_generation", "tool_search"})
+"""Tools of OpenAI's own Responses that agents offer with every request: without them a model answers by its others."""
 _BETWEEN = "__"
 """Between the namespace and the name of a tool."""
 _UNSENT = frozenset({"include", "stream_options", "client_metadata", "max_tool_calls"})
@@ -174,7 +176,10 @@ def _part(part: Any, path: str) -> Mapping[str, object]:
 
 def _tools_of(tool: Any, path: str) -> Iterator[Mapping[str, object]]:
     """Yield a tool, or those of a namespace: other formats have no namespaces, so that these stand in the names."""
-    if not isinstance(tool, Mapping) or tool.get("type") != "namespace":
+    kind = tool.get("type") if isinstance(tool, Mapping) else None
+    if kind in _OPTIONAL:
+        return
+    if kind != "namespace":
         yield _tool(tool, path)
         return
     for index, inner in enumerate(_list(tool.get("tools"), f"{path}.tools")):

@@ -126,10 +126,15 @@ def _messages(messages: list[Any]) -> list[tuple[str, str]]:
         need(isinstance(message, dict), f"{where}: Input should be an object")
         need(unknown(message, ("role", "content")) is None, f"{where}: Extra inputs are not permitted")
         role, content = message.get("role"), message.get("content")
-        need(role in ("user", "assistant"), f'{where}.role: must be "user" or "assistant"; system is a field')
-        need(place or role == "user", 'messages: the first message must have the role "user"')
+        need(role in ("user", "assistant", "system"), f'{where}.role: must be "user", "assistant" or "system"')
+        need(place or role == "user", 'messages: the first message must have the role "user"; system is a field')
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
         need(isinstance(blocks, list) and blocks, f"{where}.content: needs a text or at least one block")
+        if role == "system":  # in mid-conversation, which newer models take
+            for number, block in enumerate(blocks):
+                is_text = isinstance(block, dict) and block.get("type") == "text"
+                need(is_text, f"{where}.content.{number}: a system message has text blocks only")
+            continue
         results = [b for b in blocks if isinstance(b, dict) and b.get("type") == "tool_result"]
         answered = {str(result.get("tool_use_id")) for result in results}
         if role == "user":

@@ -87,6 +87,13 @@ def test_parallel_tools_are_called_and_their_results_answered(
 
 
 @pytest.mark.slow
+def test_tools_that_agents_offer_with_every_request_are_left_out(serve: Callable[..., Served]) -> None:
+    served = serve()
+    with client_of(served) as client:
+        client.responses.create(model="auto", input="soup", tools=[WEATHER, {"type": "web_search"}])
+    assert [tool["function"]["name"] for tool in served.provider.requests[-1].body["tools"]] == ["weather"]
+
+
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_tool_of_a_namespace_is_called_by_it_and_its_result_is_answered(
@@ -154,7 +161,8 @@ def test_a_refusal_is_a_part_of_its_own(serve: Callable[..., Served]) -> None:
         ({"background": True}, "background"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
         ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input[0].content[0]"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "file_search", "vector_store_ids": ["x"]}]}, "tools[0].type"),
+        ({"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}}, "tool_choice"),
         ({"truncation": "auto"}, "truncation"),
         ({"input": None}, "input"),
     ],
