@@ -202,7 +202,7 @@ def tool_result_owner(served: Served, format: str) -> None:
 
 def housekeeping(served: Served, format: str) -> None:
     """Row h."""
-    system = "Generate a concise title of at most 50 characters for the conversation. Return the title only."
+    system = "Generate a concise, sentence-case title (3-7 words) for this coding session."
     found = good(served, format, _with_system(format, body_of(format, "auto", CODE), system))
     model = found.headers["x-semroute-model"]
     demand(model in ("small", "translator"), f"a title of a talk about code is written by {model}")

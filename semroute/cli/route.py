@@ -117,7 +117,7 @@ def _route_file(
 
     failed: list[DataError] = []
     with _logging_router(index, config_path, is_logged=is_logged) as router:
-        bill = _Bill(router, file) if summary else None
+        bill = _BillPrinter(router, file) if summary else None
         try:
             rows = _print_rows(router, file, metadata, as_json, failed, bill)
         except DataError as error:  # the rest of the file cannot be read
@@ -139,7 +139,7 @@ def _print_rows(
     metadata: dict[str, str],
     as_json: bool,
     failed: list[DataError],
-    bill: _Bill | None,
+    bill: _BillPrinter | None,
 ) -> int:
     """Print a line for each row, and return their number."""
     from semroute.cli.console import print_json
@@ -174,7 +174,7 @@ def _failure(failed: list[DataError], rows: int) -> DataError:
     return DataError(f"{failed[0]} ({len(failed):,} of {rows:,} rows cannot be routed)")
 
 
-class _Bill:
+class _BillPrinter:
     """Running share by model, and cost, of the routed rows.
 
     Args:

@@ -84,7 +84,7 @@ class Messages:
 
     def stream(self, call: ServedCall) -> AnswerStream:
         """Return the encoder of a streamed answer."""
-        return _EventStream(call)
+        return _MessageStream(call)
 
     def error(self, status: int, kind: str, message: str, wait_s: float | None = None) -> ServedError:
         """Return an error in Anthropic's shape."""
@@ -143,7 +143,7 @@ def usage_of(usage: Usage | None) -> dict[str, object]:
     }
 
 
-class _EventStream:
+class _MessageStream:
     """Encoder of a streamed answer as Anthropic's events: one content block is open at a time.
 
     Fragments of parallel calls may come interleaved (OpenAI's format allows it). Those of the first call are sent as

@@ -204,7 +204,7 @@ class Gateway:
                 raise
             encoder = format.stream(call)
             chunks = encoded(events, first, encoder, format, self._ping_s)
-            return _EventStream(chunks, events, _decided(record) | turn_headers(turn))
+            return EventResponse(chunks, events, _decided(record) | turn_headers(turn))
         except SemrouteError as error:
             return _refused(format, error, record)
 
@@ -344,7 +344,7 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-class _EventStream(Response):
+class EventResponse(Response):
     """Response of server-sent events that ends its answer when the client leaves."""
 
     def __init__(self, chunks: AsyncIterator[bytes], events: AnswerEvents, headers: Mapping[str, str]) -> None:

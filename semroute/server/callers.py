@@ -127,8 +127,8 @@ class Callers:
                     _pass_on(error, turn, bill)
 
     @asynccontextmanager
-    async def _admitted(self, call: ServedCall, key: VirtualKey | None) -> AsyncIterator[tuple[ServedCall, _Bill]]:
-        bill = _Bill()
+    async def _admitted(self, call: ServedCall, key: VirtualKey | None) -> AsyncIterator[tuple[ServedCall, _CallCharge]]:
+        bill = _CallCharge()
         if key is None:
             yield call, bill
             return
@@ -153,7 +153,7 @@ class Callers:
             await gates.release(permit, CallResult.NEUTRAL, tokens=bill.tokens, usd=bill.usd)
 
 
-def _pass_on(error: DispatchError, turn: Turn, bill: _Bill) -> None:
+def _pass_on(error: DispatchError, turn: Turn, bill: _CallCharge) -> None:
     """Return if larger models are to be tried; otherwise raise the error, with the counts of a request too long.
 
     Raises:
@@ -164,7 +164,7 @@ def _pass_on(error: DispatchError, turn: Turn, bill: _Bill) -> None:
     bill.retry(error)
 
 
-class _Bill:
+class _CallCharge:
     """Tokens and USD of a call, as far as they are known; None keeps what was reserved."""
 
     def __init__(self) -> None:

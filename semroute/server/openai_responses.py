@@ -63,7 +63,7 @@ class Responses:
 
     def stream(self, call: ServedCall) -> AnswerStream:
         """Return the encoder of a streamed answer."""
-        return _EventStream(call)
+        return _ResponseStream(call)
 
     def error(self, status: int, kind: str, message: str, wait_s: float | None = None) -> ServedError:
         """Return an error in OpenAI's shape."""
@@ -366,7 +366,7 @@ class _OpenItem:
         self.text = ""
 
 
-class _EventStream:
+class _ResponseStream:
     """Encoder of a streamed answer as the events of Responses.
 
     One item is open at a time, but for tool calls: each call's fragments name their item, so that those of parallel

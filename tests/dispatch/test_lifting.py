@@ -156,6 +156,7 @@ def test_a_process_with_state_of_its_own_lifts_what_it_is_asked_to(
             (place,) = (await read_status(where, {}, file=file))["places"]
             assert place["wait_s"] != 0.0
             assert "refused" not in place
+            await dispatcher._reporter.finish()  # a report under way would write what was before
             await enable(where, {}, name, file=file)
             (place,) = (await read_status(where, {}, file=file))["places"]
             assert (place["breaker"], place["wait_s"]) == ("closed", 0.0)

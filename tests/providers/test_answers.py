@@ -101,7 +101,7 @@ def test_an_answer_without_a_visible_character_is_an_error_and_nothing_but_reaso
     assert type(error) is EmptyAnswerError
     assert "spot answered without text" in str(error)
     assert not any(delta.is_answer for delta in said)
-    assert all(delta.reasoning for delta in said)
+    assert all(delta.reasoning or delta.reasoning_blocks for delta in said)
     assert (error.status, error.usage, error.is_charged, error.finish_reason) == (200, Usage(1, 1), True, "stop")
     policy = classify_error(error)
     assert (policy.result, policy.elsewhere) == (CallResult.NEUTRAL, True)

@@ -70,7 +70,7 @@ class ImportOptions:
     outside: bool = False
 
 
-class ShapeError(DataError):
+class ImportShapeError(DataError):
     """Error for a file without texts in any known shape.
 
     In a folder such a file is passed over.

@@ -18,7 +18,7 @@ from semroute.data.importing.records import (
     ImportOptions,
     ImportSource,
     Records,
-    ShapeError,
+    ImportShapeError,
 )
 from semroute.data.importing.tables import LABELS, TEXTS, Rows, Skip, Table, object_table
 from semroute.data.importing.trees import Tree, YamlTree, child
@@ -49,20 +49,20 @@ def tree_records(tree: Tree, source: ImportSource, options: ImportOptions, notes
     """Return the records of a tree, or its table.
 
     Raises:
-        ShapeError: it has none of the shapes that are known.
+        ImportShapeError: it has none of the shapes that are known.
     """
     pairs, items = tree.pairs(), tree.items()
     if pairs is not None:
         return _from_object(tree, dict(pairs), source, options, notes)
     if items is None:
-        raise ShapeError("holds a single value; a list of rows, or an object of lists is expected", path=source.path)
+        raise ImportShapeError("holds a single value; a list of rows, or an object of lists is expected", path=source.path)
     return _from_list(items, source, notes)
 
 
 def _from_list(items: list[Tree], source: ImportSource, notes: ImportNotes) -> Records | Table:
     first = next((item for item in items if item.value() not in (None, "")), None)
     if first is None:
-        raise ShapeError("holds an empty list", path=source.path)
+        raise ImportShapeError("holds an empty list", path=source.path)
     if _is_group(first):
         return _groups(items, source.path, notes)
     if first.pairs() is not None or first.items() is not None:
@@ -108,7 +108,7 @@ def _from_object(
         return _from_object(inner, dict(inner.pairs() or ()), source, options, notes)
     keys = ", ".join(shortened(key, 30) for key in islice(values, 8))
     message = f"holds neither rows, nor routes, nor a list of texts by category (its keys: {keys or 'none'})"
-    raise ShapeError(f'{message}; see "semroute import --help" for what is read', path=source.path)
+    raise ImportShapeError(f'{message}; see "semroute import --help" for what is read', path=source.path)
 
 
 def _rows(items: list[Tree], skip: Skip) -> Rows:
@@ -153,7 +153,7 @@ def _one_of(tables: Mapping[str, object], source: ImportSource, options: ImportO
     if options.table is not None:
         if options.table in tables:
             return options.table
-        raise ShapeError(f"has no table {shortened(options.table)}; it has {', '.join(tables)}", path=source.path)
+        raise ImportShapeError(f"has no table {shortened(options.table)}; it has {', '.join(tables)}", path=source.path)
     train, held_out = split_of(list(tables))
     chosen = list(tables) if len(tables) == 1 else held_out if options.outside else train
     if len(chosen) == 1:
@@ -163,7 +163,7 @@ def _one_of(tables: Mapping[str, object], source: ImportSource, options: ImportO
             notes.guess(source.path, f"{shortened(chosen[0])} taken, and {untaken} {use}")
         return chosen[0]
     fix = "write one of them to a file" if options.outside else "name one: --table NAME"
-    raise ShapeError(f"holds several tables ({', '.join(tables)}); {fix}", path=source.path)
+    raise ImportShapeError(f"holds several tables ({', '.join(tables)}); {fix}", path=source.path)
 
 
 def split_of(names: list[str]) -> tuple[list[str], list[str]]:

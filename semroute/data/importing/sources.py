@@ -17,7 +17,7 @@ from semroute.data.importing.records import (
     ImportOptions,
     ImportSource,
     Records,
-    ShapeError,
+    ImportShapeError,
 )
 from semroute.data.importing.shapes import (
     fasttext_records,
@@ -91,7 +91,7 @@ def first_columns(path: Path) -> Sequence[str]:
         return tuple(parquet_schema(source).names)
     try:
         table = _READERS.get(source.suffix, _by_content)(source, options, ImportNotes())
-    except ShapeError:
+    except ImportShapeError:
         return ("query", "category")  # problems are reported by the reader of labelled files
     return table.columns if isinstance(table, Table) else ()
 
@@ -163,7 +163,7 @@ def _json(source: ImportSource, options: ImportOptions, notes: ImportNotes) -> R
 def _yaml(source: ImportSource, options: ImportOptions, notes: ImportNotes) -> Records | Table:
     tree = yaml_tree(source.text(), source.path)
     if tree is None:
-        raise ShapeError("is empty", path=source.path)
+        raise ImportShapeError("is empty", path=source.path)
     return tree_records(tree, source, options, notes)
 
 
@@ -227,7 +227,7 @@ def _by_content(source: ImportSource, options: ImportOptions, notes: ImportNotes
     sample = [text for _, text in islice(source.lines(), 200)]
     non_blank = [text for text in sample if text.strip()]
     if not non_blank:
-        raise ShapeError("is empty", path=source.path)
+        raise ImportShapeError("is empty", path=source.path)
     if is_fasttext(non_blank):
         return _fasttext(source, options, notes)
     if non_blank[0].lstrip()[:1] in ("{", "[") and non_blank[0].rstrip()[-1:] in ("{", "[", "}", "]", ","):
@@ -241,7 +241,7 @@ def _by_content(source: ImportSource, options: ImportOptions, notes: ImportNotes
         message = (
             f'the ending "{source.suffix}" names no format that is read; name it .csv, .tsv, .jsonl, .json or .txt'
         )
-        raise ShapeError(message, path=source.path)
+        raise ImportShapeError(message, path=source.path)
     return line_records(source)
 
 
@@ -313,7 +313,7 @@ def _listed_file(
     try:
         for record in file_records(path, options, notes, default):
             yield path, record
-    except ShapeError as error:
+    except ImportShapeError as error:
         notes.guess(path, f"passed over: {str(error).removeprefix(f'{path}: ')}")
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from semroute.data.examples import shortened
-from semroute.data.importing.records import ImportNotes, ImportOptions, ImportSource, ShapeError
+from semroute.data.importing.records import ImportNotes, ImportOptions, ImportSource, ImportShapeError
 from semroute.data.rows import csv_records, csv_row, json_rows
 from semroute.errors import DataError
 
@@ -78,7 +78,7 @@ def delimited_table(source: ImportSource, options: ImportOptions, notes: ImportN
     """
     first = list(islice(source.lines(), SNIFFED_LINES))
     if not first:
-        raise ShapeError("is empty", path=source.path)
+        raise ImportShapeError("is empty", path=source.path)
     separator = _SEPARATOR_LINE.fullmatch(first[0][1])
     head = first[1:] if separator else first
     delimiter = separator[1] if separator else _delimiter([text for _, text in head], source.suffix)
@@ -97,7 +97,7 @@ def delimited_table(source: ImportSource, options: ImportOptions, notes: ImportN
 
     _, header = next(records(), (1, None))
     if header is None:
-        raise ShapeError("is empty", path=source.path)
+        raise ImportShapeError("is empty", path=source.path)
     while header and not header[-1].strip():
         header.pop()
     columns = _unique(header) if options.header else [str(position) for position in range(1, len(header) + 1)]
@@ -142,7 +142,7 @@ def object_table(source: ImportSource, rows: Callable[[Skip], Rows], **options: 
     Keys of objects inside of rows are joined with dots.
 
     Raises:
-        ShapeError: there are no rows.
+        ImportShapeError: there are no rows.
     """
 
     def flat(skip: Skip) -> Rows:
@@ -153,7 +153,7 @@ def object_table(source: ImportSource, rows: Callable[[Skip], Rows], **options: 
     for _, row in islice(flat(_ignore), SAMPLE):
         columns |= dict.fromkeys(row)
     if not columns:
-        raise ShapeError("holds no rows", path=source.path)
+        raise ImportShapeError("holds no rows", path=source.path)
     return Table(tuple(columns), flat, **options)
 
 
@@ -180,7 +180,7 @@ def chosen_columns(table: Table, options: ImportOptions, notes: ImportNotes, sou
     if text is None or label is None:
         # JSON and YAML hold many other things than texts with labels.
         is_guess = text is None and label is None and source.suffix in (".json", ".yaml", ".yml")
-        raise (ShapeError if is_guess else DataError)(_ambiguous_columns(table, text, label, sample), path=source.path)
+        raise (ImportShapeError if is_guess else DataError)(_ambiguous_columns(table, text, label, sample), path=source.path)
     if not table.is_sure and (options.text is None or options.label is None):
         kind = "column" if not table.headerless else "column number"
         notes.guess(source.path, f"texts from {kind} {shortened(text)}, labels from {shortened(label)}")
