@@ -51,7 +51,7 @@ def turn_cost(price: Price, input_tokens: int, output_tokens: int, cached: int =
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class SwitchComparison:
     """Expected costs of the next turn, USD; None where no price is known.
 
     One turn alone would never pay for a cache that serves the turns after it. So what staying has cost so far, against
@@ -84,7 +84,7 @@ def _usd(value: float | None) -> str:
     return "of unknown price" if value is None else f"{value:.4f}" if value >= 0.001 else f"{value:.7f}"
 
 
-class Turn:
+class SessionTurn:
     """One turn of a conversation, from its decision to its answer.
 
     Args:
@@ -209,7 +209,7 @@ class Turn:
         if not self._may_answer(session.model, decision):
             self.move = "switches"
             return decision
-        comparison = Comparison(self._cost(session.model), self._cost(first), session.forgone.get(first, 0.0))
+        comparison = SwitchComparison(self._cost(session.model), self._cost(first), session.forgone.get(first, 0.0))
         self.move = "stays" if comparison.stays else "switches"
         reason = f"{comparison} with {session.model if comparison.stays else first}"
         if comparison.stays:

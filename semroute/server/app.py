@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from semroute.catalog import estimate_tokens
 from semroute.errors import ContextLengthError, DispatchError, InputError, SemrouteError
 from semroute.router import Router
-from semroute.server.affinity import Turn
+from semroute.server.affinity import SessionTurn
 from semroute.server.anthropic_messages import Messages
 from semroute.server.anthropic_requests import request_of
 from semroute.server.callers import CallerLimitError, Callers, ForbiddenError, UnknownCallerError
@@ -33,7 +33,7 @@ from semroute.server.metrics import CONTENT_TYPE
 from semroute.server.models import anthropic_list, constraints_of, openai_list
 from semroute.server.openai_chat import ChatCompletions
 from semroute.server.openai_responses import Responses
-from semroute.server.operation import MAX_CONCURRENCY, Operation, ServerState, show_breakers
+from semroute.server.operation import MAX_CONCURRENCY, GatewayState, Operation, show_breakers
 from semroute.server.records import LEFT, ServedRecord, record_of
 from semroute.server.request_log import RequestLog
 from semroute.server.sessions import SESSION_TTL_S, Sessions
@@ -64,7 +64,7 @@ class BodySizeError(InputError):
 
 
 @dataclass(frozen=True)
-class Limits:
+class GatewayLimits:
     """Limits of one serving process.
 
     Attributes:
@@ -86,7 +86,7 @@ def create_app(
     origins: Collection[str] = (),
     ping_s: float = PING_S,
     session_ttl_s: float = SESSION_TTL_S,
-    limits: Limits = Limits(),
+    limits: GatewayLimits = GatewayLimits(),
     log: RequestLog | None = None,
     reopen: Callable[[Router], Router] | None = None,
     stamp: Callable[[Router], object] | None = None,
@@ -107,7 +107,7 @@ def create_app(
         stamp: identity of the files behind a router, checked for changes; None checks nothing.
         check_s: interval of these checks, seconds.
     """
-    ring, state, sessions = KeyRing(keys), ServerState(), Sessions(session_ttl_s)
+    ring, state, sessions = KeyRing(keys), GatewayState(), Sessions(session_ttl_s)
 
     def application(router: Router) -> Starlette:
         def show() -> Coroutine[Any, Any, None]:
@@ -163,8 +163,8 @@ class Gateway:
         keys: KeyRing,
         sessions: Sessions,
         ping_s: float,
-        limits: Limits,
-        state: ServerState,
+        limits: GatewayLimits,
+        state: GatewayState,
         show: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self._router, self._sessions = router, sessions
@@ -187,7 +187,7 @@ class Gateway:
             record.take_call(call)
             config = self._router.config
             limits, caller = constraints_of(call.model, config), None if key is None else key.id
-            turn = Turn(config, self._sessions, caller, http.headers, call.request, limits)
+            turn = SessionTurn(config, self._sessions, caller, http.headers, call.request, limits)
             if not call.streaming:
                 completion = await _while_connected(http, self._callers.complete(call, key, turn))
                 record.take(completion)
@@ -298,7 +298,7 @@ async def _received(http: HttpRequest, within_s: float) -> bytes:
     return b"".join(parts)
 
 
-async def _body(http: HttpRequest, limits: Limits) -> Mapping[str, Any]:
+async def _body(http: HttpRequest, limits: GatewayLimits) -> Mapping[str, Any]:
     """Return the JSON object in a body.
 
     Raises:
@@ -399,7 +399,7 @@ def _decided(record: ServedRecord) -> dict[str, str]:
     return {} if record.decision is None else decision_headers(record.decision)
 
 
-def turn_headers(turn: Turn) -> dict[str, str]:
+def turn_headers(turn: SessionTurn) -> dict[str, str]:
     """Return the header of a conversation's move: ``stays``, ``switches`` or ``new``; none where it has none."""
     return {} if turn.move is None else _headers({"session": turn.move})
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from semroute.catalog import estimate_tokens
 from semroute.errors import ContextLengthError, DispatchError, SemrouteError
 from semroute.router import Router
-from semroute.server.affinity import Turn
+from semroute.server.affinity import SessionTurn
 from semroute.server.formats import ServedCall
 from semroute.server.keys import KeyRing, VirtualKey
 from semroute.types import Completion, Decision, Delta, total_cost
@@ -76,7 +76,7 @@ class Callers:
             raise UnknownCallerError("the key is missing, unknown or revoked: send one of semroute keys create")
         return key
 
-    async def complete(self, call: ServedCall, key: VirtualKey | None, turn: Turn) -> Completion:
+    async def complete(self, call: ServedCall, key: VirtualKey | None, turn: SessionTurn) -> Completion:
         """Answer a turn of a conversation within its key's limits.
 
         A request that proves too long for the models that were chosen goes to larger ones.
@@ -102,7 +102,7 @@ class Callers:
         self,
         call: ServedCall,
         key: VirtualKey | None,
-        turn: Turn,
+        turn: SessionTurn,
         on_decision: Callable[[Decision], None] | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
         """Stream the answer to a turn within its key's limits; all else as of :meth:`complete`."""
@@ -127,7 +127,9 @@ class Callers:
                     _pass_on(error, turn, bill)
 
     @asynccontextmanager
-    async def _admitted(self, call: ServedCall, key: VirtualKey | None) -> AsyncIterator[tuple[ServedCall, _CallCharge]]:
+    async def _admitted(
+        self, call: ServedCall, key: VirtualKey | None
+    ) -> AsyncIterator[tuple[ServedCall, _CallCharge]]:
         bill = _CallCharge()
         if key is None:
             yield call, bill
@@ -153,7 +155,7 @@ class Callers:
             await gates.release(permit, CallResult.NEUTRAL, tokens=bill.tokens, usd=bill.usd)
 
 
-def _pass_on(error: DispatchError, turn: Turn, bill: _CallCharge) -> None:
+def _pass_on(error: DispatchError, turn: SessionTurn, bill: _CallCharge) -> None:
     """Return if larger models are to be tried; otherwise raise the error, with the counts of a request too long.
 
     Raises:

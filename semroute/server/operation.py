@@ -46,7 +46,7 @@ REASONS: Mapping[int, str] = {
 
 
 @dataclass
-class ServerState:
+class GatewayState:
     """State of one serving process.
 
     Attributes:
@@ -82,7 +82,7 @@ class Operation:
         self,
         app: Application,
         generations: Generations,
-        state: ServerState,
+        state: GatewayState,
         log: RequestLog | None = None,
         max_concurrency: int = MAX_CONCURRENCY,
     ) -> None:
@@ -112,7 +112,7 @@ class Operation:
         record, state = new_record(scope), self.state
         is_counted = record.route not in NEVER_SHED
         refusal = self._refusal(record) if is_counted else None
-        answer = _Answer(send, record, state)
+        answer = _RecordedAnswer(send, record, state)
         state.running += is_counted
         state.metrics.run(+is_counted)
         try:
@@ -189,10 +189,10 @@ async def show_breakers(generations: Generations, metrics: Metrics) -> None:
     metrics.show_breakers((one.deployment, status) for one, status in zip(endpoints, statuses, strict=True))
 
 
-class _Answer:
+class _RecordedAnswer:
     """ASGI ``send`` of one answer, which keeps its status and adds its request id."""
 
-    def __init__(self, send: Send, record: ServedRecord, state: ServerState) -> None:
+    def __init__(self, send: Send, record: ServedRecord, state: GatewayState) -> None:
         self._send, self._record, self._state = send, record, state
         self._is_stream = self._is_complete = False
 
@@ -222,7 +222,7 @@ class _Answer:
             record.rejection = REASONS.get(record.status)
 
 
-async def _refuse(send: _Answer, error: ServedError, *, is_last: bool) -> None:
+async def _refuse(send: _RecordedAnswer, error: ServedError, *, is_last: bool) -> None:
     body = json_bytes(error.body)
     headers = [
         (b"content-type", b"application/json"),

@@ -22,7 +22,7 @@ from semroute.index.artifact import MemoryArtifact
 from semroute.index.manifest import MANIFEST
 from semroute.router import Router
 from semroute.router.load import locate_index
-from semroute.server.app import Limits, create_app
+from semroute.server.app import GatewayLimits, create_app
 from semroute.server.guards import LOOPBACK
 from semroute.server.keys import DEFAULT_FILE
 from semroute.server.operation import MAX_CONCURRENCY, Operation
@@ -224,7 +224,7 @@ def serve_on(
         hosts=settings.hosts,
         origins=settings.origins,
         session_ttl_s=settings.session_ttl_s,
-        limits=Limits(settings.max_concurrency),
+        limits=GatewayLimits(settings.max_concurrency),
         log=RequestLog(settings.log_format),
         reopen=settings.open,
         stamp=settings.stamp if settings.is_watching else None,

@@ -1,4 +1,4 @@
-"""Bill of a month of requests, estimated without any model call."""
+"""BillEstimate of a month of requests, estimated without any model call."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class BillSource:
 
 
 @dataclass(frozen=True, slots=True)
-class Bill:
+class BillEstimate:
     """Estimated bill, with its assumptions and gaps.
 
     Attributes:
@@ -91,7 +91,7 @@ class Bill:
         }
 
 
-def estimate_bill(source: BillSource, workspace: Workspace, progress: Progress = silent) -> Bill:
+def estimate_bill(source: BillSource, workspace: Workspace, progress: Progress = silent) -> BillEstimate:
     """Estimate what a month of requests costs now, routed, and with a cascade.
 
     No language model is called.
@@ -122,7 +122,7 @@ def estimate_bill(source: BillSource, workspace: Workspace, progress: Progress =
     made = tally.estimate(per_month=source.per_month, escalation=escalation)
     more = unreadable - len(first)
     warnings = [*map(str, first), *([f"{more:,} more rows cannot be read"] if more else [])]
-    return Bill(
+    return BillEstimate(
         estimate=made,
         pool=pool,
         assumed=tuple(assumptions(made, pool, now_is_given=source.now is not None)),

@@ -19,7 +19,7 @@ from semroute.router.load import LoadedIndex
 from semroute.testing import FakeProvider
 
 if TYPE_CHECKING:
-    from semroute.server.app import Limits
+    from semroute.server.app import GatewayLimits
     from semroute.server.request_log import RequestLog
 
 uvicorn = pytest.importorskip("uvicorn", reason='needs the extra "serve"')
@@ -69,7 +69,7 @@ def live(routing_index: Path) -> LoadedIndex:
 @pytest.fixture
 def serve(live: LoadedIndex, provider: FakeProvider, tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Serve a gateway whose deployments speak ``format``, with a log and a ping every ``ping_s`` seconds."""
-    from semroute.server.app import Limits, create_app
+    from semroute.server.app import GatewayLimits, create_app
 
     running: list[tuple[Any, threading.Thread, socket.socket]] = []
 
@@ -78,7 +78,7 @@ def serve(live: LoadedIndex, provider: FakeProvider, tmp_path: Path) -> Iterator
         *,
         ping_s: float = 15.0,
         session_ttl_s: float = 300.0,
-        limits: Limits | None = None,
+        limits: GatewayLimits | None = None,
         log: RequestLog | None = None,
         **sections: Any,
     ) -> Served:
@@ -88,7 +88,7 @@ def serve(live: LoadedIndex, provider: FakeProvider, tmp_path: Path) -> Iterator
         listening = socket.create_server(("127.0.0.1", 0))
         keys = tmp_path / "keys.json"
         app = create_app(
-            router, keys=keys, ping_s=ping_s, session_ttl_s=session_ttl_s, limits=limits or Limits(), log=log
+            router, keys=keys, ping_s=ping_s, session_ttl_s=session_ttl_s, limits=limits or GatewayLimits(), log=log
         )
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

@@ -18,7 +18,7 @@ from semroute.config import Price
 from semroute.dispatch.constraints import ANYTHING
 from semroute.router import Router
 from semroute.router.load import LoadedIndex
-from semroute.server.affinity import Comparison, Turn, turn_cost
+from semroute.server.affinity import SessionTurn, SwitchComparison, turn_cost
 from semroute.server.sessions import Sessions, identity, trailing_results
 from semroute.testing import Call, FakeProvider, answer
 from semroute.types import TRIAL, Assignment, Completion, Decision, Request, StrategyResult, Usage
@@ -51,7 +51,7 @@ def test_a_turn_costs_less_the_more_is_cached_and_never_more_than_the_provider_c
 def test_at_the_same_price_a_conversation_always_stays(price: Price, size: int, output: int, cached: int) -> None:
     stay = turn_cost(price, size, output, cached, cached)
     switch = turn_cost(price, size, output, 0, cached)
-    assert Comparison(stay, switch).stays
+    assert SwitchComparison(stay, switch).stays
 
 
 @given(prices(), prices(), TOKENS, TOKENS, TOKENS)
@@ -59,14 +59,14 @@ def test_it_switches_exactly_where_that_costs_less_with_the_lost_cache(
     here: Price, there: Price, size: int, output: int, cached: int
 ) -> None:
     stay, switch = turn_cost(here, size, output, cached, cached), turn_cost(there, size, output, 0, cached)
-    comparison = Comparison(stay, switch)
+    comparison = SwitchComparison(stay, switch)
     assert comparison.stays == (switch >= stay)
     assert str(comparison).endswith(": stays" if comparison.stays else ": switches")
 
 
 @given(DOLLARS, DOLLARS, st.floats(0, 100), st.floats(0, 100))
 def test_the_more_staying_has_cost_the_less_it_stays(stay: float, switch: float, forgone: float, more: float) -> None:
-    before, after = Comparison(stay, switch, forgone), Comparison(stay, switch, forgone + more)
+    before, after = SwitchComparison(stay, switch, forgone), SwitchComparison(stay, switch, forgone + more)
     assert before.stays or not after.stays
     assert before.stays == (switch >= stay + forgone)
 
@@ -79,7 +79,7 @@ def test_staying_never_costs_more_than_twice_what_foresight_would_have(
     spent = forgone = 0.0
     has_switched = False
     for _ in range(turns):
-        if not has_switched and not Comparison(stay, warm + filling, forgone).stays:
+        if not has_switched and not SwitchComparison(stay, warm + filling, forgone).stays:
             has_switched, spent = True, spent + filling
         spent += warm if has_switched else stay
         forgone += 0.0 if has_switched else max(0.0, stay - warm)
@@ -89,15 +89,15 @@ def test_staying_never_costs_more_than_twice_what_foresight_would_have(
 
 @pytest.mark.parametrize(("stay", "switch"), [(None, 1.0), (1.0, None), (None, None)])
 def test_where_a_price_is_not_known_it_stays(stay: float | None, switch: float | None) -> None:
-    comparison = Comparison(stay, switch)
+    comparison = SwitchComparison(stay, switch)
     assert comparison.stays
     assert "of unknown price" in str(comparison)
 
 
 def test_the_costs_are_shown_as_dollars() -> None:
-    assert str(Comparison(0.0021, 0.0187)) == "stay 0.0021, switch 0.0187: stays"
-    assert str(Comparison(0.0021, 0.0187, 0.02)) == "stay 0.0021 and 0.0200 forgone, switch 0.0187: switches"
-    assert str(Comparison(0.0187, 0.0000211)) == "stay 0.0187, switch 0.0000211: switches"
+    assert str(SwitchComparison(0.0021, 0.0187)) == "stay 0.0021, switch 0.0187: stays"
+    assert str(SwitchComparison(0.0021, 0.0187, 0.02)) == "stay 0.0021 and 0.0200 forgone, switch 0.0187: switches"
+    assert str(SwitchComparison(0.0187, 0.0000211)) == "stay 0.0187, switch 0.0000211: switches"
 
 
 # One conversation, turn by turn, over the real router and the double.
@@ -117,12 +117,12 @@ class Talk:
     def __init__(self, router: Router, provider: FakeProvider, sessions: Sessions) -> None:
         self._router, self._provider, self._sessions = router, provider, sessions
         self.messages: list[Mapping[str, object]] = [{"role": "system", "content": PROMPT}]
-        self.turn: Turn
+        self.turn: SessionTurn
 
     def ask(self, text: str, told: Any) -> Completion:
         self.messages.append({"role": "user", "content": text})
         request = Request(tuple(self.messages), max_tokens=1000)
-        self.turn = Turn(self._router.config, self._sessions, None, {}, request, ANYTHING)
+        self.turn = SessionTurn(self._router.config, self._sessions, None, {}, request, ANYTHING)
         self._provider.script(told)
 
         async def call() -> Completion:
@@ -196,7 +196,7 @@ def test_no_propensity_is_claimed_for_a_model_that_the_session_chose(router: Rou
     decided = decision_of(talk.ask(FIX, reply(cached=WORDS)))
     drawn = StrategyResult(TRIAL, "passed", "watched", ("small",), draw=Assignment("p", 0.5, 0.5))
     request = Request((*talk.messages, {"role": "user", "content": SOUP}))
-    turn = Turn(router.config, talk.turn._sessions, None, {}, request, ANYTHING)
+    turn = SessionTurn(router.config, talk.turn._sessions, None, {}, request, ANYTHING)
     revised = turn.revise(replace(decided, candidates=("small",), model="small", opinions=(drawn,)))
     assert revised.candidates[0] == "coder"
     assert revised.opinions[0].draw == Assignment("p", 0.5, None)
@@ -207,7 +207,7 @@ def test_a_rule_bounds_what_is_stayed_with(router: Router, provider: FakeProvide
     decided = decision_of(talk.ask(FIX, reply(cached=WORDS)))
     rule = StrategyResult("rules", "narrowed", "a free plan", ("small",))
     request = Request((*talk.messages, {"role": "user", "content": SOUP}))
-    turn = Turn(router.config, talk.turn._sessions, None, {}, request, ANYTHING)
+    turn = SessionTurn(router.config, talk.turn._sessions, None, {}, request, ANYTHING)
     bounded = replace(decided, candidates=("small",), model="small", opinions=(rule,))
     assert turn.revise(bounded) == bounded
     assert turn.move == "switches"
@@ -223,7 +223,7 @@ def test_a_tool_result_goes_back_unless_a_rule_excludes_its_owner(
     result = {"role": "tool", "tool_call_id": call.id, "content": "text"}
     called = {"role": "assistant", "content": None, "tool_calls": [call.to_openai()]}
     request = Request((*talk.messages[:2], called, result))
-    turn = Turn(router.config, talk.turn._sessions, None, {}, request, ANYTHING)
+    turn = SessionTurn(router.config, talk.turn._sessions, None, {}, request, ANYTHING)
     rule = StrategyResult("rules", kind, "a rule", ("small",))
     bounded = replace(decision_of(completion), candidates=("small",), model="small", opinions=(rule,))
     assert turn.revise(bounded).model == asked

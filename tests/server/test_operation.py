@@ -21,7 +21,7 @@ from server.test_connections import soon
 
 from semroute.router import Router
 from semroute.router.load import LoadedIndex
-from semroute.server.app import Limits, create_app
+from semroute.server.app import GatewayLimits, create_app
 from semroute.server.guards import MAX_HEADER_BYTES
 from semroute.server.keys import create_key
 from semroute.server.records import ServedRecord, request_id
@@ -161,7 +161,7 @@ def request_under_way(served: Served) -> Iterator[None]:
 def test_beyond_the_limit_a_request_is_turned_away_at_once_in_its_format(
     serve: Callable[..., Served], path: str
 ) -> None:
-    served = serve(limits=Limits(max_concurrency=2))
+    served = serve(limits=GatewayLimits(max_concurrency=2))
     served.provider.always(hang())
     with request_under_way(served), request_under_way(served):
         assert soon(lambda: metrics_of(served)["semroute_requests_in_progress"] == 2)
@@ -177,7 +177,7 @@ def test_beyond_the_limit_a_request_is_turned_away_at_once_in_its_format(
 
 
 def test_a_slow_sender_is_turned_away(serve: Callable[..., Served]) -> None:
-    served = serve(limits=Limits(body_s=0.2))
+    served = serve(limits=GatewayLimits(body_s=0.2))
     host, port = served.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         connection.sendall(b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 90\r\n\r\n{")
@@ -212,7 +212,7 @@ def test_a_connection_that_sends_its_header_for_too_long_is_ended_and_others_are
 
 
 def test_a_large_header_and_many_messages_are_refused(serve: Callable[..., Served]) -> None:
-    served = serve(limits=Limits(messages=3))
+    served = serve(limits=GatewayLimits(messages=3))
     large = httpx.get(f"{served.url}/v1/models", headers={"x-large": "x" * MAX_HEADER_BYTES})
     assert large.status_code == 431
     many = httpx.post(f"{served.url}/v1/chat/completions", json={**CHAT, "messages": CHAT["messages"] * 4})

@@ -16,9 +16,9 @@ from semroute.data.importing.records import (
     ImportedRecord,
     ImportNotes,
     ImportOptions,
+    ImportShapeError,
     ImportSource,
     Records,
-    ImportShapeError,
 )
 from semroute.data.importing.tables import LABELS, TEXTS, Rows, Skip, Table, object_table
 from semroute.data.importing.trees import Tree, YamlTree, child
@@ -55,7 +55,9 @@ def tree_records(tree: Tree, source: ImportSource, options: ImportOptions, notes
     if pairs is not None:
         return _from_object(tree, dict(pairs), source, options, notes)
     if items is None:
-        raise ImportShapeError("holds a single value; a list of rows, or an object of lists is expected", path=source.path)
+        raise ImportShapeError(
+            "holds a single value; a list of rows, or an object of lists is expected", path=source.path
+        )
     return _from_list(items, source, notes)
 
 

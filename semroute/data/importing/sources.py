@@ -15,9 +15,9 @@ from semroute.data.importing.records import (
     ImportedRecord,
     ImportNotes,
     ImportOptions,
+    ImportShapeError,
     ImportSource,
     Records,
-    ImportShapeError,
 )
 from semroute.data.importing.shapes import (
     fasttext_records,

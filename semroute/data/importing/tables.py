@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from semroute.data.examples import shortened
-from semroute.data.importing.records import ImportNotes, ImportOptions, ImportSource, ImportShapeError
+from semroute.data.importing.records import ImportNotes, ImportOptions, ImportShapeError, ImportSource
 from semroute.data.rows import csv_records, csv_row, json_rows
 from semroute.errors import DataError
 
@@ -180,7 +180,9 @@ def chosen_columns(table: Table, options: ImportOptions, notes: ImportNotes, sou
     if text is None or label is None:
         # JSON and YAML hold many other things than texts with labels.
         is_guess = text is None and label is None and source.suffix in (".json", ".yaml", ".yml")
-        raise (ImportShapeError if is_guess else DataError)(_ambiguous_columns(table, text, label, sample), path=source.path)
+        raise (ImportShapeError if is_guess else DataError)(
+            _ambiguous_columns(table, text, label, sample), path=source.path
+        )
     if not table.is_sure and (options.text is None or options.label is None):
         kind = "column" if not table.headerless else "column number"
         notes.guess(source.path, f"texts from {kind} {shortened(text)}, labels from {shortened(label)}")
