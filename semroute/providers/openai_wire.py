@@ -253,6 +253,8 @@ def logprobs(value: object) -> tuple[TokenLogprob, ...]:
 
 
 def _details(value: object) -> _Details:
+    if value is None:
+        return _Details()
     try:
         return _Details.model_validate(value)
     except ValidationError:
@@ -346,3 +348,9 @@ def _uncached(message: Mapping[str, object]) -> dict[str, object]:
             for part in content
         ]
     return written
+
+
+# The first validation that fails in a process takes a lock within pydantic's core. A thread that is in it while the
+# process is forked would leave it taken in the child, which would wait for ever; so it happens once here, at import.
+_details({"cached_tokens": "none"})
+usage({"prompt_tokens": 1, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 1}})

@@ -163,7 +163,7 @@ class SessionTurn:
     def explained(self, error: DispatchError) -> DispatchError:
         """Return an error with the counts that a client looks for, if the request is too long; else the same error."""
         overflow = overflow_of(error, self._config, self._needs, self._possible())
-        return error if overflow is None else ContextOverflowError(error, overflow)
+        return error if overflow is None else ContextOverflowError.of(error, overflow)
 
     def _possible(self) -> Sequence[str]:
         """Return the models that might have answered."""

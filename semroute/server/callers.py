@@ -43,7 +43,7 @@ class CallerLimitError(SemrouteError):
         wait_s: seconds until a retry may be useful; None when no waiting helps.
     """
 
-    def __init__(self, message: str, wait_s: float | None) -> None:
+    def __init__(self, message: str, wait_s: float | None = None) -> None:
         self.wait_s = wait_s
         super().__init__(message)
 

@@ -146,7 +146,7 @@ def served_error(format: ServerFormat, error: Exception) -> ServedError:
 
     A credential that the provider refused is the operator's matter: the client reads that the upstream failed.
     """
-    if isinstance(error, ContextOverflowError):
+    if isinstance(error, ContextOverflowError) and error.overflow is not None:
         return format.error(400, "context_length", format.overflow(error.overflow))
     for kind, status, name in KINDS:
         if isinstance(error, kind):

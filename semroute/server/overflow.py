@@ -46,13 +46,17 @@ class ContextOverflowError(ContextLengthError):
     """Request that is too long for every model that may answer it.
 
     Attributes:
-        overflow: its counts.
+        overflow: its counts; None where they are not known.
     """
 
-    def __init__(self, error: DispatchError, overflow: Overflow) -> None:
-        super().__init__(str(error), deployment=error.deployment, status=error.status)
-        self.attempts = error.attempts
-        self.overflow = overflow
+    overflow: Overflow | None = None
+
+    @classmethod
+    def of(cls, error: DispatchError, overflow: Overflow) -> ContextOverflowError:
+        """Return the error of a call that failed for its length."""
+        found = cls(str(error), deployment=error.deployment, status=error.status)
+        found.attempts, found.overflow = error.attempts, overflow
+        return found
 
 
 def overflow_of(error: DispatchError, config: Config, needs: Needs, names: Sequence[str]) -> Overflow | None:
