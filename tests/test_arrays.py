@@ -130,6 +130,7 @@ def test_members_of_the_same_name_or_another_kind_are_refused() -> None:
         read_npz(stream.getvalue())
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.binary(min_size=1, max_size=4))
 def test_a_damaged_archive_is_a_value_error(place: int, change: bytes) -> None:
     stream = io.BytesIO()

@@ -74,6 +74,7 @@ def test_items_come_in_order_to_their_end() -> None:
     assert ended.is_set()
 
 
+@pytest.mark.slow
 @given(most=st.integers(0, 40), taken=st.integers(0, 60))
 def test_a_generator_is_closed_however_far_it_was_read(most: int, taken: int) -> None:
     ended = threading.Event()

@@ -254,6 +254,7 @@ def test_the_plugin_that_a_page_shows_is_taken_by_the_configuration_beside_it(wi
     assert run(f"{program}\nfrom semroute.config import load_config\n{taken}\nprint({home}.__name__)", folder)
 
 
+@pytest.mark.slow
 def test_the_command_that_a_page_shows_is_one(folder: Path) -> None:
     program = blocks("python plugin")["semroute/cli/README.md 1"]
     assert run(f"{program}\ngreet(['you'])", folder) == "hello you\n"

@@ -35,6 +35,7 @@ def test_a_second_answer_is_not_drawn_where_it_would_exceed_the_budget(bench: An
     assert "above cascade.max_usd" in second.reason
 
 
+@pytest.mark.slow
 def test_a_second_answer_that_the_budget_allows_is_drawn(bench: Any) -> None:
     bench.provider.always(answer("a few", input_tokens=10, output_tokens=90))
     completion = bench.ask({**SAMPLED, "max_usd": 3 * EACH["small"]}, ASKED)

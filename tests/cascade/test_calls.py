@@ -110,6 +110,7 @@ def test_a_stream_that_breaks_after_its_first_piece_is_an_error_with_every_attem
     assert [attempt.model for attempt in caught.value.attempts] == ["small", "medium", "large"]
 
 
+@pytest.mark.slow
 def test_a_reader_who_leaves_ends_the_call(bench: Any) -> None:
     bench.provider.script(answer(LONG, logprob=SURE))
     bench.provider.set_speed(first_token_s=0.0, token_s=0.02)

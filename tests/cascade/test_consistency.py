@@ -46,6 +46,7 @@ def test_longer_answers_agree_by_their_words() -> None:
     assert agreement(first, second) == pytest.approx(2 * 14 / 30)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_it_is_symmetric_between_0_and_1_and_1_for_equal_answers(first: str, second: str) -> None:
     assert agreement(first, second) == agreement(second, first)

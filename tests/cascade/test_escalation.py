@@ -79,6 +79,7 @@ def test_a_fault_of_form_escalates(bench: Any, reply: Any, request_: Request | N
     assert because in completion.tiers[0].reason
 
 
+@pytest.mark.slow
 def test_a_wrong_language_and_a_missing_pattern_escalate(bench: Any) -> None:
     bench.provider.script(
         answer("Es sind zusammen zwölf Stück, wenn man die beiden letzten auch noch dazu zählt."),

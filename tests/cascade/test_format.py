@@ -103,6 +103,7 @@ GERMAN = "Kochen Sie das Ei acht Minuten lang in Wasser und schrecken Sie es dan
 ENGLISH = "Boil the egg for eight minutes in water and rinse it with cold water when the time is over."
 
 
+@pytest.mark.slow
 def test_the_language_of_the_query_can_be_asked_for() -> None:
     assert judged(GERMAN).accepted
     assert judged(GERMAN, language="same").reason == "it is in de, and not in en"

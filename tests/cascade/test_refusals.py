@@ -75,6 +75,7 @@ def test_no_text_takes_long(text: str) -> None:
     assert time.thread_time() - start < 0.1
 
 
+@pytest.mark.slow
 @given(st.text(max_size=500))
 def test_any_text_has_an_answer(text: str) -> None:
     assert refusal_in(text) in ("a refusal", "a non-answer", None)

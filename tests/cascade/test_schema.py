@@ -149,6 +149,7 @@ def test_rules_are_kept_within_linear_time(value: object, schema: Mapping[str, o
     assert rule is None or f" breaks {rule}" in str(fault) or fault.endswith("breaks None)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "schema"),
     [

@@ -147,6 +147,7 @@ def _broken(folder: Path) -> Broken:
     return Broken(OSError("gone"))
 
 
+@pytest.mark.slow
 def test_answers_are_compared_in_time_linear_in_their_white_space() -> None:
     spaces = "the answer is" + " " * 400_000 + "none"
     started = time.thread_time()

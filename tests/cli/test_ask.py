@@ -57,6 +57,7 @@ def run(*arguments: str, stdin: bytes | None = None) -> Result:
     return CliRunner().invoke(cli, ["ask", *arguments], input=stdin)
 
 
+@pytest.mark.slow
 def test_the_answer_goes_to_stdout_and_the_rest_to_stderr(provider: FakeProvider) -> None:
     done = run("hello there", "--model", "small")
     assert done.exit_code == 0, done.exception
@@ -65,6 +66,7 @@ def test_the_answer_goes_to_stdout_and_the_rest_to_stderr(provider: FakeProvider
     assert provider.requests[0].headers["authorization"] == f"Bearer {KEY}"
 
 
+@pytest.mark.slow
 def test_json_is_one_object_on_stdout(provider: FakeProvider) -> None:
     done = run("hello", "--model", "small", "--json")
     value = json.loads(done.stdout)

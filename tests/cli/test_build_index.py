@@ -263,6 +263,7 @@ def test_a_file_that_leaves_a_doubt_names_the_way(tmp_path: Path, capsys: pytest
     assert "cannot tell which column holds the texts" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_encoder_of_the_configuration_is_built_with_and_serves_without_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,6 +281,7 @@ def test_the_encoder_of_the_configuration_is_built_with_and_serves_without_a_wor
         router.live.encoder.encoder.close()  # type: ignore[attr-defined]  # the cache's
 
 
+@pytest.mark.slow
 def test_an_encoder_by_flags_is_told_as_the_line_that_lets_it_serve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,7 @@ def test_every_model_is_asked_every_query_and_the_answers_wait_to_be_judged(prov
     assert {one.body["max_tokens"] for one in provider.requests} == {1024}
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_with_what_is_left(provider: FakeProvider) -> None:
     configure(provider)
     assert collect("--sample", "2")["asked"] == 2
@@ -79,6 +80,7 @@ def test_a_run_that_was_stopped_goes_on_with_what_is_left(provider: FakeProvider
     assert collect()["asked"] == 0
 
 
+@pytest.mark.slow
 def test_the_budget_is_never_passed(provider: FakeProvider) -> None:
     configure(provider)
     # The longest answers to a query cost 2 models x (about 10 + 100 tokens) x 100 USD a million = 0.022 USD.
@@ -120,6 +122,7 @@ def test_a_budget_that_nothing_is_left_of_is_called_spent(provider: FakeProvider
     assert "the budget of USD 1 is spent: 4 queries were not asked" in shown.stderr
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_is_reported_left_out_of_the_row_and_asked_again_next_time(provider: FakeProvider) -> None:
     configure(provider)
 
@@ -143,6 +146,7 @@ def whole(n: int) -> None:
     assert all(all(answers) for answers in table.responses or [])
 
 
+@pytest.mark.slow
 def test_only_the_models_whose_answer_lacks_are_asked(provider: FakeProvider) -> None:
     configure(provider)
     assert collect("--models", "small")["answers"] == 5
@@ -154,6 +158,7 @@ def test_only_the_models_whose_answer_lacks_are_asked(provider: FakeProvider) ->
     assert collect()["known_before"] == 5
 
 
+@pytest.mark.slow
 def test_a_model_that_failed_is_asked_again_alone(provider: FakeProvider) -> None:
     configure(provider)
 
@@ -169,6 +174,7 @@ def test_a_model_that_failed_is_asked_again_alone(provider: FakeProvider) -> Non
     whole(5)
 
 
+@pytest.mark.slow
 def test_the_budget_counts_what_is_asked_alone(provider: FakeProvider) -> None:
     configure(provider)
     collect("--models", "small", "--max-tokens", "100")
@@ -178,6 +184,7 @@ def test_the_budget_counts_what_is_asked_alone(provider: FakeProvider) -> None:
     assert told["spent_usd"] <= 0.0125
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("models", ["small,large", "large"])
 def test_an_answer_that_lacked_joins_its_row_though_the_task_has_another_name_by_now(
     provider: FakeProvider, models: str

@@ -173,6 +173,7 @@ def test_standard_input_and_files_of_prices(index: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_no_model_is_called_though_a_judge_would_be(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("THE_KEY", "k")
@@ -225,6 +226,7 @@ def climbed(index: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield index
 
 
+@pytest.mark.slow
 def test_the_escalation_rate_is_the_logs_where_it_has_one(climbed: Path) -> None:
     path = write_rows({"query": COOKING})
     rates = told(climbed, path)["cascade"]["escalation"]
@@ -237,6 +239,7 @@ def test_the_escalation_rate_is_the_logs_where_it_has_one(climbed: Path) -> None
     assert told(climbed, path, "--cascade", "large,small")["cascade"]["escalation"]["source"] == "assumed"
 
 
+@pytest.mark.slow
 def test_a_file_that_is_routed_ends_with_its_bill_on_standard_error(index: Path) -> None:
     path = write_rows({"query": CODE}, {"query": COOKING}, {"query": COOKING})
     for more in ([], ["--json"]):
@@ -260,6 +263,7 @@ def test_the_bill_of_a_routed_file_is_that_of_estimate(index: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_bill_follows_the_error_of_rows_that_cannot_be_routed(
     index: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -296,6 +300,7 @@ def test_a_pipe_that_is_routed_is_answered_before_the_price_list_is_read(index: 
     assert "2 of standard input" in err
 
 
+@pytest.mark.slow
 def test_names_of_models_do_not_command_the_terminal(index: Path) -> None:
     hostile = "gpt\x1b]52;c;bmFnCg==\x07\x9b\u202e"
     done = run(index, write_rows({"query": CODE, "model": hostile}, {"query": COOKING}))

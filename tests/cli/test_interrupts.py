@@ -33,6 +33,7 @@ class Slow:
         time.sleep(1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freed", [(Interrupted,), (Interrupted, Slow)])
 def test_an_interrupt_that_falls_into_destructors_is_raised_again(freed: tuple[type, ...]) -> None:
     def free() -> None:

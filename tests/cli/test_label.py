@@ -68,6 +68,7 @@ def test_keys_mark_answers_and_enter_keeps_them(outcomes: str) -> None:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     cost=st.integers(0, 999_999).map(lambda digits: digits / 10**9),
@@ -175,6 +176,7 @@ def test_nine_answers_and_their_query_fit_a_terminal_of_80_by_24() -> None:
     assert all(f"{number} begins" in text for number in range(9))
 
 
+@pytest.mark.slow
 @given(needs=st.lists(st.integers(1, 50), min_size=1, max_size=10), room=st.integers(-5, 200))
 def test_lines_are_shared_so_that_short_texts_are_whole(needs: list[int], room: int) -> None:
     given_lines = shares(needs, room)
@@ -239,6 +241,7 @@ def test_a_model_judges_all_and_its_agreement_with_a_person_is_told(outcomes: st
     assert "judged 0 answers" in shown.stderr
 
 
+@pytest.mark.slow
 def test_a_judge_keeps_to_its_budget(outcomes: str, provider: FakeProvider) -> None:
     provider.always(answer("5", input_tokens=300, output_tokens=30))
 
@@ -273,6 +276,7 @@ def failed(*arguments: str, code: int = 2) -> tuple[str, str]:
     return " ".join(out.getvalue().split()), " ".join(err.getvalue().split())
 
 
+@pytest.mark.slow
 def test_a_judge_that_gives_no_grade_is_stopped_after_a_few_replies_and_told_of(provider: FakeProvider) -> None:
     provider.always(answer("I would call this a solid answer. " * 20))
     golden = Path("golden.jsonl")
@@ -442,6 +446,7 @@ def test_a_file_whose_rows_tell_no_draw_goes_on_without_a_random_sample(outcomes
     assert "golden.jsonl holds no random sample" in " ".join(shown.stderr.split())
 
 
+@pytest.mark.slow
 def test_agreement_is_told_on_the_random_sample_as_well(outcomes: str, provider: FakeProvider) -> None:
     # The judge calls everything good; the person calls good what is in the sample.
     provider.always(answer("10"))
@@ -521,6 +526,7 @@ def test_answers_of_a_model_that_came_later_are_judged_and_the_others_not_again(
         assert read_outcomes(path).findings == ()
 
 
+@pytest.mark.slow
 def test_an_answer_that_the_judge_did_not_grade_is_asked_about_again(outcomes: str, provider: FakeProvider) -> None:
     provider.always(lambda request: answer("well" if "small says 5" in request.body["messages"][1]["content"] else "5"))
     judge = ("label", outcomes, "--out", "judged.jsonl", "--judge", "judge", "--json")

@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 from semroute.cli.main import cli, main
 from semroute.testing import FakeProvider, answer, fail
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-proj-a1b2c3d4e5f6g7h8"
 
 
@@ -84,7 +86,6 @@ def test_export_refuses_a_name_of_no_format_and_names_those_that_are(
     assert Path("a.PARQUET").read_bytes()[:4] == b"PAR1"
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("asked")
 def test_export_info_and_prune() -> None:
     assert main(["log", "export", "--out", "a.jsonl"]) == 0
@@ -112,14 +113,12 @@ def test_a_log_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) -> 
     assert not Path(".semroute").exists()
 
 
-@pytest.mark.slow
 def test_the_log_can_be_switched_off(routing_index: Path) -> None:
     Path("semroute.yaml").write_text("log: {enabled: false}")
     assert main(["route", "boil an egg", "--index", str(routing_index)]) == 0
     assert not Path(".semroute").exists()
 
 
-@pytest.mark.slow
 def test_a_log_that_cannot_be_opened_stops_nobody(routing_index: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("semroute.yaml").write_text('log: {url: "postgresql://nobody@127.0.0.1:1/none"}')
     assert main(["route", "boil an egg", "--index", str(routing_index)]) == 0
@@ -128,7 +127,6 @@ def test_a_log_that_cannot_be_opened_stops_nobody(routing_index: Path, capsys: p
     assert "warning: nothing is logged" in captured.err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--model", "small")], ids=["routed", "pinned"])
 @pytest.mark.parametrize("enabled", [True, None], ids=["log on", "log by default"])
 def test_no_log_goes_over_the_configuration(

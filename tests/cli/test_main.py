@@ -99,6 +99,7 @@ def test_a_wrong_command_is_answered_with_the_one_that_was_meant(
     assert meant in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_package_runs_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "semroute", "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"semroute {__version__}\n")
@@ -154,6 +155,7 @@ def test_an_error_that_is_not_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch
         main(["raise"])
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error_worth_words() -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)

@@ -84,6 +84,7 @@ def test_times_and_categories_choose_outcomes() -> None:
     assert json.loads(run("report", "--json", "--since", "1h").stdout)["queries"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("asked")
 def test_advice_of_two_queries_is_that_they_are_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")

@@ -155,6 +155,7 @@ def test_an_unknown_key_is_named_as_in_the_file(path: tuple[Any, ...], key: Any)
     assert_said_well(changed(around(path), (*path, key), {"x": 1}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", list(places(yaml.safe_load(WHOLE))), ids=lambda path: ".".join(map(str, path)))
 def test_a_missing_key_is_named_as_in_the_file(path: tuple[Any, ...]) -> None:
     data = around(path)

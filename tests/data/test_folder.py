@@ -175,6 +175,7 @@ def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
     assert _refusal(tmp_path).startswith("a.txt: no such file")
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=6), st.booleans())
 def test_any_texts_come_back_from_jsonl_and_csv_stripped_and_once(texts: list[str], bom: bool) -> None:

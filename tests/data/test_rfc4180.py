@@ -53,6 +53,7 @@ def test_whatever_is_accepted_means_the_same_to_the_standard_library(text: str) 
         assert [fields for _, fields in records] == [row for row in csv.reader(io.StringIO(text, "")) if row]
 
 
+@pytest.mark.slow
 @given(st.lists(_tricky, min_size=1, max_size=6))
 def test_a_record_is_numbered_by_the_line_where_it_starts(queries: list[str]) -> None:
     out = io.StringIO()

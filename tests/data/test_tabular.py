@@ -116,6 +116,7 @@ def test_a_row_of_another_width_is_an_error_and_the_others_are_read(tmp_path: Pa
     assert errors[0].startswith(f"{tmp_path / 'r.csv'}:3: 4 fields where the header has 2")
 
 
+@pytest.mark.slow
 def test_what_was_read_before_damage_counts(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl.gz"
     lines = b"".join(json.dumps({"query": os.urandom(40).hex()}).encode() + b"\n" for _ in range(5000))

@@ -124,6 +124,7 @@ def test_where_nobody_says_anything_the_error_says_so(first: FakeProvider) -> No
     assert len(caught.value.attempts) == 1
 
 
+@pytest.mark.slow
 def test_a_place_without_a_word_for_a_parameter_is_not_chosen(first: FakeProvider, second: FakeProvider) -> None:
     claude, gemini = place("claude", "anthropic", first), place("gemini", "gemini", second, usd=50.0)
     seeded = Request(HELLO.messages, seed=7)

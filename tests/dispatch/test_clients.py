@@ -9,6 +9,7 @@ import pytest
 from semroute.providers.connection import ClientPool, close, shared_client
 
 
+@pytest.mark.slow
 def test_a_loop_has_one_client_even_when_many_ask_at_once() -> None:
     async def work() -> set[int]:
         return {id(client) for client in await asyncio.gather(*(shared_client() for _ in range(20)))}
@@ -16,6 +17,7 @@ def test_a_loop_has_one_client_even_when_many_ask_at_once() -> None:
     assert len(asyncio.run(work())) == 1
 
 
+@pytest.mark.slow
 def test_the_client_is_closed_with_its_loop_and_the_next_loop_gets_another() -> None:
     first, second = asyncio.run(shared_client()), asyncio.run(shared_client())
     assert first is not second

@@ -228,6 +228,7 @@ def test_a_limit_is_never_passed_and_the_next_place_takes_the_rest(first: FakePr
     assert len(second.requests) == 7
 
 
+@pytest.mark.slow
 def test_an_open_breaker_keeps_calls_away(first: FakeProvider, second: FakeProvider) -> None:
     first.script(*[fail(500)] * 99)
     price_alone = {"sharpness": 500.0, "exploration": 0.0, "weights": {"availability": 0.0, "latency": 0.0}}
@@ -292,6 +293,7 @@ def test_a_price_ceiling_is_respected_before_any_call(first: FakeProvider) -> No
     assert first.requests == []
 
 
+@pytest.mark.slow
 def test_a_monthly_budget_ends_the_calls_of_its_key(first: FakeProvider) -> None:
     # 100 tokens of answer at 100 USD a million are 0.01 USD, and the input a little more.
     where = config(dear("a", first, api_key_env="THE_KEY"), budgets={"THE_KEY": 0.02})
@@ -422,6 +424,7 @@ def test_a_hedge_answers_when_the_first_place_is_slow_and_both_are_charged(
     assert answer.total_cost.usd == pytest.approx(loser.cost.usd + winner.cost.usd)
 
 
+@pytest.mark.slow
 def test_a_hedged_call_that_is_left_tells_both_attempts(first: FakeProvider, second: FakeProvider) -> None:
     where = config(cheap("a", first), dear("b", second), hedging={"enabled": True, "most": 1.0})
 

@@ -251,6 +251,7 @@ QUOTED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [400, 413, 422])
 @pytest.mark.parametrize("wire", FORMATS)
 @pytest.mark.parametrize("text", QUOTED)

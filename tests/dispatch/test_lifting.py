@@ -57,6 +57,7 @@ async def disabled(dispatcher: Dispatcher, reason: str = "401: invalid key") -> 
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.services
 def test_a_key_that_was_replaced_while_the_process_was_down_is_used_at_once(provider: FakeProvider) -> None:
     async def process(where: Config, key: str) -> Any:

@@ -64,6 +64,7 @@ def stream(
     return asyncio.run(work())
 
 
+@pytest.mark.slow
 def test_reasoning_that_breaks_off_is_followed_by_another_deployment(provider: FakeProvider) -> None:
     provider.script(
         reset_after(3, answer("Rain.", reasoning="one two three four five")), answer("Sun.", reasoning="of another")

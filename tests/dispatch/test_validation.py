@@ -296,6 +296,7 @@ def test_every_json_schema_passes_unchanged(schema: dict[str, Any]) -> None:
     assert valid_request(request) is request
 
 
+@pytest.mark.slow
 def test_a_short_request_costs_less_than_what_counts_its_tokens_many_times() -> None:
     from semroute.catalog import estimate_tokens
 

@@ -64,6 +64,7 @@ def test_a_loaded_model_is_left_as_it_is_and_the_same_model_gives_the_same_files
     assert first.fingerprint == second.fingerprint
 
 
+@pytest.mark.slow
 def test_an_unknown_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="unknown model"):
         distill_static(tmp_path, tmp_path / "static")

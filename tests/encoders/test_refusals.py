@@ -205,6 +205,7 @@ def test_graphs_over_other_inputs_or_to_other_outputs_are_refused(tmp_path: Path
             TextGraph(tmp_path / "encoder.onnx", tokenizer, width=tiny.DIMENSIONS, max_tokens=16)
 
 
+@pytest.mark.slow
 def test_the_built_in_model_passes(exported_encoder: Any) -> None:
     check_graph_file(exported_encoder.model_path)
     assert np.isfinite(exported_encoder.load().encode(["a query"])).all()

@@ -18,6 +18,8 @@ from semroute.encoders.remote import BATCH, RemoteEncoder
 from semroute.errors import ConfigError, EncoderError
 from semroute.types import Encoder
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-very-secret-0123456789"
 DIMENSIONS = 6
 
@@ -123,14 +125,12 @@ def test_vectors_are_those_of_the_server_at_unit_length(encoder: RemoteEncoder, 
     assert server.keys == [f"Bearer {KEY}"]
 
 
-@pytest.mark.slow
 def test_the_order_is_that_of_the_index(encoder: RemoteEncoder, server: Server) -> None:
     expected = encoder.encode(["one", "two", "three"])
     server.spoil = lambda answer: answer["data"].reverse()
     np.testing.assert_array_equal(encoder.encode(["one", "two", "three"]), expected)
 
 
-@pytest.mark.slow
 def test_many_texts_go_in_several_requests(encoder: RemoteEncoder, server: Server) -> None:
     texts = [f"text {number}" for number in range(2 * BATCH + 1)]
     vectors = encoder.encode(texts)
@@ -150,7 +150,6 @@ def test_long_and_odd_texts_are_sent_as_what_json_can_hold(encoder: RemoteEncode
     assert (nul, surrogate) == ("a b", "\ufffd")
 
 
-@pytest.mark.slow
 def test_it_works_inside_running_loops_of_different_threads(encoder: RemoteEncoder) -> None:
     async def both() -> None:
         awaited = await encoder.aencode(["one"])
@@ -199,7 +198,6 @@ def test_refusals_are_reported_without_the_key(encoder: RemoteEncoder, server: S
     assert text in failure(encoder)
 
 
-@pytest.mark.slow
 def test_a_silent_server_is_an_error(server: Server) -> None:
     server.delay_s = 1.0
     encoder = RemoteEncoder(server.url, "slow", timeout_s=0.1)
@@ -207,7 +205,6 @@ def test_a_silent_server_is_an_error(server: Server) -> None:
     encoder.close()
 
 
-@pytest.mark.slow
 def test_an_answer_that_drips_in_ends_with_the_limit_of_the_whole(server: Server) -> None:
     server.drip_s = 0.05
     encoder = RemoteEncoder(server.url, "dripping", timeout_s=0.3)
@@ -217,7 +214,6 @@ def test_an_answer_that_drips_in_ends_with_the_limit_of_the_whole(server: Server
     encoder.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize(
     ("body", "encoding", "said"),
@@ -255,7 +251,6 @@ def test_an_answer_of_more_values_than_vectors_have_is_not_parsed(
     assert time.process_time() - started < 1.0
 
 
-@pytest.mark.slow
 def test_a_packed_answer_is_read(encoder: RemoteEncoder, server: Server) -> None:
     expected = encoder.encode(["one"])
     plain = server.answer(server.requests[0])
@@ -356,7 +351,6 @@ def test_the_fingerprint_is_that_of_the_server_and_the_model() -> None:
     assert one.fingerprint != RemoteEncoder("https://other/v1", "a").fingerprint
 
 
-@pytest.mark.slow
 def test_a_name_that_is_not_resolved_in_time_is_an_error_and_takes_no_thread_of_the_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

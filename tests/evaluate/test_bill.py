@@ -20,6 +20,7 @@ def test_the_bill_of_the_original_example() -> None:
 PRICES = st.floats(0.001, 100)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 10**9), st.floats(1, 1e6), st.floats(0, 1), PRICES, PRICES)
 def test_at_the_break_even_a_cascade_costs_what_the_strong_model_costs(
     queries: int, tokens: float, simple: float, strong: float, weak: float

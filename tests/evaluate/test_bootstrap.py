@@ -6,6 +6,7 @@ import pytest
 from semroute.evaluate.metrics import Interval, Resampling, bootstrap, interval
 
 
+@pytest.mark.slow
 def test_the_first_figure_is_that_of_the_rows_as_they_are() -> None:
     values = np.random.default_rng(0).random((5000, 3))
     means = Resampling.draw(5000, seed=1).means(values)

@@ -71,6 +71,7 @@ def test_on_complete_data_every_estimate_is_the_mean() -> None:
         assert found.matched == 50
 
 
+@pytest.mark.slow
 def test_estimates_are_unbiased_where_naive_replay_is_biased() -> None:
     naive, estimates, errors = [], {"ips": [], "snips": [], "dr": []}, []
     for seed in range(300):

@@ -19,6 +19,7 @@ def test_the_bound_by_hand() -> None:
     assert Promise().upper(values[:1]) == math.inf
 
 
+@pytest.mark.slow
 def test_the_mean_of_the_next_rows_stays_below_the_bound_as_often_as_promised() -> None:
     random, kept = np.random.default_rng(0), 0
     for _ in range(500):

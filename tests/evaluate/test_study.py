@@ -94,6 +94,7 @@ def test_the_same_seed_gives_the_same_study(study: Study) -> None:
         assert one.figures == other.figures
 
 
+@pytest.mark.slow
 def test_without_vectors_there_are_no_clusters_and_baselines_can_be_picked() -> None:
     costs, _, _ = made_up(100)
     assert [p.name for p in run_study(costs, Policies(), PLAN).policies] == [LENGTH, TASKS, ORACLE]
@@ -161,6 +162,7 @@ def test_free_models_have_quality_and_no_area() -> None:
     assert found.policies[0].pair.apgr.value > 0
 
 
+@pytest.mark.slow
 def test_ten_rows_are_enough_for_wide_intervals_and_three_are_too_few() -> None:
     costs, _, _ = made_up(10)
     found = run_study(costs, Policies(), PLAN)
@@ -170,6 +172,7 @@ def test_ten_rows_are_enough_for_wide_intervals_and_three_are_too_few() -> None:
         run_study(few, Policies(), PLAN)
 
 
+@pytest.mark.slow
 def test_progress_is_reported() -> None:
     costs, _, _ = made_up(60)
     told: list[tuple[str, int, int]] = []

@@ -193,6 +193,7 @@ def test_a_number_without_bounds_is_damage(tmp_path: Path, key: str, number: flo
         read(tmp_path, {**whole(), key: number})
 
 
+@pytest.mark.slow
 @given(data=st.data(), value=st.none() | st.booleans() | st.integers() | TEXT | st.just([]) | st.just({}))
 @MODEST
 def test_any_value_in_any_place_is_read_or_refused(tmp_path: Path, data: st.DataObject, value: object) -> None:

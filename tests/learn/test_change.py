@@ -117,6 +117,7 @@ def test_an_index_of_a_tuned_encoder_notes_that_its_figures_are_optimistic(
     assert (report["encoder_tuned"], report["tuned_on"], report["note"]) == (True, 16, TUNED_NOTE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("category", "texts", "message"),
     [

@@ -39,6 +39,7 @@ def test_the_same_input_gives_the_same_arrays() -> None:
     np.testing.assert_array_equal(a.scorer.scores(vectors), b.scorer.scores(vectors))
 
 
+@pytest.mark.slow
 def test_the_fitted_scorer_separates_the_categories() -> None:
     fitted = fit(*examples([12, 9, 15]))
     vectors, labels = examples([20, 20, 20], seed=9)
@@ -50,6 +51,7 @@ def test_the_fitted_scorer_separates_the_categories() -> None:
     assert json.loads(json.dumps(fitted.report)) == fitted.report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [False, True])
 @pytest.mark.parametrize("sizes", [[1, 12], [2, 12], [12], [2], [2, 2], [1, 1, 6], [3, 1]])
 def test_small_and_lonely_categories_are_fitted(sizes: list[int], head: bool) -> None:
@@ -81,6 +83,7 @@ def test_one_category_gets_no_head() -> None:
     assert fitted.scorer.weight == 0.0
 
 
+@pytest.mark.slow
 def test_equal_vectors_are_no_error() -> None:
     vectors = np.repeat(np.eye(8, dtype=np.float32)[:2], 8, axis=0)
     fitted = fit(vectors, np.repeat([0, 1], 8))

@@ -110,6 +110,7 @@ def test_before_anything_is_picked_at_random_the_sample_is_empty() -> None:
     assert random_sample([{"query": "q", "picked": "rare", "draw": 0.1, "outcomes": {"a": {}}}]) == frozenset()
 
 
+@pytest.mark.slow
 @given(st.text(), st.text(), st.integers(0, 9))
 def test_a_draw_depends_on_query_task_and_seed_alone(query: str, task: str, seed: int) -> None:
     found = draw(query, task, seed)

@@ -40,6 +40,7 @@ def remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[EncoderChoice]:
         yield EncoderChoice("remote", "embedder", base_url=provider.base_url)
 
 
+@pytest.mark.slow
 def test_a_folder_of_category_files_becomes_an_index_that_routes(
     source: Path, remote: EncoderChoice, tmp_path: Path
 ) -> None:
@@ -60,6 +61,7 @@ def test_a_folder_of_category_files_becomes_an_index_that_routes(
     assert {entry.category for entry in decision.categories} == {"code", "cooking"}
 
 
+@pytest.mark.slow
 def test_a_build_takes_the_encoder_that_the_configuration_names(
     source: Path, remote: EncoderChoice, tmp_path: Path
 ) -> None:
@@ -105,6 +107,7 @@ def test_a_build_that_cannot_begin_leaves_the_old_index(source: Path, remote: En
     assert open_artifact(tmp_path / "index").manifest == before
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_it_validates_leaves_the_old_index(
     source: Path, remote: EncoderChoice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

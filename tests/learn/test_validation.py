@@ -23,6 +23,7 @@ def unit(count: int, seed: int = 0) -> Matrix:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 
 
+@pytest.mark.slow
 @given(SIZES, st.integers(0, 5))
 @settings(deadline=None, max_examples=60)
 def test_every_example_is_held_out_once_unless_it_is_alone(sizes: list[int], seed: int) -> None:
@@ -35,6 +36,7 @@ def test_every_example_is_held_out_once_unless_it_is_alone(sizes: list[int], see
         assert set(labels[split.fit]) == set(labels)  # nothing is judged without its category
 
 
+@pytest.mark.slow
 @given(SIZES, st.integers(0, 5), st.integers(1, 4))
 @settings(deadline=None, max_examples=60)
 def test_a_group_lies_in_one_fold_and_is_held_out_unless_it_is_alone(sizes: list[int], seed: int, twins: int) -> None:

@@ -22,6 +22,7 @@ def test_an_id_is_a_version_7_uuid_of_its_time() -> None:
     assert uuid.UUID(hex=new_id(4_000_000_000.0)).int >> 80 == 4_000_000_000_000
 
 
+@pytest.mark.slow
 def test_ids_increase_across_threads_and_clock_jumps() -> None:
     made: list[str] = [new_id(5_000_000_000.0 - number % 3) for number in range(10_000)]
     assert made == sorted(made)

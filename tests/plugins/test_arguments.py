@@ -378,6 +378,7 @@ def test_plugins_are_not_handed_in_beside_a_configuration_that_is_valid_already(
     assert Router.load(routing_index, config=config).route("boil an egg").strategy == "mine"
 
 
+@pytest.mark.slow
 @given(names=st.lists(st.text(min_size=1, max_size=8), unique=True, max_size=6), asked=st.text(max_size=8))
 def test_a_registry_finds_what_was_handed_in_and_nothing_else(names: list[str], asked: str) -> None:
     factories = dict.fromkeys(names, replace)

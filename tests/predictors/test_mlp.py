@@ -25,6 +25,7 @@ def queries(count: int, scale: float = 1.0) -> Matrix:
     return scale * np.random.default_rng(1).normal(size=(count, 6)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_probabilities_are_those_of_the_same_layers_in_torch() -> None:
     import torch

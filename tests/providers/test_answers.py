@@ -181,6 +181,7 @@ def test_an_answer_that_is_whole_is_one_though_its_connection_is_reset_or_stalls
     assert found.usage == (None if format == "openai" else Usage(1, 2))
 
 
+@pytest.mark.slow
 @FORMATS
 @pytest.mark.parametrize("fault", [stall_after, reset_after])
 def test_an_answer_that_is_not_whole_stays_a_failure(provider: FakeProvider, format: Format, fault: Any) -> None:

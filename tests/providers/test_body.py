@@ -109,6 +109,7 @@ def test_requests_ask_for_what_is_understood(raw: Any) -> None:
     assert seen == ["gzip"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ask", [post, read])
 @pytest.mark.parametrize(
     ("encoding", "said"),
@@ -151,6 +152,7 @@ def test_what_comes_out_is_bounded_and_so_is_the_memory(raw: Any, monkeypatch: p
     assert peak[0] < 16 * MIB
 
 
+@pytest.mark.slow
 def test_the_loop_has_its_turns_while_a_body_is_unpacked(raw: Any) -> None:
     packed = gzip.compress(b'{"a": "' + b"x" * (16 * MIB) + b'"}', 1)
 
@@ -204,6 +206,7 @@ def test_a_packed_stream_is_bounded(raw: Any, monkeypatch: pytest.MonkeyPatch) -
     assert "1 MiB" in str(refused(raw, stream(raw, members, "gzip"), read))
 
 
+@pytest.mark.slow
 def test_a_body_that_is_not_what_it_says_is_malformed(raw: Any) -> None:
     for encoding in ("gzip", "deflate"):
         error = refused(raw, raw.answer(b"plain text", content_encoding=encoding), post)

@@ -264,6 +264,7 @@ def test_whatever_the_pieces_the_fragments_are_the_calls(calls: list[tuple[str, 
     assert [(call.name, call.arguments) for call in whole] == [(name, arguments) for name, arguments, _ in calls]
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(["", "a", "b"]), max_size=6))
 def test_ids_are_unique_and_differ_from_those_of_the_conversation(given_ids: list[str]) -> None:
     def made(request: Request) -> list[str]:

@@ -284,6 +284,7 @@ def test_a_body_of_any_shape_gives_an_error_that_can_be_printed(status: int, ans
         assert len(str(found)) < MAX_QUOTED + 200
 
 
+@pytest.mark.slow
 @given(st.text(max_size=400), st.text("abc", min_size=8, max_size=12))
 def test_a_quotation_is_one_short_printable_line_without_the_key(text: str, key: str) -> None:
     shown = quote_reply(f"{text}{key}{text}", key)

@@ -176,6 +176,7 @@ def test_a_stream_that_comes_a_byte_now_and_then_times_out_as_a_whole(raw: Any) 
     assert "no complete answer within 0.15 s" in str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script", [lambda raw: [raw.listen], lambda raw: [*raw.head(), *([raw.bytes(b":\n\n")[1], 0.02] * 100)]]
 )
@@ -185,6 +186,7 @@ def test_comments_do_not_put_off_the_wait_for_the_first_token(raw: Any, script: 
     assert "no first token within 0.1 s (timeouts.first_token_s)" in str(error)
 
 
+@pytest.mark.slow
 def test_a_stream_that_falls_silent_times_out(raw: Any) -> None:
     script = [*raw.bytes(b"data: 1\n\n", end=False), raw.listen]
     error = failing(raw, script, read, timeouts=Timeouts(idle_s=0.1))
@@ -206,6 +208,7 @@ def test_a_slow_reader_does_not_make_the_stream_silent(raw: Any) -> None:
     assert run(work) == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_a_connection_that_is_never_made_is_unavailable_within_its_time(raw: Any) -> None:
     async def work(client: httpx.AsyncClient) -> DispatchError:
         async with raw.serve([raw.listen]) as server:
@@ -320,6 +323,7 @@ def test_closing_a_stream_early_closes_the_connection_and_frees_its_place(raw: A
     assert run(work, transport=transport) == {"b": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("ask", [post, read])
 def test_cancelling_a_call_is_no_timeout_and_frees_its_place(
@@ -339,6 +343,7 @@ def test_cancelling_a_call_is_no_timeout_and_frees_its_place(
     assert run(work, limits=ONE_PLACE) == {"b": 2}
 
 
+@pytest.mark.slow
 def test_a_stream_that_times_out_frees_its_place(raw: Any) -> None:
     async def work(client: httpx.AsyncClient) -> dict[str, object]:
         held = [*raw.bytes(b"data: 1\n\n", end=False), raw.listen]

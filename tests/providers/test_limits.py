@@ -135,6 +135,7 @@ def test_the_pauses_of_a_slow_reader_run_on_no_limit_of_the_provider(raw: Any) -
     assert clock.longest_pause_s == pytest.approx(100.0, abs=1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("limits", [{"timeout_s": 3.0}, {"timeouts": Timeouts(first_token_s=3.0, idle_s=3.0)}])
 def test_a_stall_of_this_process_runs_on_no_limit_of_the_provider(raw: Any, streaming: bool, limits: Any) -> None:
@@ -226,6 +227,7 @@ def test_a_second_try_without_stream_options_runs_on_the_same_clock(raw: Any) ->
     assert not error.is_cut_short
 
 
+@pytest.mark.slow
 def test_a_name_server_that_hangs_for_one_host_holds_up_no_call_to_another(
     provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,6 +138,7 @@ VALUES = st.recursive(
 FIELDS = st.dictionaries(st.text(min_size=1, max_size=8).map(lambda name: f"x_{name}"), VALUES, max_size=6)
 
 
+@pytest.mark.slow
 @given(before=FIELDS, after=FIELDS, format=st.sampled_from(["openai", "anthropic"]), stream=st.booleans())
 def test_unknown_fields_survive_in_their_order(
     before: dict[str, Any], after: dict[str, Any], format: str, stream: bool

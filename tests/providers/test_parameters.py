@@ -292,6 +292,7 @@ MARKED = Request(
 )
 
 
+@pytest.mark.slow
 def test_cache_markers_reach_anthropic_and_openrouter() -> None:
     sent = body("anthropic", MARKED)
     is_taken_by_its_sdk("anthropic", sent)

@@ -73,6 +73,7 @@ def test_a_hidden_line_has_no_legend_entry(study: Study) -> None:
     assert both[0] not in again
 
 
+@pytest.mark.slow
 def test_the_two_panels_have_one_scale_of_quality(study: Study) -> None:
     cost, share = drawn(study, "").axes
     assert cost.get_ylim() == share.get_ylim()

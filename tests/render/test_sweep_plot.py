@@ -28,6 +28,7 @@ def test_a_png_is_written_with_and_without_out_of_scope_queries(tmp_path: Path, 
     assert int.from_bytes(content[16:20], "big") >= 1000  # pixels wide
 
 
+@pytest.mark.slow
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     points, best = swept(outside=True)
     with pytest.raises(InputError, match="nowhere"):

@@ -22,6 +22,7 @@ def test_a_quantile_outside_0_to_1_is_refused(q: float) -> None:
         quantile([1.0], q)
 
 
+@pytest.mark.slow
 @given(TIMES)
 def test_values_that_come_and_go_stay_sorted(values: list[float]) -> None:
     kept = SortedValues()

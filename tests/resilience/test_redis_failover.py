@@ -233,6 +233,7 @@ def test_the_overshoot_around_the_moment_it_goes_away_is_at_most_what_is_stated(
     run(test)
 
 
+@pytest.mark.slow
 def test_when_it_is_back_it_knows_what_passed_meanwhile(redis: OwnRedis) -> None:
     async def test() -> None:
         async with replicas(redis, 2) as (one, other):
@@ -260,6 +261,7 @@ def test_when_it_is_back_it_knows_what_passed_meanwhile(redis: OwnRedis) -> None
     run(test)
 
 
+@pytest.mark.slow
 def test_a_redis_that_comes_back_empty_is_told_the_last_minute_and_the_budgets(redis: OwnRedis) -> None:
     async def test() -> None:
         async with replicas(redis, 2) as (one, other):
@@ -307,6 +309,7 @@ def test_a_redis_that_kept_its_memory_counts_nothing_twice(redis: OwnRedis) -> N
     run(test)
 
 
+@pytest.mark.slow
 def test_what_the_calls_meanwhile_brought_reaches_the_others(redis: OwnRedis) -> None:
     async def test() -> None:
         async with replicas(redis, 2) as (one, other):

@@ -332,6 +332,7 @@ def test_what_a_category_wants_is_part_of_the_score_of_its_places(routing_index:
     assert attempt.score["capability"] == 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_revised_decision_is_answered_and_logged_in_place_of_the_first(
     routing_index: Path, provider: FakeProvider, streaming: bool

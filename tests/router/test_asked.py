@@ -37,6 +37,7 @@ def with_bar(live: LoadedIndex, bar: float | None) -> LoadedIndex:
     return replace(live, artifact=replace(live.artifact, manifest=manifest))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -62,6 +63,7 @@ def test_an_index_of_an_older_version_goes_on_scoring_texts_whole(live: LoadedIn
     assert "beside" not in Router(with_bar(live, None), Config()).route(text).reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "question",
     [

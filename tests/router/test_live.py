@@ -78,6 +78,7 @@ def test_a_machine_with_other_arithmetic_is_warned_of(folder: Path, caplog: pyte
     assert "embeds the index's probe texts differently" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -104,6 +105,7 @@ def test_parts_that_do_not_fit_together_are_refused_at_the_start(
         LoadedIndex.open(folder, Config())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dimensions", "categories"), [(384, 2), (128, 3)])
 def test_a_head_for_other_categories_or_vectors_is_refused(folder: Path, dimensions: int, categories: int) -> None:
     artifact = with_file(open_artifact(folder), "head", head(dimensions, categories).write, head="mlp", weight=0.3)
@@ -111,12 +113,14 @@ def test_a_head_for_other_categories_or_vectors_is_refused(folder: Path, dimensi
         open_scorer(artifact)
 
 
+@pytest.mark.slow
 def test_a_head_of_an_unknown_kind_is_refused(folder: Path) -> None:
     artifact = with_file(open_artifact(folder), "head", head(384, 3).write, head="forest", weight=0.3)
     with pytest.raises(ArtifactError, match='unknown kind "forest"'):
         open_scorer(artifact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 cut off", b"\x93NUMPY\x01\x00"])
 def test_a_head_that_is_no_archive_is_refused(folder: Path, content: bytes) -> None:
     def write(path: Path) -> None:
@@ -127,6 +131,7 @@ def test_a_head_that_is_no_archive_is_refused(folder: Path, content: bytes) -> N
         open_scorer(artifact)
 
 
+@pytest.mark.slow
 def test_a_fitting_head_serves(folder: Path) -> None:
     artifact = with_file(open_artifact(folder), "head", head(384, 3).write, head="mlp", weight=0.5)
     scorer = open_scorer(artifact)

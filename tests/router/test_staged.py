@@ -74,6 +74,7 @@ def test_a_sure_query_never_reaches_the_transformer(router: Router, embedded: di
     assert decision.elapsed_ms == decision.steps_ms["first_stage"] > 0
 
 
+@pytest.mark.slow
 def test_an_unsure_query_is_decided_as_without_a_first_stage(
     router: Router, routing_index: Path, embedded: dict[str, list[str]]
 ) -> None:

@@ -175,6 +175,7 @@ def test_the_command_route_loads_no_more_than_it_shows(routing_index: Path, tmp_
     assert loaded((*ANSWERING, *CHECKS, *(name for name in REST if name not in shown)), modules) == []
 
 
+@pytest.mark.slow
 def test_help_loads_the_command_line_alone(tmp_path: Path) -> None:
     modules = modules_after("from semroute.cli.main import main\ntold = main(['--help'])", tmp_path)
     assert modules["told"] == 0

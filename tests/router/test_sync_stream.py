@@ -115,6 +115,7 @@ def test_it_works_within_a_running_loop(router: Router) -> None:
     assert asyncio.run(work()) == "recipe for soup"
 
 
+@pytest.mark.slow
 def test_threads_stream_at_once(router: Router) -> None:
     found: dict[int, str] = {}
 
@@ -136,6 +137,7 @@ def test_one_stream_is_read_while_another_is_open(router: Router) -> None:
     assert [(type(one), type(other)) for one, other in pairs] == [(Delta, Delta)] * 3 + [(Completion, Completion)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reply", [fail(500), reset_after(2)])
 def test_an_error_comes_through_with_its_attempts(reply: Any, router: Router, provider: FakeProvider) -> None:
     provider.script(reply)

@@ -87,6 +87,7 @@ def test_a_broken_file_leaves_the_share_as_it_was(tmp_path: Path, caplog: pytest
     assert "the trial keeps its share" in caplog.text
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_every_text_has_its_place(text: str) -> None:
     assert 0 <= hash_fraction(text) < 1

@@ -26,6 +26,7 @@ def part(name: str) -> ModuleType:
     return __import__(f"gateway_bench.{name}", fromlist=["x"])
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=300), st.integers(1, 100))
 def test_a_percentile_is_the_least_value_that_enough_others_do_not_exceed(values: list[float], percent: int) -> None:
     found = part("figures").percentile(values, percent / 100)

@@ -39,6 +39,7 @@ def report(parts: tuple[ModuleType, ModuleType]) -> ModuleType:
     return parts[1]
 
 
+@pytest.mark.slow
 def test_a_contender_answers_in_order_whatever_it_prints(processes: ModuleType) -> None:
     with processes.Worker([sys.executable, "-c", ECHO]) as worker:
         worker.tell("twice", text="a")

@@ -36,6 +36,7 @@ def prices(draw: st.DrawFn) -> Price:
     return Price(input=full, output=draw(DOLLARS), cached_input=cached, cache_write=write)
 
 
+@pytest.mark.slow
 @given(prices(), TOKENS, TOKENS, TOKENS, TOKENS, TOKENS)
 def test_a_turn_costs_less_the_more_is_cached_and_never_more_than_the_provider_charges(
     price: Price, size: int, output: int, cached: int, more: int, written: int
@@ -47,6 +48,7 @@ def test_a_turn_costs_less_the_more_is_cached_and_never_more_than_the_provider_c
     assert cost == charge(price, Usage(size, output, cached_tokens=read, cache_write_tokens=wrote)) >= 0
 
 
+@pytest.mark.slow
 @given(prices(), TOKENS, TOKENS, TOKENS)
 def test_at_the_same_price_a_conversation_always_stays(price: Price, size: int, output: int, cached: int) -> None:
     stay = turn_cost(price, size, output, cached, cached)
@@ -54,6 +56,7 @@ def test_at_the_same_price_a_conversation_always_stays(price: Price, size: int, 
     assert SwitchComparison(stay, switch).stays
 
 
+@pytest.mark.slow
 @given(prices(), prices(), TOKENS, TOKENS, TOKENS)
 def test_it_switches_exactly_where_that_costs_less_with_the_lost_cache(
     here: Price, there: Price, size: int, output: int, cached: int
@@ -158,6 +161,7 @@ def test_the_decision_shows_both_costs(router: Router, provider: FakeProvider) -
     assert decision.opinions[-1].strategy == "session"
 
 
+@pytest.mark.slow
 def test_a_conversation_that_would_be_cheaper_elsewhere_turn_after_turn_moves(
     router: Router, provider: FakeProvider
 ) -> None:
@@ -172,6 +176,7 @@ def test_a_conversation_that_would_be_cheaper_elsewhere_turn_after_turn_moves(
     assert ["forgone" in reason for reason in reasons] == [False, True, True, False, False]
 
 
+@pytest.mark.slow
 def test_after_the_providers_cache_has_ended_the_choice_is_free(router: Router, provider: FakeProvider) -> None:
     clock = Clock()
     talk = Talk(router, provider, Sessions(ttl_s=300, clock=clock))
@@ -275,6 +280,7 @@ def test_a_checksum_in_the_system_prompt_does_not_change_the_conversation() -> N
     assert identity({}, asked("1")) == identity({}, asked("2")) != identity({}, HELLO)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30), st.floats(0, 200)), max_size=60))
 def test_memory_is_bounded_and_no_caller_sees_anothers_sessions(steps: list[tuple[str, int, float]]) -> None:
     clock = Clock()
@@ -321,6 +327,7 @@ def test_a_conversation_that_cannot_be_used_has_an_identity_all_the_same(message
     assert trailing_results(Request(messages)) == set()
 
 
+@pytest.mark.slow
 def test_an_answer_without_usage_is_no_evidence_of_a_cache(router: Router, provider: FakeProvider) -> None:
     talk = Talk(router, provider, Sessions())
     talk.ask(FIX, answer("done", usage=False))

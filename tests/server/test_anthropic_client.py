@@ -105,6 +105,7 @@ def ask(client: anthropic.Anthropic, streaming: bool, **body: Any) -> Any:
         return stream.get_final_message()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 def test_signed_thinking_comes_back_to_its_vendor_and_foreign_thinking_is_left_out(
     serve: Callable[..., Served], streaming: bool
@@ -145,6 +146,7 @@ def test_tokens_are_counted_without_a_call(serve: Callable[..., Served]) -> None
     assert not served.provider.requests
 
 
+@pytest.mark.slow
 def test_models_are_listed_in_anthropics_shape(serve: Callable[..., Served]) -> None:
     with client_of(serve()) as client:
         ids = [model.id for model in client.models.list()]

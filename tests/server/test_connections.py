@@ -135,6 +135,7 @@ def test_a_request_with_two_framings_is_refused(serve: Callable[..., Served]) ->
     assert not served.provider.requests
 
 
+@pytest.mark.slow
 def test_a_websocket_is_refused_at_once_and_head_is_answered(serve: Callable[..., Served]) -> None:
     served = serve()
     upgrade = {

@@ -83,6 +83,7 @@ def test_what_is_not_known_for_certain_is_a_normal_request(request_: Request) ->
     assert housekeeping_of(request_) is None
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from(["system", "user", "assistant", "tool"]), st.text(max_size=40)), max_size=6))
 def test_other_words_are_never_taken_for_housekeeping(messages: list[tuple[str, str]]) -> None:
     request = Request(tuple({"role": role, "content": text} for role, text in messages))
@@ -99,6 +100,7 @@ def test_every_pattern_has_a_source_and_words() -> None:
         assert pattern.max_tokens == 1 or len(pattern.starts or "") > 35
 
 
+@pytest.mark.slow
 def test_titles_go_to_the_cheapest_model_and_change_nothing(
     serve: Callable[..., Served], provider: FakeProvider
 ) -> None:
@@ -118,6 +120,7 @@ def test_titles_go_to_the_cheapest_model_and_change_nothing(
     assert (session.move, models_asked(served)) == ("stays", ["coder", "small", "coder"])
 
 
+@pytest.mark.slow
 def test_a_compaction_goes_where_it_costs_least_with_what_is_cached(
     serve: Callable[..., Served], provider: FakeProvider
 ) -> None:
@@ -132,6 +135,7 @@ def test_a_compaction_goes_where_it_costs_least_with_what_is_cached(
     assert models_asked(served) == ["coder", "coder", "coder", "small"]
 
 
+@pytest.mark.slow
 def test_the_cheapest_model_must_be_able_to_take_it(serve: Callable[..., Served], provider: FakeProvider) -> None:
     small: dict[str, Any] = {"small": {"context": 1000}, "coder": {"context": 1_000_000}, "large": {}}
     served = serve("anthropic", deployments=deployments(provider, "anthropic"), models=small)

@@ -130,6 +130,7 @@ def test_a_key_is_held_to_its_models_its_rate_and_its_budget(serve: Callable[...
             client.chat.completions.create(model="small", messages=SOUP)
 
 
+@pytest.mark.slow
 def test_the_keys_metadata_decides_by_rules_and_stands_in_the_log(serve: Callable[..., Served], path: Path) -> None:
     rules = [{"name": "free", "when": {"metadata": {"plan": ["free"]}}, "use": ["small"]}]
     served = serve(rules=rules)
@@ -161,6 +162,7 @@ def test_the_command_prints_a_key_once_and_lists_it_without_its_secret(
     assert json.loads(path.read_text())["keys"][0]["revoked"] is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("models", "status"), [((), 200), (("small",), 403)])
 def test_a_key_for_certain_models_names_no_other_by_a_field_of_the_body(
     serve: Callable[..., Served], path: Path, models: tuple[str, ...], status: int

@@ -92,6 +92,7 @@ def logged(served: Served) -> Any:
     return one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["anthropic", "openai"])
 def test_a_whole_answer_keeps_every_field_and_its_order(serve: Callable[..., Served], format: str) -> None:
     served = serve(format)
@@ -106,6 +107,7 @@ def test_a_whole_answer_keeps_every_field_and_its_order(serve: Callable[..., Ser
     assert (call.input_tokens, call.output_tokens) == (5, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["anthropic", "openai"])
 def test_an_answer_of_another_format_is_written_anew(serve: Callable[..., Served], format: str) -> None:
     served = serve(other(format))
@@ -115,6 +117,7 @@ def test_an_answer_of_another_format_is_written_anew(serve: Callable[..., Served
     assert "Soup." in json.dumps(body)
 
 
+@pytest.mark.slow
 def test_an_answer_of_the_vendors_own_tools_alone_is_no_failure(serve: Callable[..., Served]) -> None:
     served = serve("anthropic")
     paused = {**OF_ANTHROPIC, "content": SEARCH, "stop_reason": "pause_turn", "stop_sequence": None}
@@ -146,6 +149,7 @@ def of_anthropic_in_events() -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_stream_of_anthropics_keeps_every_event(serve: Callable[..., Served]) -> None:
     served = serve("anthropic")
     given = of_anthropic_in_events()
@@ -168,6 +172,7 @@ def test_a_stream_of_anthropics_keeps_every_event(serve: Callable[..., Served]) 
     assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "###")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counted", [False, True])
 def test_a_stream_of_openais_keeps_every_chunk_and_has_the_counts_only_if_wanted(
     serve: Callable[..., Served], counted: bool
@@ -218,6 +223,7 @@ def check_blocks(events: list[dict[str, Any]]) -> list[str]:
     return kinds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [("anthropic",) * 2, ("anthropic", "openai"), ("openai", "anthropic")])
 def test_a_deployment_that_takes_over_while_another_thinks_goes_on_in_the_same_message(
     serve: Callable[..., Served], first: str, second: str
@@ -231,6 +237,7 @@ def test_a_deployment_that_takes_over_while_another_thinks_goes_on_in_the_same_m
     assert "".join(texts) == "Rain."
 
 
+@pytest.mark.slow
 def test_calls_without_ids_are_put_right(serve: Callable[..., Served]) -> None:
     served = serve("openai")
     served.provider.always(answer("Look.", calls=[Call("weather", {"city": "Paris"})], loose=True))
@@ -245,6 +252,7 @@ def test_calls_without_ids_are_put_right(serve: Callable[..., Served]) -> None:
         assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"city": "Paris"})
 
 
+@pytest.mark.slow
 def test_a_cascade_streams_one_answer_where_its_first_is_rejected_and_where_it_is_accepted(
     serve: Callable[..., Served],
 ) -> None:

@@ -15,6 +15,8 @@ from server.conftest import Served
 from semroute.testing import Call, answer, fail
 from semroute.testing.replies import Reply
 
+pytestmark = pytest.mark.slow
+
 SECRETS = {"authorization": "Bearer client-secret", "x-api-key": "client-secret", "cookie": "client-secret"}
 MESSAGE: dict[str, Any] = {
     "id": "msg_1",

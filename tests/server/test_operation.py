@@ -41,6 +41,7 @@ def metrics_of(served: Served) -> dict[str, float]:
     return {name: float(value) for name, value in pairs}
 
 
+@pytest.mark.slow
 def test_metrics_count_requests_tokens_cost_decisions_and_breakers(serve: Callable[..., Served]) -> None:
     served = serve()
     whole = httpx.post(f"{served.url}/v1/chat/completions", json=CHAT)
@@ -62,6 +63,7 @@ def test_metrics_count_requests_tokens_cost_decisions_and_breakers(serve: Callab
     assert found["semroute_requests_in_progress"] == found["semroute_open_streams"] == 0
 
 
+@pytest.mark.slow
 def test_a_name_that_a_client_made_up_is_no_label(serve: Callable[..., Served]) -> None:
     served = serve()
     for number in range(20):
@@ -73,6 +75,7 @@ def test_a_name_that_a_client_made_up_is_no_label(serve: Callable[..., Served]) 
     assert 'route="other",status="4xx"} 20.0' in text
 
 
+@pytest.mark.slow
 def test_metrics_want_a_key_where_keys_are_used(serve: Callable[..., Served], tmp_path: Any) -> None:
     served = serve()
     secret = create_key(tmp_path / "keys.json", "scraper")[1]
@@ -81,6 +84,7 @@ def test_metrics_want_a_key_where_keys_are_used(serve: Callable[..., Served], tm
     assert httpx.get(f"{served.url}/healthz").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_breaker_that_is_open_is_seen(serve: Callable[..., Served]) -> None:
     served = serve(retries={"attempts": 1})
     served.provider.always(fail(401))
@@ -90,6 +94,7 @@ def test_a_breaker_that_is_open_is_seen(serve: Callable[..., Served]) -> None:
     assert found['semroute_breaker_state{deployment="large-1"}'] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_log_line_has_the_request_and_no_word_of_it(
     serve: Callable[..., Served], tmp_path: Any, streaming: bool
@@ -110,6 +115,7 @@ def test_a_log_line_has_the_request_and_no_word_of_it(
     assert not [word for word in (SECRET, secret, secret[-20:], "a header") if word in line]
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_is_in_the_log_as_one(serve: Callable[..., Served]) -> None:
     lines = io.StringIO()
     served = serve(log=RequestLog("json", lines))
@@ -121,6 +127,7 @@ def test_a_client_that_leaves_is_in_the_log_as_one(serve: Callable[..., Served])
     assert (fields["status"], fields["error"]) == (499, "ClientLeft")
 
 
+@pytest.mark.slow
 def test_an_answer_that_fails_in_mid_stream_is_in_the_log_as_an_error(serve: Callable[..., Served]) -> None:
     lines = io.StringIO()
     served = serve(log=RequestLog("json", lines), ping_s=0.01, retries={"attempts": 1})
@@ -140,6 +147,7 @@ def test_a_request_id_is_short_and_plain_whatever_is_given(given_id: bytes) -> N
     assert found.encode() == given_id or found.startswith("req_")
 
 
+@pytest.mark.slow
 @given(st.text(), st.text())
 def test_a_text_line_is_one_line(key: str, asked: str) -> None:
     record = ServedRecord("id", "/v1/messages", "POST", key=key, error=asked)
@@ -157,6 +165,7 @@ def request_under_way(served: Served) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages"])
 def test_beyond_the_limit_a_request_is_turned_away_at_once_in_its_format(
     serve: Callable[..., Served], path: str
@@ -176,6 +185,7 @@ def test_beyond_the_limit_a_request_is_turned_away_at_once_in_its_format(
     assert metrics_of(served)['semroute_rejections_total{reason="overloaded"}'] == 1
 
 
+@pytest.mark.slow
 def test_a_slow_sender_is_turned_away(serve: Callable[..., Served]) -> None:
     served = serve(limits=GatewayLimits(body_s=0.2))
     host, port = served.url.removeprefix("http://").split(":")
@@ -187,6 +197,7 @@ def test_a_slow_sender_is_turned_away(serve: Callable[..., Served]) -> None:
     assert metrics_of(served)['semroute_rejections_total{reason="slow_body"}'] == 1
 
 
+@pytest.mark.slow
 def test_a_connection_that_sends_its_header_for_too_long_is_ended_and_others_are_not(
     live: LoadedIndex, provider: FakeProvider
 ) -> None:
@@ -211,6 +222,7 @@ def test_a_connection_that_sends_its_header_for_too_long_is_ended_and_others_are
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_large_header_and_many_messages_are_refused(serve: Callable[..., Served]) -> None:
     served = serve(limits=GatewayLimits(messages=3))
     large = httpx.get(f"{served.url}/v1/models", headers={"x-large": "x" * MAX_HEADER_BYTES})

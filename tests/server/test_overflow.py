@@ -25,6 +25,7 @@ def openai_client(served: Served) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_model_that_it_fits_is_asked_before_any_byte(serve: Callable[..., Served], streaming: bool) -> None:
     served = serve("openai", models=ONE_LARGE)
@@ -37,6 +38,7 @@ def test_a_model_that_it_fits_is_asked_before_any_byte(serve: Callable[..., Serv
     assert (raw.headers["x-semroute-model"], models_asked(served)) == ("large", ["large"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 def test_what_a_provider_finds_too_long_goes_to_a_larger_model(serve: Callable[..., Served], streaming: bool) -> None:
     known = {"small": {"context": 8000}, "coder": {"context": 4000}, "large": {"context": 1_000_000}}
@@ -72,6 +74,7 @@ def test_an_answer_that_leaves_no_room_is_said_as_anthropic_says_it(serve: Calla
     assert re.fullmatch(sentence, body["error"]["message"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 def test_openais_clients_read_the_code(serve: Callable[..., Served], streaming: bool) -> None:
     served = serve("openai", models=ALL_SMALL)
@@ -81,6 +84,7 @@ def test_openais_clients_read_the_code(serve: Callable[..., Served], streaming: 
     assert "This model's maximum context length is 500 tokens. However, you requested" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_codex_reads_it_from_the_stream(serve: Callable[..., Served]) -> None:
     served = serve("openai", models=ALL_SMALL)
     body = {"model": "auto", "input": LONG, "stream": True}
@@ -93,6 +97,7 @@ def test_codex_reads_it_from_the_stream(serve: Callable[..., Served]) -> None:
     assert httpx.post(f"{served.url}/v1/responses", json=body | {"stream": False}).status_code == 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["openai", "anthropic"])
 def test_the_providers_own_counts_are_passed_on_across_formats(
     serve: Callable[..., Served], provider: FakeProvider, format: str
@@ -120,6 +125,7 @@ def test_another_reason_is_not_called_too_long(serve: Callable[..., Served], pro
     assert provider.requests == []
 
 
+@pytest.mark.slow
 def test_a_capability_that_is_lacking_is_no_reason_to_leave_the_decisions_models(
     serve: Callable[..., Served], provider: FakeProvider
 ) -> None:

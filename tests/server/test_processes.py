@@ -111,6 +111,7 @@ def _free_port() -> int:
         return int(found.getsockname()[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_at_sigterm_a_running_stream_ends_new_requests_are_refused_and_the_log_is_whole(
     start: Callable[..., Process], workers: int
@@ -143,6 +144,7 @@ def _log_config(served: Process) -> Any:
     return load_config(served.folder / "semroute.yaml").log
 
 
+@pytest.mark.slow
 def test_the_drain_has_a_limit_and_what_is_cut_is_booked(start: Callable[..., Process]) -> None:
     served = start("--drain", "0.2", "--log-format", "json")
     served.provider.set_speed(token_s=5)
@@ -154,10 +156,12 @@ def test_the_drain_has_a_limit_and_what_is_cut_is_booked(start: Callable[..., Pr
     log.close()
 
 
+@pytest.mark.slow
 def test_an_idle_server_ends_at_once_with_the_documented_code(start: Callable[..., Process]) -> None:
     assert start().end() == 143
 
 
+@pytest.mark.slow
 def test_sighup_reloads_even_where_files_are_not_checked(start: Callable[..., Process]) -> None:
     served = start("--no-reload")
     served.write(groups={"fresh": ["small"]})
@@ -181,6 +185,7 @@ def _workers(served: Process) -> list[int]:
     return [int(line.split()[0]) for line in listed.splitlines() if "spawn_main" in line]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced_while_the_others_serve(start: Callable[..., Process]) -> None:
     served = start("--workers", "2", "--log-format", "json")
     assert soon(lambda: len(_workers(served)) == 2 and "listens on" in (served.folder / "stdout").read_text())
@@ -193,6 +198,7 @@ def test_a_worker_that_is_killed_is_replaced_while_the_others_serve(start: Calla
     assert served.end() == 143
 
 
+@pytest.mark.slow
 def test_workers_whose_supervisor_is_killed_end_too(start: Callable[..., Process]) -> None:
     served = start("--workers", "2")
     workers = _workers(served)
@@ -208,6 +214,7 @@ def _is_running(process: int) -> bool:
     return bool(found.strip()) and not found.startswith("Z")
 
 
+@pytest.mark.slow
 def test_any_worker_shows_the_counts_of_all_and_all_reload(start: Callable[..., Process]) -> None:
     served = start("--workers", "2")
     assert soon(lambda: "listens on" in (served.folder / "stdout").read_text())
@@ -229,6 +236,7 @@ def redis() -> Iterator[OwnRedis]:
         yield running
 
 
+@pytest.mark.slow
 def test_with_redis_a_key_has_its_limit_once_for_all_workers(
     start: Callable[..., Process], redis: OwnRedis, tmp_path: Path
 ) -> None:
@@ -246,6 +254,7 @@ def test_with_redis_a_key_has_its_limit_once_for_all_workers(
     assert set(statuses) == {200, 429}
 
 
+@pytest.mark.slow
 def test_workers_whose_configuration_is_wrong_end_with_its_error(provider: FakeProvider, tmp_path: Path) -> None:
     (tmp_path / "semroute.yaml").write_text("deploymets: []\n")
     command = [sys.executable, "-m", "semroute", "serve", "--port", "0", "--workers", "2"]
@@ -254,6 +263,7 @@ def test_workers_whose_configuration_is_wrong_end_with_its_error(provider: FakeP
     assert "deploymets" in ended.stderr
 
 
+@pytest.mark.slow
 def test_workers_whose_index_is_missing_end_with_its_error(provider: FakeProvider, tmp_path: Path) -> None:
     (tmp_path / "semroute.yaml").write_text(written(provider))
     command = [sys.executable, "-m", "semroute", "serve", "--port", "0", "--workers", "2", "--index", "nowhere"]

@@ -90,6 +90,7 @@ def reloading(provider: FakeProvider, routing_index: Path, tmp_path: Path) -> It
         listening.close()
 
 
+@pytest.mark.slow
 def test_a_changed_configuration_is_served_without_a_restart(reloading: Callable[..., Reloading]) -> None:
     served = reloading()
     assert "fresh" not in served.models()
@@ -98,6 +99,7 @@ def test_a_changed_configuration_is_served_without_a_restart(reloading: Callable
     assert httpx.post(f"{served.url}/v1/chat/completions", json={**CHAT, "model": "fresh"}).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_replaced_index_is_opened(reloading: Callable[..., Reloading]) -> None:
     served = reloading()
     manifest = served.index / "manifest.json"
@@ -107,6 +109,7 @@ def test_a_replaced_index_is_opened(reloading: Callable[..., Reloading]) -> None
     assert httpx.post(f"{served.url}/v1/chat/completions", json=CHAT).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_wrong_configuration_keeps_the_old_one_and_is_logged(
     reloading: Callable[..., Reloading], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -122,6 +125,7 @@ def test_a_wrong_configuration_keeps_the_old_one_and_is_logged(
     assert soon(lambda: "fresh" in served.models())
 
 
+@pytest.mark.slow
 def test_a_running_stream_keeps_its_router_which_is_closed_at_its_end(reloading: Callable[..., Reloading]) -> None:
     served = reloading()
     served.provider.set_speed(first_token_s=0.1, token_s=0.1)
@@ -138,6 +142,7 @@ def test_a_running_stream_keeps_its_router_which_is_closed_at_its_end(reloading:
     assert soon(lambda: served.routers[0]._is_closed)
 
 
+@pytest.mark.slow
 def test_no_request_is_lost_while_the_configuration_changes_again_and_again(
     reloading: Callable[..., Reloading],
 ) -> None:
@@ -165,6 +170,7 @@ def test_no_request_is_lost_while_the_configuration_changes_again_and_again(
     assert len(served.routers) >= 6  # a file that is seen half written is one more
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_used_up_stays_so_after_a_reload(reloading: Callable[..., Reloading], tmp_path: Path) -> None:
     from semroute.server.keys import create_key
 

@@ -94,6 +94,7 @@ def test_tools_that_agents_offer_with_every_request_are_left_out(serve: Callable
     assert [tool["function"]["name"] for tool in served.provider.requests[-1].body["tools"]] == ["weather"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_tool_of_a_namespace_is_called_by_it_and_its_result_is_answered(
@@ -117,6 +118,7 @@ def test_a_tool_of_a_namespace_is_called_by_it_and_its_result_is_answered(
     assert last.output_text == "Rain."
 
 
+@pytest.mark.slow
 def test_a_schema_is_parsed_into_its_model(serve: Callable[..., Served]) -> None:
     class Recipe(BaseModel):
         title: str

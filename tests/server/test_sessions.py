@@ -89,6 +89,7 @@ def result_of(message: anthropic.types.Message, text: str) -> list[dict[str, str
     return [{"type": "tool_result", "tool_use_id": call.id, "content": text}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["openai", "anthropic"])
 def test_an_agent_with_a_cached_prefix_stays_with_its_model(
     serve: Callable[..., Served], provider: FakeProvider, format: str
@@ -106,6 +107,7 @@ def test_an_agent_with_a_cached_prefix_stays_with_its_model(
     assert session.headers["x-semroute-model"] == "coder"
 
 
+@pytest.mark.slow
 def test_without_a_cache_the_cheaper_model_takes_over(serve: Callable[..., Served], provider: FakeProvider) -> None:
     served = serve("anthropic", deployments=deployments(provider, "anthropic"))
     session = Agent(served)
@@ -114,6 +116,7 @@ def test_without_a_cache_the_cheaper_model_takes_over(serve: Callable[..., Serve
     assert (session.move, models_asked(served)) == ("switches", ["coder", "small"])
 
 
+@pytest.mark.slow
 def test_a_model_that_is_cheap_enough_takes_over_in_spite_of_the_lost_cache(
     serve: Callable[..., Served], provider: FakeProvider
 ) -> None:
@@ -126,6 +129,7 @@ def test_a_model_that_is_cheap_enough_takes_over_in_spite_of_the_lost_cache(
     assert (session.move, models_asked(served)) == ("switches", ["coder", "small"])
 
 
+@pytest.mark.slow
 def test_a_weaker_model_is_not_stayed_with(serve: Callable[..., Served], provider: FakeProvider) -> None:
     served = serve("anthropic", deployments=deployments(provider, "anthropic"))
     session = Agent(served)
@@ -134,6 +138,7 @@ def test_a_weaker_model_is_not_stayed_with(serve: Callable[..., Served], provide
     assert (session.move, models_asked(served)) == ("switches", ["small", "coder"])
 
 
+@pytest.mark.slow
 def test_a_conversation_returns_after_a_failover(serve: Callable[..., Served], provider: FakeProvider) -> None:
     served = serve("anthropic", deployments=deployments(provider, "anthropic"), retries={"attempts": 2})
     session = Agent(served)
@@ -145,6 +150,7 @@ def test_a_conversation_returns_after_a_failover(serve: Callable[..., Served], p
     assert models_asked(served) == ["coder", "coder", "large", "coder"]
 
 
+@pytest.mark.slow
 def test_a_tool_result_goes_to_the_model_that_called_even_after_a_failover(
     serve: Callable[..., Served], provider: FakeProvider
 ) -> None:
@@ -159,6 +165,7 @@ def test_a_tool_result_goes_to_the_model_that_called_even_after_a_failover(
     assert models_asked(served) == ["coder", "coder", "large", "large", "coder"]
 
 
+@pytest.mark.slow
 def test_a_tool_result_goes_elsewhere_when_its_owner_is_down(
     serve: Callable[..., Served], provider: FakeProvider
 ) -> None:
@@ -170,6 +177,7 @@ def test_a_tool_result_goes_elsewhere_when_its_owner_is_down(
     assert models_asked(served) == ["coder", "coder", "large"]
 
 
+@pytest.mark.slow
 def test_among_the_deployments_of_a_model_the_one_with_the_cache_is_asked(
     serve: Callable[..., Served], provider: FakeProvider
 ) -> None:
@@ -189,6 +197,7 @@ def test_among_the_deployments_of_a_model_the_one_with_the_cache_is_asked(
     assert len(set(models_asked(served))) == 1
 
 
+@pytest.mark.slow
 def test_streamed_turns_belong_to_the_conversation(serve: Callable[..., Served], provider: FakeProvider) -> None:
     served = serve("openai", deployments=deployments(provider))
     messages: list[Any] = [{"role": "system", "content": PROMPT}, {"role": "user", "content": FIX}]
@@ -206,6 +215,7 @@ def test_streamed_turns_belong_to_the_conversation(serve: Callable[..., Served],
     assert models_asked(served) == ["coder", "coder"]
 
 
+@pytest.mark.slow
 def test_two_keys_never_share_a_session(serve: Callable[..., Served], provider: FakeProvider, tmp_path: Path) -> None:
     served = serve("openai", deployments=deployments(provider))
     moves = []
@@ -219,6 +229,7 @@ def test_two_keys_never_share_a_session(serve: Callable[..., Served], provider: 
     assert moves == ["new", "new", "stays"]
 
 
+@pytest.mark.slow
 def test_a_pinned_model_stays_pinned(serve: Callable[..., Served], provider: FakeProvider) -> None:
     served = serve("openai", deployments=deployments(provider))
     with openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as client:
@@ -230,6 +241,7 @@ def test_a_pinned_model_stays_pinned(serve: Callable[..., Served], provider: Fak
     assert models_asked(served) == ["coder", "small", "large"]
 
 
+@pytest.mark.slow
 def test_cache_markers_and_cache_keys_go_upstream_and_cached_tokens_are_priced(
     serve: Callable[..., Served], provider: FakeProvider
 ) -> None:
@@ -241,6 +253,7 @@ def test_cache_markers_and_cache_keys_go_upstream_and_cached_tokens_are_priced(
     assert float(session.headers["x-semroute-cost-usd"]) == pytest.approx((1000 * 5 + 9000 * 0.5 + 100 * 10) / 1e6)
 
 
+@pytest.mark.slow
 def test_a_prompt_cache_key_goes_upstream(serve: Callable[..., Served], provider: FakeProvider) -> None:
     served = serve("openai", deployments=deployments(provider))
     with openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as client:
@@ -251,6 +264,7 @@ def test_a_prompt_cache_key_goes_upstream(serve: Callable[..., Served], provider
     assert [request.body["prompt_cache_key"] for request in served.provider.requests] == ["thread", "thread"]
 
 
+@pytest.mark.slow
 def test_the_time_to_live_is_the_operators(serve: Callable[..., Served], provider: FakeProvider) -> None:
     served = serve("anthropic", session_ttl_s=1e-9, deployments=deployments(provider, "anthropic"))
     session = Agent(served)

@@ -34,6 +34,7 @@ def test_a_query_that_repeats_the_lines_of_another_gets_other_lines() -> None:
     assert first != second
 
 
+@pytest.mark.slow
 @given(st.text(), st.booleans())
 def test_whatever_is_answered_is_a_candidate_or_nothing(text: str, as_json: bool) -> None:
     assert ask("q", as_json=as_json).read(text) in (*CANDIDATES, None)
@@ -85,6 +86,7 @@ def test_an_image_is_mentioned_and_not_sent() -> None:
     assert "AAAA" not in user
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60), st.integers(2, 40))
 def test_a_shortened_text_keeps_its_ends(text: str, most: int) -> None:
     short = shortened(text, most)

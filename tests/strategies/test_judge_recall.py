@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +35,7 @@ def test_nothing_is_remembered_where_there_is_no_room() -> None:
     assert recall.get(b"a") is None
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.binary(max_size=1), st.integers()), max_size=40), st.integers(1, 5))
 def test_it_never_holds_more_than_its_size_and_always_the_latest(puts: list[tuple[bytes, int]], size: int) -> None:
     recall: Recall[int] = Recall(size, 5.0, lambda: 0.0)

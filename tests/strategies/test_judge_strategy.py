@@ -175,6 +175,7 @@ def test_whatever_is_not_exactly_a_candidate_is_no_decision(provider: FakeProvid
     assert said.attempts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["0", "4", "1 2", "one", "I pick 1", "1: small", "large", "1\n2", "", "1.5", "٣", "-1"]
 )
@@ -355,6 +356,7 @@ def test_the_same_question_is_asked_once_until_it_is_too_old(provider: FakeProvi
     assert len(provider.requests) == 3
 
 
+@pytest.mark.slow
 def test_a_malformed_answer_is_remembered_but_a_failure_is_not(provider: FakeProvider) -> None:
     provider.script(answer("no"), fail(500), choosing(2))
     bench = Bench(provider)

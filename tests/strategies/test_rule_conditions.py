@@ -141,6 +141,7 @@ def test_any_all_and_not_mean_what_they_mean_in_python(tree: Any, text: str) -> 
     assert why(condition, facts(text))
 
 
+@pytest.mark.slow
 @given(st.text(), st.sampled_from(["(x+x+)+y", ".*", r"\p{L}+$", "[^a]", ""]))
 def test_a_pattern_that_was_taken_never_fails_on_a_text(text: str, pattern: str) -> None:
     assert holds({"regex": pattern}, facts(text)) in (True, False)

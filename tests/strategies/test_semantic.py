@@ -110,6 +110,7 @@ def test_a_ranking_is_a_sequence_like_any_other() -> None:
         found[3]
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(-1, 1, width=32), min_size=2, max_size=6, unique=True))
 @settings(deadline=None, max_examples=60)
 def test_a_threshold_of_another_category_never_changes_the_decision(scores: list[float]) -> None:

@@ -46,6 +46,7 @@ def test_the_length_of_embeddings_is_chosen_by_server_or_request(client: httpx.C
     assert [len(body["data"][0]["embedding"]) for body in (default, asked)] == [8, 3]
 
 
+@pytest.mark.slow
 @given(st.text(max_size=30), st.integers(1, 40))
 def test_every_embedding_has_unit_length_and_is_the_same_again(text: str, dimensions: int) -> None:
     vector = embed(text, dimensions)

@@ -86,6 +86,7 @@ def only(given: types.GenerateContentResponse) -> types.Candidate:
     return candidate
 
 
+@pytest.mark.slow
 def test_an_answer_repeats_the_user_and_counts_words(provider: FakeProvider, client: genai.Client) -> None:
     given = ask(client, system_instruction="be kind")
     assert (given.text, given.model_version) == ("héllo big world", "m")

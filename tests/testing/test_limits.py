@@ -25,6 +25,7 @@ def test_no_window_ever_holds_more_than_the_limit(calls: list[tuple[float, int]]
     assert window.peak[1] <= tpm
 
 
+@pytest.mark.slow
 @given(CALLS, st.integers(1, 10))
 def test_after_the_wait_that_it_names_there_is_room(calls: list[tuple[float, int]], rpm: int) -> None:
     window, now = Window(RateLimit(rpm, 100)), 0.0

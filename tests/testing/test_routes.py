@@ -146,6 +146,7 @@ def test_whatever_the_body_it_is_answered_or_refused(name: str, data: st.DataObj
     assert b"".join(event.data for event in wire.events(ask, answer))
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_the_pieces_of_a_text_are_the_text(text: str) -> None:
     assert "".join(pieces(text)) == text

@@ -73,6 +73,7 @@ def test_a_text_is_not_made_as_long_as_a_schema_likes() -> None:
     assert len(instance({"type": "string", "minLength": 10**12})) == 100_000
 
 
+@pytest.mark.slow
 @given(st.integers(-1000, 1000), st.integers(0, 1000), st.sampled_from(["integer", "number"]))
 def test_a_number_is_within_its_bounds(low: int, width: int, kind: str) -> None:
     value = instance({"type": kind, "minimum": low, "maximum": low + width})

@@ -269,6 +269,7 @@ def test_the_first_word_and_the_others_have_their_own_speed(client: httpx.Client
     assert quick < 0.08
 
 
+@pytest.mark.slow
 def test_an_honest_limit_counts_requests_and_tokens(client: httpx.Client) -> None:
     with FakeProvider(tpm=20) as provider:
         assert [ask(client, provider).status_code for _ in range(4)] == [200, 200, 200, 429]
@@ -325,6 +326,7 @@ def test_it_runs_at_the_prompt_and_is_steered_from_outside(client: httpx.Client)
     assert [first, *statuses] == [503, 200, 200, 200, 200, 200, 429]
 
 
+@pytest.mark.slow
 def test_it_runs_at_the_prompt_with_a_script(client: httpx.Client) -> None:
     with start("--port", "0", "--script", "429,ok") as process:
         assert process.stdout is not None

@@ -25,6 +25,7 @@ DATA = Path(__file__).parent.parent / "samples" / "texts"
 ANY_TEXT = st.text(st.characters(codec=None, categories=None))
 
 
+@pytest.mark.slow
 @given(ANY_TEXT)
 def test_cleaned_text_is_valid_unicode_without_nul_and_cleaning_again_changes_nothing(text: str) -> None:
     cleaned = clean(text)
@@ -33,6 +34,7 @@ def test_cleaned_text_is_valid_unicode_without_nul_and_cleaning_again_changes_no
     assert clean(cleaned) == cleaned
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
 def test_valid_text_stays_as_it_is(text: str) -> None:
     assert clean(text) == text
@@ -71,6 +73,7 @@ def test_one_string_in_place_of_a_sequence_is_refused() -> None:
         prepare("hello", 256)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers()), st.integers(min_value=1, max_value=20))
 def test_head_and_tail_keep_at_most_the_limit_and_both_ends(tokens: list[int], limit: int) -> None:
     kept = list(head_and_tail(tokens, limit))
@@ -91,6 +94,7 @@ def test_text_is_cut_between_tokens() -> None:
     assert head_and_tail_text(text.strip(), offsets, 5) == text.strip()
 
 
+@pytest.mark.slow
 @given(st.text(), st.integers(min_value=1, max_value=30))
 def test_clipped_characters_are_both_ends_with_a_blank_between(text: str, limit: int) -> None:
     clipped = clip_characters(text, limit)

@@ -91,6 +91,7 @@ def test_results_of_tools_are_no_turn_of_the_users() -> None:
     assert not has_turn({"role": "assistant", "content": "x"})
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(exclude_characters="<[#")))
 def test_a_text_without_marks_stays_as_it_is(text: str) -> None:
     assert without_envelope(text) == text

@@ -50,6 +50,7 @@ def test_capitals_do_not_change_the_language():
     assert detect_language("ICH HABE MEIN PASSWORT VERGESSEN") == "de"
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_any_text_gives_a_known_code_or_none(text):
     assert detect_language(text) in LANGUAGES | {None}

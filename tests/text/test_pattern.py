@@ -61,6 +61,7 @@ def test_a_cut_through_a_character_does_no_harm() -> None:
     assert not pattern.found_in("日" * pattern.reads)
 
 
+@pytest.mark.slow
 @given(st.text(), st.text())
 def test_a_pattern_either_is_refused_or_works_on_every_text(pattern: str, text: str) -> None:
     try:

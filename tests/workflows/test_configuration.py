@@ -21,6 +21,7 @@ def test_a_missing_file_is_the_only_problem_of_an_empty_folder() -> None:
     assert json.loads(json.dumps(checked.to_dict()))["ok"] is False
 
 
+@pytest.mark.slow
 def test_an_index_that_is_named_and_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     write_template()
     assert check_configuration().ok
@@ -46,6 +47,7 @@ def test_the_named_index_of_a_folder_without_a_file_is_checked_as_well(routing_i
     assert keys(check_configuration(index=routing_index)) == [("error", "")]
 
 
+@pytest.mark.slow
 def test_the_template_is_valid_and_is_not_replaced_unasked() -> None:
     assert write_template(Path()) == Path("semroute.yaml")
     assert check_configuration().ok

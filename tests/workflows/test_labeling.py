@@ -77,6 +77,7 @@ def test_another_seed_or_other_outcomes_are_refused(collected: Path, workspace: 
         open_session([collected], collected)
 
 
+@pytest.mark.slow
 def test_a_judge_grades_every_answer_and_is_compared_with_a_person(
     collected: Path, workspace: Workspace, deployed: Config, provider: FakeProvider
 ) -> None:

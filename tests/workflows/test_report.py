@@ -32,6 +32,7 @@ def routed(workspace: Workspace, *queries: str) -> Workspace:
     return workspace
 
 
+@pytest.mark.slow
 def test_a_report_counts_the_logged_queries_and_is_written_as_a_page(workspace: Workspace) -> None:
     made = report_traffic(workspace)
     found = json.loads(json.dumps(made.to_dict(), allow_nan=False))

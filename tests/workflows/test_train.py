@@ -65,6 +65,7 @@ def test_a_budget_below_the_cheapest_model_and_a_file_without_queries_are_errors
         predict_quality(Path("none.jsonl"), Path("c"), workspace)
 
 
+@pytest.mark.slow
 def test_a_classifier_of_answers_reaches_the_precision_or_says_that_it_cannot() -> None:
     rows = made(160, logprobs=True, noise=0.0)
     path = Path("answers.jsonl")

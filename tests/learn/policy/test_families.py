@@ -185,6 +185,7 @@ def test_queries_predicted_to_be_hard_skip_the_first_tier() -> None:
     np.testing.assert_array_equal(family.play((0.0, threshold), rows).cost, tiers.cost)
 
 
+@pytest.mark.slow
 def test_category_tables_are_replayed_out_of_fold() -> None:
     random = np.random.default_rng(0)
     many = tuple(f"c{number}" for number in range(100))

@@ -63,6 +63,7 @@ def test_a_model_that_is_always_right_is_predicted_so(name: str, estimator: Esti
     np.testing.assert_allclose(estimator.fit(inputs, quality).head_.predict(inputs)[:, 1], 1.0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_forest_predicts_like_scikit_learn() -> None:
     inputs, quality = given(200)
     head = ForestEstimator(trees=20, leaf=3, directions=4, seed=3).fit(inputs, quality).head_
@@ -71,6 +72,7 @@ def test_a_forest_predicts_like_scikit_learn() -> None:
     np.testing.assert_allclose(head.predict(inputs), forest.predict(columns), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_boosting_predicts_like_scikit_learn() -> None:
     inputs, quality = given(200)
     head = BoostingEstimator(trees=15, directions=4, seed=3).fit(inputs, quality).head_

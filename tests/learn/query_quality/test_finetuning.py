@@ -199,6 +199,7 @@ def test_damaged_files_are_named(trained: TrainedQueries, tmp_path: Path) -> Non
         read_query_classifier(tmp_path / "c")
 
 
+@pytest.mark.slow
 def test_an_invalid_backbone_is_named(tmp_path: Path) -> None:
     data = made(60)
     with pytest.raises(EncoderError, match="unknown model"):

@@ -15,6 +15,7 @@ from semroute.router import Router
 from semroute.testing import FakeProvider
 
 
+@pytest.mark.slow
 def test_the_latest_judgement_counts(log: OutcomeLog) -> None:
     first, second = outcome(), outcome()
     log.record(first)
@@ -99,6 +100,7 @@ def test_a_quality_out_of_range_is_refused_and_nothing_is_kept(router: Router, u
     assert _judged(url) == {completion.outcome_id: None}
 
 
+@pytest.mark.slow
 def test_an_outcome_that_was_not_logged_is_refused(router: Router) -> None:
     with pytest.raises(InputError, match='no outcome begins with "0000"'):
         router.feedback("0000", 1.0)

@@ -96,6 +96,7 @@ def test_any_text_is_stored_as_far_as_databases_allow(log: OutcomeLog, text: str
     assert log.newest(1)[0].query == storable(text)
 
 
+@pytest.mark.slow
 @given(st.text(alphabet=st.characters(exclude_categories=[])))
 def test_storable_text_loses_only_nul_and_lone_surrogates(text: str) -> None:
     kept = storable(text)

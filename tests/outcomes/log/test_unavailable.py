@@ -291,6 +291,7 @@ def test_outcomes_behind_one_that_no_database_takes_wait_for_a_database_that_fai
     engine.dispose()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["file", "all", "folder", "replaced"])
 def test_a_deleted_or_replaced_file_is_created_again(
     how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from predictors.answer_quality.answer_heads import made
 
 from semroute.config import Config
@@ -9,6 +10,7 @@ from semroute.learn.answer_quality import train
 from semroute.predictors.answer_quality import check_classifiers, write_classifier
 
 
+@pytest.mark.slow
 def test_every_classifier_that_is_missing_is_named_with_its_key(tmp_path: Path) -> None:
     write_classifier(train(made(60), ("shape",), folds=2).classifier, tmp_path / "there", report={})
     config = Config.model_validate(

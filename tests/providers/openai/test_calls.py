@@ -268,6 +268,7 @@ def test_logprobs_are_read_where_there_are_any(
     assert answered(provider, choice(content="yes", logprobs=logprobs)).logprobs == read
 
 
+@pytest.mark.slow
 def test_cancelling_a_call_is_not_taken_for_a_timeout(provider: FakeProvider) -> None:
     provider.script(hang())
 

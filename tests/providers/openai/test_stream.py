@@ -102,6 +102,7 @@ def test_an_answer_arrives_in_pieces_and_ends_with_the_whole(raw: Any) -> None:
     assert 50 <= answer.first_token_ms <= answer.latency_ms
 
 
+@pytest.mark.slow
 def test_the_first_token_is_the_first_content_and_not_the_first_event(raw: Any) -> None:
     head, *events = raw.events(*WHOLE)
     _, answer = streamed(raw, [head, events[0], 0.1, *events[1:]])
@@ -179,6 +180,7 @@ def test_a_stream_that_stops_before_the_answer_does_is_broken_and_keeps_its_coun
     assert error.usage == Usage(3, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["cut", "silent"])
 def test_what_comes_after_the_finish_reason_is_not_worth_an_error(raw: Any, end: str) -> None:
     script = [*raw.head(), *raw.pieces(chunk("Hello", "stop")), 0.05, raw.cut if end == "cut" else raw.listen]
@@ -304,6 +306,7 @@ def test_the_waits_of_the_deployment_hold(raw: Any) -> None:
 ONE_PLACE = httpx.Limits(max_connections=1, max_keepalive_connections=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["aclose", "cancel"])
 def test_leaving_early_closes_the_connection_and_frees_its_place(raw: Any, way: str) -> None:
     held = [*raw.head(), *raw.pieces(chunk("Hel")), raw.listen]

@@ -74,6 +74,7 @@ COUNTS = st.none() | st.integers(-5, 1000) | st.text(max_size=3)
 DETAILS = COUNTS | st.dictionaries(st.sampled_from(["cached_tokens", "reasoning_tokens", "cache_write_tokens"]), COUNTS)
 
 
+@pytest.mark.slow
 @given(COUNTS, COUNTS, COUNTS, DETAILS, DETAILS)
 def test_parts_are_never_more_than_their_whole(
     prompt: object, completion: object, total: object, of_prompt: object, of_completion: object
