@@ -85,7 +85,7 @@ class Plugin:
 
     @property
     def fix(self) -> str:
-        """What to do about a plugin that cannot be used, for messages."""
+        """Remedy for a plugin that cannot be used, for messages."""
         if self.package is None:
             return "correct it, or hand in another one"
         return f"update or repair the package {shown(self.package)}, or name another {SINGULAR[self.kind]}"
@@ -190,7 +190,7 @@ def _entries(group: str) -> Iterable[EntryPoint]:
         for distribution in distributions():
             try:
                 found.setdefault(distribution.name, distribution.entry_points.select(group=group))
-            except Exception:
+            except Exception:  # what it offers is then unknown, and an error that names a plugin lists the others
                 continue
         return [entry for entries in found.values() for entry in entries]
 

@@ -11,8 +11,16 @@ from secrets import token_hex
 from typing import Any
 
 from semroute.catalog import estimate_tokens
-from semroute.server.anthropic_requests import request_of, wrong
-from semroute.server.formats import AnswerStream, ServedCall, ServedError, json_bytes, vendor_headers
+from semroute.server.anthropic_requests import request_of
+from semroute.server.formats import (
+    AnswerStream,
+    ServedCall,
+    ServedError,
+    asked_model,
+    is_streamed,
+    json_bytes,
+    vendor_headers,
+)
 from semroute.server.overflow import Overflow
 from semroute.types import Completion, Delta, ReasoningBlock, ToolCallDelta, Usage
 
@@ -55,13 +63,9 @@ class Messages:
         Raises:
             InputError: the body cannot be used; the message names the path.
         """
-        model, streaming = body.get("model"), body.get("stream")
-        if not isinstance(model, str) or not model:
-            raise wrong("model", 'is missing; it is "auto", or a name that GET /v1/models lists')
-        if not isinstance(streaming, bool | None):
-            raise wrong("stream", "is neither true nor false")
+        model, streaming = asked_model(body), is_streamed(body)
         request = request_of(body, headers=vendor_headers(headers or {}, BETAS))
-        return ServedCall(model, request, bool(streaming))
+        return ServedCall(model, request, streaming)
 
     def answer(self, call: ServedCall, completion: Completion) -> Mapping[str, object]:
         """Return the body of a whole answer; ``model`` is the one that answered.

@@ -141,6 +141,30 @@ KINDS: tuple[tuple[type[Exception], int, str], ...] = (
 """Status and kind of an error, by its class: the first that fits."""
 
 
+def asked_model(body: Mapping[str, Any]) -> str:
+    """Return the model name in a body, whose field is the same in every format.
+
+    Raises:
+        InputError: it is missing.
+    """
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise InputError('model: is missing; it is "auto", or a name that GET /v1/models lists')
+    return model
+
+
+def is_streamed(body: Mapping[str, Any]) -> bool:
+    """Return True if a body asks for a stream.
+
+    Raises:
+        InputError: ``stream`` is neither true nor false.
+    """
+    streaming = body.get("stream")
+    if not isinstance(streaming, bool | None):
+        raise InputError("stream: is neither true nor false")
+    return bool(streaming)
+
+
 def served_error(format: ServerFormat, error: Exception) -> ServedError:
     """Return an error of the router in a format's shape.
 

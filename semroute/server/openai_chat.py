@@ -12,7 +12,16 @@ from secrets import token_hex
 from typing import Any
 
 from semroute.errors import InputError
-from semroute.server.formats import HINTS, AnswerStream, ServedCall, ServedError, json_bytes, vendor_headers
+from semroute.server.formats import (
+    HINTS,
+    AnswerStream,
+    ServedCall,
+    ServedError,
+    asked_model,
+    is_streamed,
+    json_bytes,
+    vendor_headers,
+)
 from semroute.server.overflow import Overflow
 from semroute.types import Alternative, Completion, Delta, NativeBody, Request, TokenLogprob, ToolCallDelta, Usage
 
@@ -60,15 +69,11 @@ class ChatCompletions:
         Raises:
             InputError: the body cannot be used; the message names the path.
         """
-        model, streaming = body.get("model"), body.get("stream")
-        if not isinstance(model, str) or not model:
-            raise InputError('model: is missing; it is "auto", or a name that GET /v1/models lists')
-        if not isinstance(streaming, bool | None):
-            raise InputError("stream: is neither true nor false")
+        model, streaming = asked_model(body), is_streamed(body)
         request = _request(body, vendor_headers(headers or {}, BETAS))
         if streaming and request.n not in (None, 1):
             raise InputError("n: a stream gives one answer; leave out n, or stream")
-        return ServedCall(model, request, bool(streaming), _includes_usage(body.get("stream_options")))
+        return ServedCall(model, request, streaming, _includes_usage(body.get("stream_options")))
 
     def answer(self, call: ServedCall, completion: Completion) -> Mapping[str, object]:
         """Return the body of a whole answer; ``model`` is the one that answered.

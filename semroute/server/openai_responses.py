@@ -10,7 +10,7 @@ from secrets import token_hex
 from typing import Any, TypeAlias
 
 from semroute.errors import InputError
-from semroute.server.formats import HINTS, AnswerStream, ServedCall, ServedError, json_bytes
+from semroute.server.formats import HINTS, AnswerStream, ServedCall, ServedError, asked_model, is_streamed, json_bytes
 from semroute.server.openai_chat import error_body
 from semroute.server.overflow import Overflow
 from semroute.types import Completion, Delta, Request, Tool, ToolCall, ToolCallDelta, Usage
@@ -48,12 +48,8 @@ class Responses:
         Raises:
             InputError: the body cannot be used; the message names the path.
         """
-        model, streaming = body.get("model"), body.get("stream")
-        if not isinstance(model, str) or not model:
-            raise _wrong("model", 'is missing; it is "auto", or a name that GET /v1/models lists')
-        if not isinstance(streaming, bool | None):
-            raise _wrong("stream", "is neither true nor false")
-        return ServedCall(model, request_of(body), bool(streaming), namespaces=namespaces_of(body.get("tools")))
+        model, streaming = asked_model(body), is_streamed(body)
+        return ServedCall(model, request_of(body), streaming, namespaces=namespaces_of(body.get("tools")))
 
     def answer(self, call: ServedCall, completion: Completion) -> Mapping[str, object]:
         """Return the body of a whole answer; ``model`` is the one that answered."""

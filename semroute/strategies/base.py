@@ -145,7 +145,7 @@ Strategy: TypeAlias = LocalStrategy | ModelStrategy
 
 @dataclass(frozen=True, slots=True)
 class StrategySetup:
-    """What a plugin strategy is made with.
+    """Setup of a plugin strategy: its name, and the models of the index.
 
     Attributes:
         name: its name in ``strategies`` of the configuration, which its ``name`` and its results must have.
