@@ -5,8 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from evaluate.study_outcomes import logged, made_up
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from semroute.errors import InputError
 from semroute.evaluate.offpolicy import PropensityFindings, check_propensities, probabilities, select
@@ -74,10 +72,11 @@ def test_propensities_slightly_off_warn_with_the_model() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10_000), st.floats(0.1, 0.9))
-def test_propensities_of_a_random_share_are_not_refused(seed: int, share: float) -> None:
-    assert _findings(_drawn(500, share, seed=seed)).refused == ()
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_propensities_of_a_random_share_are_rarely_refused(share: float) -> None:
+    # The test of the weights errs by chance, so that what can be held is its rate, over draws that are always the same.
+    refused = sum(bool(_findings(_drawn(500, share, seed=seed)).refused) for seed in range(60))
+    assert refused <= 1
 
 
 @pytest.mark.slow
