@@ -45,16 +45,20 @@ class WaitedLock:
     could not even open another database. Hold it for a single step, and do not fork within. A holder for longer than
     :data:`WAIT_S` is considered hanging, and forks do not wait for it: a server that forks its workers one after
     another must not wait once for each.
+
+    Args:
+        clock: monotonic clock, seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = lock()
         self._since = 0.0
         _waited.add(self)
 
     def __enter__(self) -> None:
         self._lock.acquire()
-        self._since = time.monotonic()
+        self._since = self._clock()
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
@@ -65,7 +69,7 @@ class WaitedLock:
 
     def acquire_for_fork(self) -> bool:
         """Take the lock before a fork; False if its holder exceeds :data:`WAIT_S`."""
-        return self._lock.acquire(timeout=min(max(self._since + WAIT_S - time.monotonic(), 0.0), WAIT_S))
+        return self._lock.acquire(timeout=min(max(self._since + WAIT_S - self._clock(), 0.0), WAIT_S))
 
     def release(self) -> None:
         """Release the lock after a fork."""

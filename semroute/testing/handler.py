@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -108,7 +108,7 @@ _SSE = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no
 class ServerState:
     """State of the server.
 
-    Key, models (any, where empty), length of embeddings, rate limit, and counts.
+    Key, models (any, where empty), length of embeddings, rate limit, counts, and the clock of the rate limit, seconds.
     """
 
     key: str | None = field(repr=False)
@@ -116,6 +116,7 @@ class ServerState:
     dimensions: int
     window: Window
     records: Records
+    clock: Callable[[], float] = time.monotonic
 
 
 def handle_request(
@@ -212,7 +213,7 @@ def _charge(house: ServerState, input_tokens: int, output_tokens: int) -> None:
     Raises:
         RefusedError: they exceed the limit now; nothing is counted.
     """
-    wait = house.window.take(input_tokens + output_tokens, time.monotonic())
+    wait = house.window.take(input_tokens + output_tokens, house.clock())
     if wait is not None:
         message = f"Rate limit reached. Please try again in {wait:.3f}s."
         raise RefusedError(Failure(429, message, retry_after=max(1, -int(-wait // 1)), reset_s=wait))

@@ -9,6 +9,7 @@ import asyncio
 import json
 import socket
 import struct
+from asyncio import sleep
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -359,7 +360,7 @@ async def deliver(out: Out, response: Response, delivery: Delivery, speed: Speed
 async def _deliver_body(out: Out, response: Response, delivery: Delivery, speed: Speed) -> None:
     thinking = speed.first_token_s + speed.token_s * max(0, response.tokens - 1) if response.tokens else 0.0
     if thinking:
-        await asyncio.sleep(thinking)
+        await sleep(thinking)
     start = head(response.status, {**response.headers, "content-length": str(len(response.body))})
     if delivery.then in ("stall", "reset", "close"):
         out.write(start + response.body[: len(response.body) // 2])
@@ -442,7 +443,7 @@ async def _send_paced(out: Out, events: Iterable[StreamEvent], speed: Speed) -> 
                 out.write(b"".join(ready))
                 ready.clear()
                 await out.drain()
-                await asyncio.sleep(wait)
+                await sleep(wait)
             wait = speed.token_s
         ready.append(chunk(event.data))
     out.write(b"".join(ready))
@@ -453,7 +454,7 @@ async def _send_slowly(out: Out, parts: Iterable[bytes], interval_s: float) -> N
     for part in parts:
         out.write(part)
         await out.drain()
-        await asyncio.sleep(interval_s)
+        await sleep(interval_s)
 
 
 def _sliced(content: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
@@ -468,9 +469,9 @@ def _sliced(content: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
 async def _end(out: Out, then: Then) -> None:
     await out.drain()
     if then == "stall":
-        await asyncio.sleep(_FOR_EVER_S)
+        await sleep(_FOR_EVER_S)
     if then == "reset":
-        await asyncio.sleep(_BEFORE_RESET_S)
+        await sleep(_BEFORE_RESET_S)
         out.reset()
     else:
         out.close()

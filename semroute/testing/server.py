@@ -7,6 +7,7 @@ import itertools
 import socket
 import threading
 import time
+from asyncio import sleep
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -106,6 +107,7 @@ class FakeProvider:
         rpm: requests a minute, in a sliding window; beyond it 429. None is no limit.
         tpm: tokens a minute, input and output together; None is no limit.
         keep: number of requests in :attr:`requests`; None: all.
+        clock: monotonic clock of the rate limit, seconds.
     """
 
     def __init__(
@@ -122,13 +124,15 @@ class FakeProvider:
         rpm: int | None = None,
         tpm: int | None = None,
         keep: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._address = (host, port)
         self._lock = threading.Lock()
         self._replies: deque[Reply] = deque()
         self._always: Always = None
         self._speed = Speed(latency_s, first_token_s, token_s)
-        self._house = ServerState(key, tuple(models), dimensions, Window(RateLimit(rpm, tpm)), Records(keep))
+        window = Window(RateLimit(rpm, tpm))
+        self._house = ServerState(key, tuple(models), dimensions, window, Records(keep), clock)
         self._serials = itertools.count(1)
         self._connections: set[Connection] = set()
         self._thread: threading.Thread | None = None
@@ -297,7 +301,7 @@ class FakeProvider:
             reply = always(record) if callable(always) else always
         reply = reply or Reply()
         if reply.delay_s or speed.latency_s:
-            await asyncio.sleep(reply.delay_s + speed.latency_s)
+            await sleep(reply.delay_s + speed.latency_s)
         records = house.records
         before = records.input_tokens, records.output_tokens
         response = handle_request(house, handler.find(request), request, record.body, reply, next(self._serials))

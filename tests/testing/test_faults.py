@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
+from testing.conftest import Pace
 
 from semroute.testing import (
     FakeProvider,
@@ -220,13 +220,15 @@ def test_an_error_in_a_200_is_the_only_event_or_the_body(
     assert plain.json()["error"]["message"] == event["error"]["message"] == "broken"
 
 
-@pytest.mark.slow
-def test_a_drip_takes_its_time_and_loses_nothing(provider: FakeProvider, client: httpx.Client, form: Format) -> None:
+def test_a_drip_takes_its_time_and_loses_nothing(
+    provider: FakeProvider, client: httpx.Client, form: Format, pace: Pace
+) -> None:
     provider.script(drip(0.02))
-    started = time.perf_counter()
+    pace.end(100)
     parts: list[bytes] = []
     received(client, form, parts)
-    assert time.perf_counter() - started >= 0.1
+    assert set(pace.waits) == {0.02}
+    assert len(pace.waits) >= len(TEXT.split())
     assert words(form, parts) == TEXT
 
 
@@ -261,14 +263,17 @@ def test_an_answer_in_one_piece_may_be_split_dripped_or_wrong(
             ask(client, form).json()
 
 
-def test_a_fault_breaks_the_reply_that_it_is_given(provider: FakeProvider, client: httpx.Client, form: Format) -> None:
+def test_a_fault_breaks_the_reply_that_it_is_given(
+    provider: FakeProvider, client: httpx.Client, form: Format, pace: Pace
+) -> None:
     provider.script(truncated(2, answer("one two three")), hang(0.05, fail(500)), no_usage(truncated(reply=no_usage())))
+    pace.end()
     parts: list[bytes] = []
     received(client, form, parts)
     assert words(form, parts) == "one two"
-    started = time.perf_counter()
+    assert pace.waits == []
     assert ask(client, form).status_code == 500
-    assert time.perf_counter() - started >= 0.05
+    assert pace.waits == [0.05]
     parts = []
     received(client, form, parts)
     assert "usage" not in b"".join(parts).decode()
