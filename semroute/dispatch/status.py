@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -360,6 +360,7 @@ class Reporter:
         config: deployments and rules.
         file: state file; None writes none.
         workers: threads that write the file; None makes a pool.
+        clock: monotonic clock, seconds.
     """
 
     def __init__(
@@ -369,7 +370,10 @@ class Reporter:
         config: Config,
         file: Path | None,
         workers: WorkerPool | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._gates = gates
         self._latencies = latencies
         self._config = config
@@ -381,11 +385,11 @@ class Reporter:
 
     def due(self) -> None:
         """Start a report if the last one is old enough."""
-        if not self._reports or time.monotonic() - self._last < EVERY_S:
+        if not self._reports or self._clock() - self._last < EVERY_S:
             return
         if self._running is not None and not self._running.done():  # a disk that hangs is not asked again and again
             return
-        self._last = time.monotonic()
+        self._last = self._clock()
         self._running = asyncio.get_running_loop().create_task(self.report())
 
     async def finish(self) -> None:
@@ -400,9 +404,9 @@ class Reporter:
         """Apply the reopening requests next to this process's state file."""
         if self._file is None or not isinstance(self._gates, MemoryGates):
             return
-        if time.monotonic() - self._looked < EVERY_S or not wish_file(self._file).exists():
+        if self._clock() - self._looked < EVERY_S or not wish_file(self._file).exists():
             return
-        self._looked = time.monotonic()
+        self._looked = self._clock()
         try:
             found = wishes(self._file)
         except DataError as error:

@@ -112,21 +112,26 @@ def test_a_report_that_cannot_be_written_is_a_warning_and_no_failure(
     assert "could not be reported" in caplog.text
 
 
-@pytest.mark.slow
 def test_reports_are_at_most_one_a_second(tmp_path: Path) -> None:
-    path = tmp_path / "state.json"
-    reporter = Reporter(MemoryGates(BreakerRules()), LatencyWindows(), CONFIG, path)
+    path, now = tmp_path / "state.json", 100.0
+    reporter = Reporter(MemoryGates(BreakerRules()), LatencyWindows(), CONFIG, path, clock=lambda: now)
 
-    async def often() -> tuple[bool, bool]:
+    async def reported() -> bool:
+        path.unlink(missing_ok=True)
         reporter.due()
-        await asyncio.sleep(0.1)
-        first = path.exists()
-        path.unlink()
-        reporter.due()
-        await asyncio.sleep(0.1)
-        return first, path.exists()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others)
+        return path.exists()
 
-    assert asyncio.run(often()) == (True, False)
+    async def often() -> list[bool]:
+        nonlocal now
+        found = []
+        for at in (100.0, 100.9, 101.0, 101.5):
+            now = at
+            found.append(await reported())
+        return found
+
+    assert asyncio.run(often()) == [True, False, True, False]
 
 
 @pytest.mark.services

@@ -305,10 +305,10 @@ def test_a_short_request_costs_less_than_what_counts_its_tokens_many_times() -> 
     def least(work: Any) -> float:
         best = float("inf")
         for _ in range(30):
-            started = time.perf_counter()
+            started = time.thread_time()
             for _ in range(50):
                 work(request)
-            best = min(best, time.perf_counter() - started)
+            best = min(best, time.thread_time() - started)
         return best
 
     assert least(valid_request) < 3 * least(estimate_tokens)
