@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+from patience import PATIENCE_S
 
 from semroute.cascade import Cascade
 from semroute.config import Config
@@ -58,7 +59,7 @@ class Bench:
                 finally:
                     await dispatcher.close()
 
-        return asyncio.run(inside())
+        return asyncio.run(asyncio.wait_for(inside(), PATIENCE_S))
 
     async def answer(
         self, config: Config, dispatcher: Dispatcher, request: Request | None = None, **more: Any

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import time
 import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+from patience import PATIENCE_S
 
 from semroute.config import Deployment, Timeouts
 from semroute.errors import (
@@ -43,7 +43,7 @@ def run(work: Callable[[httpx.AsyncClient], Awaitable[T]], **options: Any) -> T:
         async with httpx.AsyncClient(trust_env=False, verify=False, **options) as client:
             return await work(client)
 
-    return asyncio.run(with_client())
+    return asyncio.run(asyncio.wait_for(with_client(), PATIENCE_S))
 
 
 async def post(
@@ -161,7 +161,8 @@ def test_a_server_that_hangs_times_out_and_the_setting_is_named(
     assert "0.05 s, which is what the request had left" in str(failing(raw, [raw.listen], ask, within_s=0.05))
 
 
-DRIP = [b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n", *([b" ", 0.02] * 100)]
+DRIP = [b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n", *([b" ", 0.02] * 50_000)]
+"""An answer that is not whole for a quarter of an hour, and never falls silent until then."""
 
 
 @pytest.mark.slow
@@ -171,14 +172,14 @@ def test_an_answer_that_comes_a_byte_now_and_then_times_out_as_a_whole(raw: Any)
 
 @pytest.mark.slow
 def test_a_stream_that_comes_a_byte_now_and_then_times_out_as_a_whole(raw: Any) -> None:
-    drip = [*raw.bytes(b"data: 1\n\n", end=False), *([raw.bytes(b":")[1], 0.02] * 100)]
+    drip = [*raw.bytes(b"data: 1\n\n", end=False), *([raw.bytes(b":")[1], 0.02] * 50_000)]
     error = failing(raw, drip, read, within_s=0.15, timeouts=Timeouts(idle_s=0.1))
     assert "no complete answer within 0.15 s" in str(error)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "script", [lambda raw: [raw.listen], lambda raw: [*raw.head(), *([raw.bytes(b":\n\n")[1], 0.02] * 100)]]
+    "script", [lambda raw: [raw.listen], lambda raw: [*raw.head(), *([raw.bytes(b":\n\n")[1], 0.02] * 50_000)]]
 )
 def test_comments_do_not_put_off_the_wait_for_the_first_token(raw: Any, script: Any) -> None:
     error = failing(raw, script(raw), read, timeouts=Timeouts(first_token_s=0.1))
@@ -316,8 +317,8 @@ def test_closing_a_stream_early_closes_the_connection_and_frees_its_place(raw: A
             assert (await anext(events)).data == "1"
             await events.aclose()
             assert transport._pool.connections == []  # at once, and not when its garbage is collected
-            await asyncio.wait_for(server.left.wait(), 2)
-            return await post(client, target(server.url), within_s=2)
+            await server.left.wait()
+            return await post(client, target(server.url))
 
     transport = httpx.AsyncHTTPTransport(verify=False, limits=ONE_PLACE)
     assert run(work, transport=transport) == {"b": 2}
@@ -333,12 +334,14 @@ def test_cancelling_a_call_is_no_timeout_and_frees_its_place(
         held = [*(raw.bytes(b"data: 1\n\n", end=False) if begun else []), raw.listen]
         async with raw.serve(held, raw.answer({"b": 2})) as server:
             task = asyncio.ensure_future(ask(client, target(server.url)))
-            await asyncio.sleep(0.1)
+            while not server.bodies:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.02)  # the answer begins to be read, where it has begun
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            await asyncio.wait_for(server.left.wait(), 2)
-            return await post(client, target(server.url), within_s=2)
+            await server.left.wait()
+            return await post(client, target(server.url))
 
     assert run(work, limits=ONE_PLACE) == {"b": 2}
 
@@ -350,7 +353,7 @@ def test_a_stream_that_times_out_frees_its_place(raw: Any) -> None:
         async with raw.serve(held, raw.answer({"b": 2})) as server:
             with pytest.raises(ProviderTimeoutError):
                 await read(client, target(server.url), within_s=0.1)
-            return await post(client, target(server.url), within_s=2)
+            return await post(client, target(server.url))
 
     assert run(work, limits=ONE_PLACE) == {"b": 2}
 
@@ -435,13 +438,6 @@ def test_no_log_of_the_client_shows_the_key_that_is_sent(raw: Any, caplog: pytes
         failing(raw, raw.answer({"error": {"message": "no"}}, "401 No"), post)
     assert "send_request_headers" in caplog.text
     assert KEY not in caplog.text
-
-
-@pytest.mark.slow
-def test_the_answer_of_one_call_takes_no_longer_than_it_has_to(raw: Any) -> None:
-    started = time.perf_counter()
-    assert type(failing(raw, DRIP, post, within_s=0.15)) is ProviderTimeoutError
-    assert time.perf_counter() - started < 1.0
 
 
 def test_calls_that_are_left_at_any_moment_leave_no_connection_behind(raw: Any) -> None:

@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 from resilience.gates_contract import GatesContract
 from resilience.redis_server import OwnRedis, own_redis
 
@@ -39,13 +40,13 @@ def own_prefix() -> str:
 
 @dataclass
 class RedisWorld:
-    """Gates whose time runs like the wall's, and further ahead."""
+    """Gates whose time is the wall's at the start, and goes on only when told."""
 
     gates: RedisGates
-    ahead_s: float = 0.0
+    now: float = field(default_factory=time.time)
 
     async def advance(self, seconds: float) -> None:
-        self.ahead_s += seconds
+        self.now += seconds
 
 
 class TestRedisGates(GatesContract):
@@ -56,7 +57,7 @@ class TestRedisGates(GatesContract):
     @asynccontextmanager
     async def world(self, rules: BreakerRules) -> AsyncGenerator[RedisWorld]:
         server = Server(self.url, timeout_s=2.0)
-        gates = RedisGates(server, rules, prefix=own_prefix(), slot_s=SLOT_S, clock=lambda: time.time() + world.ahead_s)
+        gates = RedisGates(server, rules, prefix=own_prefix(), slot_s=SLOT_S, clock=lambda: world.now)
         world = RedisWorld(gates)
         yield world
         await gates.close()
@@ -79,7 +80,7 @@ def test_time_is_the_servers_when_no_clock_is_given(redis: OwnRedis) -> None:
         return float(at), int(seconds) + int(micros) / 1e6
 
     at, now = asyncio.run(test())
-    assert 0 <= now - at < 1
+    assert 0 <= now - at < PATIENCE_S
 
 
 def test_every_key_has_the_prefix_and_goes_by_itself(redis: OwnRedis) -> None:

@@ -70,13 +70,13 @@ def test_a_decision_that_takes_too_long_ends_with_the_deadline_and_calls_nobody(
 def test_the_answer_has_what_the_decision_has_left_of_the_deadline(
     routing_index: Path, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow_scores(monkeypatch, threading.Event(), 0.5)
+    slow_scores(monkeypatch, threading.Event(), 1.5)
     provider.script(hang())
     routes = router(routing_index, provider)
     with pytest.raises(DeadlineError) as caught:
-        routes.complete(QUERY, constraints=Constraints(deadline_s=0.8))
+        routes.complete(QUERY, constraints=Constraints(deadline_s=3.0))
     (attempt,) = caught.value.attempts
-    assert attempt.latency_ms < 500
+    assert attempt.latency_ms < 2500  # and not 3000; it is 1500, or less where the decision took longer
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_a_judge_that_hangs_leaves_half_of_the_requests_time_for_the_answer(
     provider.script(hang())
     judge = {"model": "judging", "candidates": ["small", "large"], "timeout_s": 30.0}
     routes = router(routing_index, provider, judge=judge, strategies=["judge"], fallback={"models": ["small"]})
-    completion = routes.complete(QUERY, constraints=Constraints(deadline_s=1.0))
+    completion = routes.complete(QUERY, constraints=Constraints(deadline_s=3.0))
     assert (completion.text, completion.model) == (QUERY, "small")
 
 

@@ -159,9 +159,12 @@ def test_what_is_no_query_is_refused(router: Router, query: Any) -> None:
 @pytest.mark.parametrize("unit", ["a", "word ", "a\ud83d", "語", "\U0001f600", "x\0"])
 def test_a_megabyte_is_routed_fast(router: Router, unit: str) -> None:
     text = unit * (1_000_000 // len(unit))
-    start = time.perf_counter()
+    router.route("boil an egg")  # loads what is loaded once
+    start = time.process_time()
     assert router.route(text).query == text
-    assert time.perf_counter() - start < 2.0
+    # Bounded in processor time, whatever else the machine does: too many parts take their turn to count the work of
+    # each. What is quadratic in any takes minutes.
+    assert time.process_time() - start < 2.0
 
 
 @pytest.mark.slow

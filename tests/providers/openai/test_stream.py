@@ -11,6 +11,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 
 from semroute.config import Deployment, Timeouts
 from semroute.errors import (
@@ -299,7 +300,7 @@ def test_the_waits_of_the_deployment_hold(raw: Any) -> None:
     silent = [*raw.head(), *raw.pieces(chunk("Hel")), raw.listen]
     assert type(broken(raw, silent, timeouts=Timeouts(idle_s=0.05))) is ProviderTimeoutError
     assert type(broken(raw, [raw.listen], timeouts=Timeouts(first_token_s=0.05))) is ProviderTimeoutError
-    drip = [*raw.head(), *([raw.pieces(chunk("x"))[0], 0.02] * 50)]
+    drip = [*raw.head(), *([raw.pieces(chunk("x"))[0], 0.02] * 50_000)]
     assert type(broken(raw, drip, within_s=0.1)) is ProviderTimeoutError
 
 
@@ -320,12 +321,15 @@ def test_leaving_early_closes_the_connection_and_frees_its_place(raw: Any, way: 
                 await pieces.aclose()
             else:
                 task = asyncio.ensure_future(read(client, where))
-                await asyncio.sleep(0.1)
+                while not server.bodies:
+                    await asyncio.sleep(0.001)
+                await asyncio.sleep(0.02)  # the answer begins to be read
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
-            await asyncio.wait_for(server.left.wait(), 2)
-            return (await read(client, where, within_s=2))[-1]
+            async with asyncio.timeout(PATIENCE_S):
+                await server.left.wait()
+            return (await read(client, where))[-1]
 
     assert run(work, limits=ONE_PLACE).text == "Hello"
 
