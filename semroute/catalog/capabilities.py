@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from semroute.catalog.parameters import Parameters, parameters_of, unsaid
+from semroute.catalog.parameters import Parameters, content_parts, parameters_of, unsaid
 from semroute.catalog.prices import listing_of, price_of
 from semroute.catalog.tokens import estimate_tokens
 from semroute.config import Config, Deployment, ModelSpec, Problem
@@ -74,25 +74,25 @@ def capabilities_of(request: Request) -> frozenset[str]:
         "tools": bool(request.tools),
         "json_schema": request.json_schema is not None,
         "logprobs": request.logprobs,
-        "vision": any(_shows_an_image(message) for message in request.messages),
+        "vision": any(_is_image(part) for message in request.messages for part in content_parts(message)),
     }
     return frozenset(name for name, is_asked in required.items() if is_asked)
 
 
-def needs_of(request: Request, wants: frozenset[str] = frozenset()) -> Needs:
+def needs_of(request: Request, wants: frozenset[str] = frozenset(), input_tokens: int | None = None) -> Needs:
     """Return the requirements of ``request``.
-
-    Its tokens are estimated, in time linear in its length.
 
     Args:
         request: the request.
         wants: further fields in which a strong model is preferred, which a request does not show: ``reasoning``, say.
+        input_tokens: its estimated tokens where they are known; None estimates them, in time linear in its length.
 
     Raises:
         RequestError: ``extra`` of the request sets a parameter that is a field of it.
     """
     capabilities = capabilities_of(request)
-    input_tokens = estimate_tokens(request)
+    if input_tokens is None:
+        input_tokens = estimate_tokens(request)
     strengths = {_STRENGTHS[capability] for capability in capabilities if capability in _STRENGTHS}
     if input_tokens >= LONG_CONTEXT_TOKENS:
         strengths.add("long_context")
@@ -112,12 +112,8 @@ def needs_of(request: Request, wants: frozenset[str] = frozenset()) -> Needs:
 _STRENGTHS = {"tools": "tools", "json_schema": "structured_output", "vision": "vision"}
 
 
-def _shows_an_image(message: object) -> bool:
-    # A value that is no message is refused by the wire format, with the deployment's name.
-    content = message.get("content") if isinstance(message, Mapping) else None
-    if isinstance(content, str) or not isinstance(content, list | tuple):
-        return False
-    return any(isinstance(part, Mapping) and part.get("type") == "image_url" for part in content)
+def _is_image(part: object) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "image_url"
 
 
 # Model cards, and the fit of deployments to a request.

@@ -9,9 +9,10 @@ https://ai.google.dev/gemini-api/docs/thinking. Differences of a vendor's own se
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import TypeGuard
 
 from semroute.config import Deployment
 from semroute.config.deployments import VENDORS
@@ -165,9 +166,12 @@ def carried(deployment: Deployment, parameters: Parameters) -> Parameters:
     A parameter that it carries although its format does not becomes one of ``extra``, under its own name.
     """
     refused = {name for name, _ in _refusals(deployment, parameters)}
+    moved = _WORDLESS.get(deployment.format, frozenset()).intersection(deployment.carries, parameters.named) - refused
+    if not refused and not moved:
+        return parameters
     named = {name: value for name, value in parameters.named.items() if name not in refused}
     extra = {name: value for name, value in parameters.extra.items() if name not in refused}
-    for name in _WORDLESS.get(deployment.format, frozenset()).intersection(deployment.carries, named):
+    for name in moved:
         extra[name] = named.pop(name)
     return replace(parameters, named=named, extra=extra)
 
@@ -319,11 +323,12 @@ def thinks_by_budget(upstream: str) -> bool:
 
 def _markers(request: Request) -> dict[str, object]:
     """Return the parameters that stand within other fields of the request."""
+    tools, choice = request.tools, request.tool_choice
     found = {
         "cache_control": _marks_a_cache(request),
-        "strict": any(getattr(tool, "strict", None) for tool in request.tools),
-        "custom_tools": any(getattr(tool, "definition", None) is not None for tool in request.tools),
-        "allowed_tools": isinstance(request.tool_choice, Mapping) and request.tool_choice.get("type") != "function",
+        "strict": any(getattr(tool, "strict", None) for tool in tools),
+        "custom_tools": any(getattr(tool, "definition", None) is not None for tool in tools),
+        "allowed_tools": isinstance(choice, Mapping) and choice.get("type") != "function",
     }
     return {name: True for name, is_set in found.items() if is_set}
 
@@ -331,13 +336,22 @@ def _markers(request: Request) -> dict[str, object]:
 def _marks_a_cache(request: Request) -> bool:
     if any(getattr(tool, "cache_control", None) for tool in request.tools):
         return True
-    for message in request.messages:
-        if not isinstance(message, Mapping):
-            continue  # refused later, by the wire format, with the deployment's name
-        if message.get("cache_control"):
-            return True
-        content = message.get("content")
-        parts = content if isinstance(content, list | tuple) else ()
-        if any(isinstance(part, Mapping) and part.get("cache_control") for part in parts):
-            return True
-    return False
+    return any(_is_marked(one) for message in request.messages for one in (message, *content_parts(message)))
+
+
+def _is_marked(value: object) -> bool:
+    return _is_mapping(value) and bool(value.get("cache_control"))
+
+
+def content_parts(message: object) -> Sequence[object]:
+    """Return the parts of a message's content; none of a text.
+
+    A value that is no message has none: it is refused later, by the wire format, with the deployment's name.
+    """
+    content = message.get("content") if _is_mapping(message) else None
+    return content if isinstance(content, list | tuple) else ()
+
+
+def _is_mapping(value: object) -> TypeGuard[Mapping[str, object]]:
+    # A check against an abstract class takes several times as long, and this one is made for every message.
+    return type(value) is dict or isinstance(value, Mapping)

@@ -230,8 +230,9 @@ class AttemptAccounting:
         """Count a chunk of the answer; reasoning is charged, and is no first token."""
         if self._first_token_s is None and delta.is_answer:
             self._first_token_s = time.perf_counter() - self._started
-        called = sum(len(call.name or "") + len(call.arguments) for call in delta.tool_calls)
-        self._characters += len(delta.text) + called + len(delta.reasoning)
+        self._characters += len(delta.text) + len(delta.reasoning)
+        if delta.tool_calls:
+            self._characters += sum(len(call.name or "") + len(call.arguments) for call in delta.tool_calls)
 
     def cost_of(self, answer: Completion) -> Cost | None:
         """Return the cost from the token counts.
@@ -271,10 +272,10 @@ class AttemptAccounting:
                 total_s=total_s,
             )
 
-    async def answered(self, answer: Completion, log: AttemptLog, gates: AdmissionControl) -> None:
+    async def answered(self, answer: Completion, cost: Cost | None, log: AttemptLog, gates: AdmissionControl) -> None:
         """Close the accounting of an attempt with a complete answer."""
         self._characters = max(self._characters, _length(answer))
-        attempt = self._attempt(answer.usage, answer.cost, status=200)
+        attempt = self._attempt(answer.usage, cost, status=200)
         await self._close(attempt, CallResult.SUCCESS, log, gates)
 
     async def failed(self, error: DispatchError, policy: ErrorPolicy, log: AttemptLog, gates: AdmissionControl) -> None:
@@ -441,7 +442,7 @@ class CallContext:
 async def attempt(
     context: CallContext, call: ScheduledCall, on_delta: OnDelta | None = None, *, is_hedge: bool = False
 ) -> Completion:
-    """Call the endpoint and return its answer, with its cost.
+    """Call the endpoint and return its answer, with its cost and all attempts.
 
     Args:
         context: context shared by all attempts of the request.
@@ -459,11 +460,11 @@ async def attempt(
         answer = await _answer(context, call, clock, accounting, on_delta)
         if not accounting.is_heard:
             silence.heard(deployment)
-        answer = replace(answer, cost=accounting.cost_of(answer))
-        windows = (context.latencies, silence.usual)
+        cost, windows = accounting.cost_of(answer), (context.latencies, silence.usual)
         accounting.observe(answer, windows, clock.stalled_s, streaming=context.streaming)
-        await accounting.answered(answer, log, context.gates)
-        return answer
+        await accounting.answered(answer, cost, log, context.gates)
+        # A completion has many fields: it is copied once.
+        return replace(answer, cost=cost, attempts=tuple(log.attempts), latency_ms=context.deadline.elapsed_s * 1000)
     except DispatchError as error:
         policy = _policy(error, context, call, clock, patience)
         log.policies[deployment.name] = policy

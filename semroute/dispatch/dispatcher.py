@@ -205,6 +205,7 @@ class Dispatcher:
         reserve_s: float = 0.0,
         attempts: list[Attempt] | None = None,
         on_delta: OnDelta | None = None,
+        input_tokens: int | None = None,
     ) -> Completion:
         """Return the whole answer to a request.
 
@@ -218,6 +219,8 @@ class Dispatcher:
                 and returns nothing.
             on_delta: streams the answer: it is awaited with each piece. There is no failover after the first piece: a
                 later failure is raised.
+            input_tokens: estimated tokens of a request that is known to be valid; it is neither checked nor counted
+                again, which for a long conversation takes longer than all else here. None for any other request.
 
         Raises:
             InputError: the request, the candidates or the limits cannot be used; the message names the path.
@@ -227,10 +230,10 @@ class Dispatcher:
             DispatchError: the last attempt's error; its ``attempts`` lists all attempts.
         """
         started = time.monotonic()
-        request, constraints = valid_request(request), valid_constraints(constraints)
-        candidates = valid_candidates(candidates)
+        request = valid_request(request) if input_tokens is None else request
+        constraints, candidates = valid_constraints(constraints), valid_candidates(candidates)
         await self._know_models()
-        plan = self._planner.plan(request, candidates, constraints)
+        plan = self._planner.plan(request, candidates, constraints, input_tokens)
         most_s = self.config.retries.deadline_s
         limit_s = most_s if constraints.deadline_s is None else min(constraints.deadline_s, most_s)
         await self._reporter.heed()
@@ -281,16 +284,17 @@ class Dispatcher:
         constraints: Constraints = ANYTHING,
         *,
         streaming: bool = False,
+        input_tokens: int | None = None,
     ) -> CallEstimate:
         """Estimate price, latency and availability without making a call.
 
-        Nothing is reserved.
+        Nothing is reserved. ``input_tokens`` is that of :meth:`complete`.
         """
-        request, constraints = valid_request(request), valid_constraints(constraints)
-        candidates = valid_candidates(candidates)
+        request = valid_request(request) if input_tokens is None else request
+        constraints, candidates = valid_constraints(constraints), valid_candidates(candidates)
         await self._know_models()
         try:
-            plan = self._planner.plan(request, candidates, constraints)
+            plan = self._planner.plan(request, candidates, constraints, input_tokens)
         except DispatchError as error:
             return CallEstimate(closed=str(error))
         return await estimate_call(plan, self.gates, self.latencies, streaming=streaming)
@@ -346,7 +350,7 @@ class Dispatcher:
                 last = error
             else:
                 self._reporter.due()
-                return replace(answer, attempts=tuple(log.attempts), latency_ms=context.deadline.elapsed_s * 1000)
+                return answer
 
     def _after_fork(self) -> None:
         """Renew the reporter and the random source in a forked child.
@@ -389,21 +393,33 @@ class Dispatcher:
             # open.
             await asyncio.sleep(self._random.uniform(0, BEATEN_S))
 
-    async def _attempt(
+    def _attempt(
         self, context: CallContext, scheduler: EndpointScheduler, call: ScheduledCall, on_delta: OnDelta | None
-    ) -> Completion:
+    ) -> Coroutine[Any, Any, Completion]:
         """Make a scheduled call, hedged if hedging is on."""
         delay_s = self._hedge_after(context, call)
         if delay_s is None:
-            return await attempt(context, call, on_delta)
+            return attempt(context, call, on_delta)
+        return self._hedged(context, scheduler, call, delay_s, on_delta)
 
+    async def _hedged(
+        self,
+        context: CallContext,
+        scheduler: EndpointScheduler,
+        call: ScheduledCall,
+        delay_s: float,
+        on_delta: OnDelta | None,
+    ) -> Completion:
         async def another() -> Call | None:
             if len(context.log.attempts) + 2 > self.config.retries.attempts or not self._hedges.take():
                 return None
             second = await scheduler.hedge_of(call, context.log)
             return None if second is None else partial(attempt, context, second, is_hedge=True)
 
-        return await hedge(partial(attempt, context, call), delay_s, another, on_delta)
+        answer = await hedge(partial(attempt, context, call), delay_s, another, on_delta)
+        # The attempt that was beaten may have ended after the answer.
+        attempts, elapsed_ms = tuple(context.log.attempts), context.deadline.elapsed_s * 1000
+        return replace(answer, attempts=attempts, latency_ms=elapsed_ms)
 
     def _hedge_after(self, context: CallContext, call: ScheduledCall) -> float | None:
         """Return the hedging delay, seconds.

@@ -112,15 +112,23 @@ class Planner:
             model_card(one.deployment.model, self._config)
             price_of(one.deployment, self._config)
 
-    def plan(self, request: Request, candidates: Sequence[str], constraints: Constraints) -> DispatchPlan:
+    def plan(
+        self,
+        request: Request,
+        candidates: Sequence[str],
+        constraints: Constraints,
+        input_tokens: int | None = None,
+    ) -> DispatchPlan:
         """Return the dispatch plan of a request.
+
+        ``input_tokens`` is the request's estimate where it is known.
 
         Raises:
             NoDeploymentError: no deployment may answer; the message gives the reason for each.
             CapabilityError: there are deployments, but none of them can do what the request needs.
         """
         names = self._names(candidates, constraints)
-        needs = needs_of(request, constraints.wants)
+        needs = needs_of(request, constraints.wants, input_tokens)
         stages, refused = list[Stage](), list[tuple[Deployment, str, bool]]()
         for name in names:
             found = self._by_name.get(name, ())

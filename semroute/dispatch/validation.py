@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import islice
 from numbers import Integral, Real
+from operator import is_
 from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -70,6 +71,7 @@ SHOWN = 40
 """Characters of a key that a path in an error message repeats."""
 
 Field: TypeAlias = "Callable[[_ValueWalk, Any], object]"
+_Checks: TypeAlias = "tuple[tuple[str, Field, object], ...]"
 _E = TypeVar("_E", bound=InputError)
 _T = TypeVar("_T")
 
@@ -95,7 +97,7 @@ def valid_request(query: Query | Request) -> Request:
         if not is_request:
             return Request(cast("tuple[Message, ...]", _messages(walk, query)))
         request = _with_schema(cast(Request, query))
-        changes = _changes(walk, request, _FIELDS)
+        changes = _changes(walk, request, _OF_A_REQUEST)
         return replace(request, **changes) if changes else request
     except _FaultError as fault:
         if not is_request and fault.path:
@@ -172,7 +174,7 @@ def valid_constraints(constraints: Constraints | None, model: str | None = None)
     walk = _ValueWalk()
     try:
         try:
-            changes = {} if constraints is ANYTHING else _changes(walk, constraints, _LIMITS)
+            changes = {} if constraints is ANYTHING else _changes(walk, constraints, _OF_CONSTRAINTS)
         except _FaultError as fault:
             fault.path.append("constraints")
             raise
@@ -300,14 +302,16 @@ class _ValueWalk:
         return _read(copy, kind.__name__)
 
 
-def _changes(walk: _ValueWalk, owner: object, fields: Mapping[str, Field]) -> dict[str, Any]:
+def _changes(walk: _ValueWalk, owner: object, checks: _Checks) -> dict[str, Any]:
     """Return the fields of a dataclass to replace by plain values."""
     changes: dict[str, Any] = {}
-    for name, check in fields.items():
+    for name, check, default in checks:
         try:
             value = getattr(owner, name)
         except Exception as error:  # a property of a subclass, or a field that was never set
             raise _FaultError(f"cannot be read: {type(error).__name__}", name) from None
+        if value is default:
+            continue  # valid; most fields of a request are unset
         valid = _checked(walk, name, value, check)
         if valid is not value:
             changes[name] = valid
@@ -384,16 +388,12 @@ def _messages(walk: _ValueWalk, value: Any) -> object:
         # Results alone are a user's turn only in Anthropic's shape, and routing needs one.
         if any(message["role"] == "user" for message in found):
             return found
-    is_plain = type(value) is tuple and all(map(_is, messages, value))
+    is_plain = type(value) is tuple and all(map(is_, messages, value))
     return value if is_plain else tuple(messages)
 
 
 def _in_openais_shape(message: dict[str, Any]) -> Iterable[dict[str, Any]]:
     return openai_messages(message) if has_blocks(message) else (message,)
-
-
-def _is(one: object, other: object) -> bool:
-    return one is other
 
 
 def _message(walk: _ValueWalk, given: Any) -> object:
@@ -509,12 +509,13 @@ def _word(walk: _ValueWalk, value: Any) -> object:
 
 def _names(walk: _ValueWalk, value: Any) -> tuple[str, ...]:
     kind = type(value)
-    if kind is str or not issubclass(kind, Sequence | Set) or issubclass(kind, bytes | bytearray | memoryview):
+    is_list = kind is tuple or (kind is not str and issubclass(kind, Sequence | Set))
+    if not is_list or issubclass(kind, bytes | bytearray | memoryview):
         raise _FaultError(f"is {kind.__name__}, not a list of names")
     items = value if kind is tuple else _read(lambda: tuple(islice(value, walk.values + 1)), kind.__name__)
     walk.count(len(items))
     names = [_checked(walk, place, item, _named) for place, item in enumerate(items)]
-    return items if kind is tuple and all(map(_is, names, items)) else tuple(cast("list[str]", names))
+    return items if kind is tuple and all(map(is_, names, items)) else tuple(cast("list[str]", names))
 
 
 def _name_set(walk: _ValueWalk, value: Any) -> object:
@@ -542,7 +543,7 @@ def _tools(walk: _ValueWalk, value: Any) -> object:
     items = value if kind is tuple else _read(lambda: tuple(islice(value, walk.values + 1)), kind.__name__)
     walk.count(len(items))
     tools = [_checked(walk, place, item, _tool) for place, item in enumerate(items)]
-    return value if kind is tuple and all(map(_is, tools, items)) else tuple(cast("list[Tool]", tools))
+    return value if kind is tuple and all(map(is_, tools, items)) else tuple(cast("list[Tool]", tools))
 
 
 def _tool(walk: _ValueWalk, item: Any) -> object:
@@ -557,7 +558,7 @@ def _tool(walk: _ValueWalk, item: Any) -> object:
             shape = '{"type": "function", "function": {"name": …}}'
             raise _FaultError(f"is {_name(item)}, neither a Tool(name, description, parameters) nor {shape}")
         return _shaped(tool_of, found)
-    changes = _changes(walk, item, _TOOL_FIELDS)
+    changes = _changes(walk, item, _OF_A_TOOL)
     return replace(item, **changes) if changes else item
 
 
@@ -594,7 +595,7 @@ def _optional_schema(walk: _ValueWalk, value: Any) -> object:
 
 
 def _schema_options(walk: _ValueWalk, value: Any) -> object:
-    if not issubclass(type(value), Mapping):
+    if type(value) is not dict and not issubclass(type(value), Mapping):
         raise _FaultError(f"is {_name(value)}, not a mapping with name, description or strict")
     options = cast("dict[str, object]", walk.plain(value))
     for name, option in options.items():
@@ -611,13 +612,13 @@ def _optional_flag(walk: _ValueWalk, value: Any) -> object:
 
 
 def _parameters(walk: _ValueWalk, value: Any) -> object:
-    if not issubclass(type(value), Mapping):
+    if type(value) is not dict and not issubclass(type(value), Mapping):
         raise _FaultError(f"is {_name(value)}, not a mapping of parameters by their names on the wire")
     return walk.plain(value)
 
 
 def _metadata(walk: _ValueWalk, value: Any) -> object:
-    if not issubclass(type(value), Mapping):
+    if type(value) is not dict and not issubclass(type(value), Mapping):
         raise _FaultError(f"is {_name(value)}, not a mapping of texts to texts")
     known = cast("dict[str, object]", walk.plain(value))
     for key, text in known.items():
@@ -686,3 +687,13 @@ _LIMITS: Mapping[str, Field] = {
     "prefer": _word,
 }
 """Check of each field of :class:`~semroute.dispatch.constraints.Constraints`."""
+
+
+def _with_defaults(owner: Any, checks: Mapping[str, Field]) -> _Checks:
+    """Return the checks with the defaults of the dataclass's fields, which need none."""
+    defaults = {field.name: field.default for field in fields(owner)}
+    return tuple((name, check, defaults[name]) for name, check in checks.items())
+
+
+_OF_A_REQUEST, _OF_CONSTRAINTS = _with_defaults(Request, _FIELDS), _with_defaults(Constraints, _LIMITS)
+_OF_A_TOOL = _with_defaults(Tool, _TOOL_FIELDS)

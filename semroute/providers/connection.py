@@ -60,7 +60,10 @@ def encode(body: Mapping[str, object], target: CallTarget) -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         message = f"{target.deployment.name}: the request cannot be written as JSON: {error}"
         raise RequestError(message, deployment=target.deployment.name) from None
-    return _without_lone_surrogates(text).encode()
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # lone surrogates, which are rare; the search for them copies the body twice
+        return _without_lone_surrogates(text).encode()
 
 
 def read_json(text: str | bytes) -> object:

@@ -402,7 +402,8 @@ def read_answer(answer: dict[str, object], target: CallTarget, request: Request,
     completion = combined(
         partial(_completion, choice, target, request, parsed.model, usage, latency_ms) for choice in choices
     )
-    return replace(completion, native=whole_chat(target, request, answer, completion))
+    native = whole_chat(target, request, answer, completion)
+    return completion if native is None else replace(completion, native=native)
 
 
 class StreamedAnswer:

@@ -289,8 +289,11 @@ class MessageWriter:
     """
 
     def __init__(self, fields: frozenset[str], *, with_cache: bool) -> None:
+        marker = frozenset({"cache_control"}) if with_cache else frozenset()
         self._fields = fields
         self._with_cache = with_cache
+        self._answer_fields, self._part_fields = _ASSISTANT | fields | marker, _PART | marker
+        self._call_fields = _CALL | (fields & {"extra_content"})
 
     def write(self, message: Mapping[str, object]) -> dict[str, object]:
         """Return a message with the fields that the vendor accepts."""
@@ -299,7 +302,7 @@ class MessageWriter:
             written.pop("is_error", None)  # Anthropic's; the content says it, too
         if written.get("role") != "assistant":
             return written
-        known = _ASSISTANT | self._fields | ({"cache_control"} if self._with_cache else set())
+        known = self._answer_fields
         kept = {name: value for name, value in written.items() if name in known and (value or name == "content")}
         if not isinstance(kept.get("content", ""), str | None):
             kept["content"] = self._parts(kept["content"])
@@ -321,15 +324,14 @@ class MessageWriter:
             if kind in _REASONING_PARTS and kind not in self._fields:
                 continue
             if isinstance(part, Mapping) and kind in ("text", "refusal"):
-                known = _PART | ({"cache_control"} if self._with_cache else set())
-                part = {name: value for name, value in part.items() if name in known}
+                part = {name: value for name, value in part.items() if name in self._part_fields}
             kept.append(part)
         return kept or ""
 
     def _call(self, call: object) -> object:
         if not isinstance(call, Mapping):
             return call
-        kept = {name: value for name, value in call.items() if name in _CALL | (self._fields & {"extra_content"})}
+        kept = {name: value for name, value in call.items() if name in self._call_fields}
         function = kept.get("function")
         if isinstance(function, Mapping):
             kept.setdefault("type", "function")

@@ -358,7 +358,7 @@ class Answering:
         """Return the answer of a cascade, or of the candidates in their order.
 
         Args:
-            request: the request to send.
+            request: the request to send, which has been validated.
             decision: the routing decision.
             dispatcher: makes the calls.
             limits: the request's own limits.
@@ -368,15 +368,19 @@ class Answering:
         Raises:
             DispatchError: no endpoint could answer.
         """
+        from semroute.catalog import estimate_tokens  # deciding alone does without it
+
         own = self._config.categories.get(decision.category or "")
         if own is not None and own.wants:
             limits = replace(limits, wants=limits.wants.union(own.wants))
-        cascade = self._cascade(decision, limits)
+        cascade, tokens = self._cascade(decision, limits), estimate_tokens(request)
         if cascade is None:
-            return await dispatcher.complete(request, decision.candidates, limits, attempts=attempts, on_delta=on_delta)
+            return await dispatcher.complete(
+                request, decision.candidates, limits, attempts=attempts, on_delta=on_delta, input_tokens=tokens
+            )
         most_s = self._config.retries.deadline_s
         deadline_s = most_s if limits.deadline_s is None else min(limits.deadline_s, most_s)
-        client = ConstrainedClient(dispatcher, limits, [] if attempts is None else attempts)
+        client = ConstrainedClient(dispatcher, limits, [] if attempts is None else attempts, tokens)
         spent_usd = 0.0 if decision.cost is None else decision.cost.usd
         return await cascade.run(
             decision.query, request, client, deadline_s=deadline_s, on_delta=on_delta, spent_usd=spent_usd

@@ -31,11 +31,14 @@ class ConstrainedClient:
         dispatcher: makes the calls.
         constraints: the request's limits.
         attempts: takes every attempt of every call when it ends, those of cancelled calls among them.
+        input_tokens: that of :meth:`semroute.dispatch.Dispatcher.complete`, where all calls are of one valid request
+            and its variants with the same messages, tools and schema.
     """
 
     dispatcher: Dispatcher
     constraints: Constraints
     attempts: list[Attempt] = field(default_factory=list)
+    input_tokens: int | None = None
 
     async def complete(
         self,
@@ -48,14 +51,20 @@ class ConstrainedClient:
         on_delta: OnDelta | None = None,
     ) -> Completion:
         """Complete as :meth:`semroute.dispatch.Dispatcher.complete` does."""
-        limits, attempts = self._within(deadline_s, total_usd), self.attempts
         return await self.dispatcher.complete(
-            request, candidates, limits, reserve_s=reserve_s, attempts=attempts, on_delta=on_delta
+            request,
+            candidates,
+            self._within(deadline_s, total_usd),
+            reserve_s=reserve_s,
+            attempts=self.attempts,
+            on_delta=on_delta,
+            input_tokens=self.input_tokens,
         )
 
     async def estimate(self, request: Request, candidates: Sequence[str]) -> CallEstimate:
         """Estimate price, latency and availability of a call made now."""
-        return await self.dispatcher.estimate(request, candidates, self.constraints)
+        limits, tokens = self.constraints, self.input_tokens
+        return await self.dispatcher.estimate(request, candidates, limits, input_tokens=tokens)
 
     def _within(self, deadline_s: float | None, total_usd: float | None) -> Constraints:
         own = self.constraints
@@ -144,10 +153,10 @@ def _checked(messages: object) -> Iterator[object]:
     if not isinstance(messages, Sequence) or isinstance(messages, bytes | bytearray):
         raise QueryError(f"a query is a string or a list of chat messages, not {type(messages).__name__}")
     for message in cast(Sequence[object], messages):
-        if not isinstance(message, Mapping) and not hasattr(message, "role"):
+        if type(message) is not dict and not isinstance(message, Mapping) and not hasattr(message, "role"):
             raise QueryError(f'a chat message is a mapping with "role" and "content", not {type(message).__name__}')
         content = message_field(message, "content")
-        if content is not None and not isinstance(content, str | Sequence):
+        if content is not None and type(content) is not str and not isinstance(content, str | Sequence):
             raise QueryError(f"a message's content is text or a list of parts, not {type(content).__name__}")
         yield message
 

@@ -93,6 +93,17 @@ def test_what_no_place_can_do_is_closed_for_ever(provider: FakeProvider) -> None
 
 
 @pytest.mark.slow
+def test_tokens_that_are_known_are_not_estimated_again(provider: FakeProvider) -> None:
+    models = {"large": {"context": 1000}}
+
+    def closed(input_tokens: int | None) -> str | None:
+        known = {"input_tokens": input_tokens}
+        return run([place("a", provider)], lambda d: d.estimate(HELLO, ["large"], **known), models=models).closed
+
+    assert (closed(None), closed(10)) == (None, None)
+    assert "takes 1000 tokens, and the request may have 5100" in (closed(5000) or "")
+
+
 def test_the_limits_of_the_request_hold(provider: FakeProvider) -> None:
     places = [place("here", provider, 100.0, region="eu"), place("there", provider, 1.0, region="us")]
     estimate = run(places, lambda d: d.estimate(HELLO, ["large"], Constraints(regions=frozenset({"eu"}))))

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from semroute.catalog import estimate_tokens
 from semroute.config import Config
 from semroute.dispatch import Constraints
+from semroute.dispatch.validation import valid_request
 from semroute.learn.policy.families import AnswerPlan, ByCategory, CategoryTable
 from semroute.learn.policy.families import CascadeFamily as CascadePolicy
 from semroute.router import Router
@@ -60,6 +65,28 @@ def test_a_query_of_any_category_and_of_none_goes_up_the_general_cascade(
         assert completion.decision is not None
         assert len(completion.attempts) == 2
     assert called(provider) == ["small", "large"] * 3
+
+
+@pytest.mark.slow
+def test_a_conversation_is_validated_and_counted_once_for_all_tiers(
+    routing_index: Path, provider: FakeProvider
+) -> None:
+    provider.script(answer(""), answer("there"))
+    routes, calls = router(routing_index, provider, cascade=LADDER, **EVERYWHERE), Counter[CodeType]()
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call":
+            calls[frame.f_code] += 1
+
+    async def ask() -> Completion:
+        sys.setprofile(count)
+        try:
+            return await routes.acomplete(SOUP)
+        finally:
+            sys.setprofile(None)
+
+    assert len(asyncio.run(ask()).attempts) == 2
+    assert (calls[valid_request.__code__], calls[estimate_tokens.__code__]) == (1, 1)
 
 
 @pytest.mark.slow
