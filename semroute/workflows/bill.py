@@ -13,13 +13,13 @@ from semroute.config import Config, Price
 from semroute.errors import DataError, InputError, SemrouteError
 from semroute.outcomes.costs import read_prices
 from semroute.router import Router
-from semroute.types.protocols import Progress
+from semroute.types.protocols import Progress, silent
 from semroute.workflows.assumptions import assumptions, gaps
 from semroute.workflows.escalation import ASSUMED, logged_escalation
 from semroute.workflows.estimate import Escalation, Estimate, EstimateTally, tally_requests, without_calls
 from semroute.workflows.pool import PricedPool
 from semroute.workflows.requests import RequestRow, read_requests
-from semroute.workflows.workspace import Workspace, silent
+from semroute.workflows.workspace import Workspace
 
 SHOWN_ERRORS = 5
 """Unreadable rows that are named; the rest is counted."""
