@@ -54,7 +54,6 @@ class Sink:
 
 @pytest.fixture
 def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv(KEY, raising=False)
     with FakeProvider(key="right") as running:
         yield running

@@ -4,7 +4,7 @@ import ast
 import json
 import os
 import sys
-from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -22,12 +22,8 @@ serve({"twice": lambda text: [text, text]}, answers)
 
 
 @pytest.fixture(scope="module")
-def parts() -> Iterator[tuple[ModuleType, ModuleType]]:
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        yield __import__("harness.processes", fromlist=["x"]), __import__("harness.report", fromlist=["x"])
-    finally:
-        sys.path.remove(str(SCRIPTS))
+def parts() -> tuple[ModuleType, ModuleType]:
+    return import_module("harness.processes"), import_module("harness.report")
 
 
 @pytest.fixture

@@ -16,9 +16,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "tune_fallback.py"
 
 
 def run(*arguments: str) -> Result:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(SCRIPT.parent)  # as Python does for a script that it runs
-        command = runpy.run_path(str(SCRIPT))["tune_fallback"]
+    command = runpy.run_path(str(SCRIPT))["tune_fallback"]
     assert isinstance(command, click.Command)
     done = CliRunner().invoke(command, arguments, env={"COLUMNS": "80"})
     assert done.exit_code == 0, done.exception
