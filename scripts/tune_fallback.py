@@ -7,19 +7,16 @@ python scripts/tune_fallback.py labelled.jsonl --plot curve.png
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
+from harness.report import progress_bars, run_command
+from rich.console import Console
+from rich.table import Table
 
-from semroute.cli.console import config_option, index_option, json_option
-from semroute.cli.main import main
-
-if TYPE_CHECKING:
-    from semroute.evaluate.routing import SweepPoint
+from semroute.workflows.measure import FallbackSweep, sweep_fallback
+from semroute.workflows.workspace import Workspace
 
 TABLE_STEP = 5
 """Step of the thresholds in the table, in hundredths; ``--json`` has all."""
@@ -36,16 +33,18 @@ TABLE_STEP = 5
     help="Share of out-of-scope queries that the recommended threshold rejects.",
 )
 @click.option("--write", is_flag=True, help="Set the recommended threshold for all categories of the index.")
-@index_option
-@config_option
-@json_option
+@click.option("--index", type=click.Path(path_type=Path), help="Index (default: SEMROUTE_INDEX, or .semroute/index).")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="Configuration (default: semroute.yaml in this folder)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def tune_fallback(
     labelled: Path,
     plot: Path | None,
     oos_recall: float,
     write: bool,
     index: Path | None,
-    config_path: Path | None,
+    config: Path | None,
     as_json: bool,
 ) -> None:
     """Try every fallback threshold on the queries of LABELLED, one for all categories.
@@ -53,52 +52,33 @@ def tune_fallback(
     LABELLED is a .jsonl, .csv or .parquet file with "query" and "category"; null stands for out of scope. "semroute
     tune" chooses a threshold for each category instead.
     """
-    from semroute.cli.console import print_json, progress_bars
-    from semroute.data.queries import read_labelled
-    from semroute.evaluate.routing import recommend, sweep, threshold_grid
-    from semroute.learn.artifact import with_thresholds
-    from semroute.workflows.measure import score_rows
-    from semroute.workflows.workspace import Workspace
-
-    rows = read_labelled(labelled)
-    workspace = Workspace(index, config_path)
     with progress_bars() as progress:
-        router = workspace.router(progress=progress)
-        if write:
-            workspace.own_index()  # rejects the shared index before the work
-        scored = score_rows(router.live, rows, path=labelled, progress=progress)
-    points = sweep(scored, threshold_grid(scored))
-    best = recommend(points, oos_recall)
-    if plot is not None:
-        from semroute.render.plots import plot_sweep
-
-        plot_sweep(points, best, plot, title=f"Fallback threshold on {len(rows):,} queries of {labelled.name}")
-    if write:
-        source = "in-scope" if best.oos_caught is None else "out-of-scope"
-        with_thresholds(router.live.artifact, dict.fromkeys(router.live.semantic.names, best.threshold), source)
+        workspace = Workspace(index, config)
+        found = sweep_fallback(labelled, workspace, oos_recall, plot=plot, write=write, progress=progress)
     if as_json:
-        print_json({"points": [asdict(point) for point in points], "recommended": asdict(best), "written": write})
-    else:
-        _print(points, best, plot, router.live.artifact.folder if write else None)
-
-
-def _print(points: Sequence[SweepPoint], best: SweepPoint, plot: Path | None, written: Path | None) -> None:
-    from semroute.cli.console import print_note, print_text, stdout
-    from semroute.cli.tables import percent, plain_table
-
-    table = plain_table("coverage", "accuracy on accepted", "out of scope caught", "accuracy", first="threshold")
-    for point in points:
-        if round(point.threshold * 100) % TABLE_STEP == 0 or point is best:
-            shares = (point.coverage, point.accuracy_accepted, point.oos_caught, point.accuracy)
-            style = "bold green" if point is best else None
-            table.add_row(f"{point.threshold:.2f}", *map(percent, shares), style=style)
-    stdout().print(table)
-    print_text(f"recommended: {best.threshold:.2f}")
+        click.echo(json.dumps(found.to_dict(), allow_nan=False))
+        return
+    _print_table(found)
+    click.echo(f"recommended: {found.recommended.threshold:.2f}")
     if plot is not None:
-        print_note(f"drew {plot}")
-    if written is not None:
-        print_note(f"set it for all categories of {written}")
+        click.echo(f"drew {plot}", err=True)
+    if found.written is not None:
+        click.echo(f"set it for all categories of {found.written}", err=True)
+
+
+def _print_table(found: FallbackSweep) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("threshold")
+    for name in ("coverage", "accuracy on accepted", "out of scope caught", "accuracy"):
+        table.add_column(name, justify="right")
+    for point in found.points:
+        is_best = point == found.recommended
+        if round(point.threshold * 100) % TABLE_STEP == 0 or is_best:
+            shares = (point.coverage, point.accuracy_accepted, point.oos_caught, point.accuracy)
+            cells = ("-" if share is None else f"{share:.1%}" for share in shares)
+            table.add_row(f"{point.threshold:.2f}", *cells, style="bold green" if is_best else None)
+    Console(highlight=False).print(table)
 
 
 if __name__ == "__main__":
-    sys.exit(main(command=tune_fallback, program="tune_fallback.py"))
+    run_command(tune_fallback)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from concurrent.futures import Future
@@ -51,6 +52,7 @@ class _Shared:
 
 
 _shared = _Shared()
+_tasks: set[asyncio.Task[None]] = set()
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -74,6 +76,32 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         # What the work does at its end, such as to record its outcome, comes before what its caller closes.
         has_ended.wait(CANCEL_S)
         raise
+
+
+def run_on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], limit_s: float) -> None:
+    """Run ``work`` on a loop, whether it runs here, in another thread, or not.
+
+    On the loop that runs in this thread it becomes a task: to wait for it would take for ever.
+
+    Raises:
+        TimeoutError: another thread's loop had not ended the work within the limit, in seconds; it is cancelled.
+    """
+    running = _running_loop()
+    if running is loop:
+        task = loop.create_task(work)
+        _tasks.add(task)  # a loop holds its tasks weakly
+        task.add_done_callback(_tasks.discard)
+    elif loop.is_running() and not sys.is_finalizing():  # at the very end no other thread runs any more
+        future = asyncio.run_coroutine_threadsafe(work, loop)
+        try:
+            future.result(limit_s)
+        except TimeoutError:
+            future.cancel()
+            raise
+    elif running is None and not loop.is_running() and not loop.is_closed():
+        loop.run_until_complete(work)
+    else:
+        work.close()
 
 
 def iterate(items: AsyncGenerator[T]) -> Generator[T]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from semroute.encoders.export import ExportedEncoder
     from semroute.encoders.static import StaticEncoder
+    from semroute.testing import FakeProvider
 
 
 TORCH = ("torch", "sentence_transformers", "transformers", "onnxscript", "model2vec", "skeletoken")
@@ -60,6 +61,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         mark = item.get_closest_marker("torch")
         if absent and mark and mark.kwargs.get("needed", True):
             item.add_marker(skipped)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def direct_connections() -> Iterator[None]:
+    """Calls of the test double go to it directly, whatever proxy this machine has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        yield
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    """A running test double of all vendors, which answers as it is told to."""
+    from semroute.testing import FakeProvider
+
+    with FakeProvider() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

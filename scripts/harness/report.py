@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
+from rich.progress import Progress as Bars
+from rich.progress import TaskID
 
+from semroute.errors import SemrouteError
 from semroute.evaluate.metrics import Interval
+from semroute.text.names import printable
+from semroute.types.protocols import Progress
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 DATA = click.option("--data", type=FOLDER, required=True)
@@ -28,6 +36,31 @@ def seed_and_resamples(command: Any) -> Any:
     """Add ``--resamples`` and ``--seed``."""
     seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
     return click.option("--resamples", type=click.IntRange(100), default=1000, show_default=True)(seed(command))
+
+
+def run_command(command: click.Command) -> None:
+    """Run a script's command, and end the process; semroute's errors are one line each, with their exit code."""
+    try:
+        command()
+    except SemrouteError as error:
+        lines = map(printable, str(error).splitlines())
+        click.echo("error: " + "\n".join(lines), err=True)
+        sys.exit(error.exit_code)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Yield a function of step, done and total that draws a bar for each step on a terminal."""
+    console = Console(stderr=True)
+    with Bars(console=console, disable=not console.is_terminal, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step)
+            bars.update(tasks[step], completed=done, total=total)
+
+        yield show
 
 
 def publish(lines: Iterable[str], out: Path | None, results: object = None) -> None:

@@ -69,8 +69,7 @@ def estimate(
     --per-month, else measured by timestamps in the rows.
     """
     from semroute.cli.console import print_json, print_warning, progress_bars, stdout
-    from semroute.workflows.bill import BillSource, estimate_bill
-    from semroute.workflows.escalation import parse_escalation
+    from semroute.workflows.bill import BillSource, estimate_bill, parse_escalation
     from semroute.workflows.workspace import Workspace
 
     rate = None if escalation is None else parse_escalation(escalation)

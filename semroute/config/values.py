@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
@@ -142,20 +142,26 @@ def environment_name(value: str) -> str:
     return value
 
 
+def _split_address(value: str, what: str, example: str) -> SplitResult:
+    """Split an address whose host and port can be read; refuse what is none."""
+    if not value.isprintable() or " " in value:
+        raise bad_value("must not hold spaces or control characters", example)
+    try:
+        parts = urlsplit(value)
+        _ = parts.hostname, parts.port  # parsed only when they are read
+    except ValueError:
+        raise bad_value(f"is not {what}", example) from None
+    return parts
+
+
 def web_address(value: str) -> str:
     """Check an http(s) address and drop its trailing slash.
 
     It must have a host and no credentials, query or fragment.
     """
     example = 'write it like "https://api.openai.com/v1" or "http://localhost:8000/v1"'
-    if not value.isprintable() or " " in value:
-        raise bad_value("must not hold spaces or control characters", example)
-    try:
-        parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise bad_value("is not a web address", example) from None
-    if parts.scheme not in ("http", "https") or not host:
+    parts = _split_address(value, "a web address", example)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise bad_value("must be an http:// or https:// address with a host", example)
     if parts.username is not None or parts.password is not None:
         raise bad_value(
@@ -171,14 +177,8 @@ def state_address(value: str) -> str:
     if value == "memory":
         return value
     example = 'write "memory", or an address like "redis://localhost:6379/0"'
-    if not value.isprintable() or " " in value:
-        raise bad_value("must not hold spaces or control characters", example)
-    try:
-        parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise bad_value("is not an address", example) from None
-    if parts.scheme not in ("redis", "rediss") or not host:
+    parts = _split_address(value, "an address", example)
+    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
         raise bad_value("is neither memory nor a redis:// address", example)
     if parts.password is not None or parts.query:  # a query can carry the password as well
         fix = "put it in a variable and name that in state_password_env"

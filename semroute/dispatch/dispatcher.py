@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -16,6 +17,7 @@ from weakref import WeakSet
 import httpx
 
 from semroute import forks
+from semroute._sync import run_on
 from semroute.config import Config
 from semroute.dispatch.attempt import AttemptLog, CallContext, Deadline, attempt
 from semroute.dispatch.constraints import ANYTHING, Constraints
@@ -24,7 +26,7 @@ from semroute.dispatch.scheduler import EndpointScheduler
 from semroute.dispatch.silence import SilenceMonitor
 from semroute.dispatch.status import Reporter, restore_state
 from semroute.dispatch.validation import valid_candidates, valid_constraints, valid_request
-from semroute.errors import DeadlineError, DispatchError, InputError, RateLimitError
+from semroute.errors import DeadlineError, DispatchError, InputError, RateLimitError, SemrouteError
 from semroute.eventloop import WorkerPool, streamed
 from semroute.providers.connection import SHARED, ClientPool
 from semroute.resilience import LatencyWindows, MemoryGates, RetryBudget
@@ -40,6 +42,11 @@ from semroute.types.protocols import OnDelta
 Call: TypeAlias = Callable[[OnDelta | None], Coroutine[Any, Any, Completion]]
 """Attempt that has not begun; it is called with the callback of its stream."""
 ClientMaker: TypeAlias = Callable[[], httpx.AsyncClient]
+
+CLOSE_S = 5.0
+"""Longest wait for another thread's event loop to release what it holds, seconds."""
+
+_log = logging.getLogger("semroute")
 
 QUEUED = 16
 """Pieces of an answer buffered for a slow reader before reading from the connection pauses."""
@@ -321,9 +328,26 @@ class Dispatcher:
             await self.gates.close()
         await self._clients.release(self)
 
-    @property
-    def loops(self) -> list[asyncio.AbstractEventLoop]:
-        """Event loops that made calls since their last :meth:`release`."""
+    async def close_here(self) -> None:
+        """Close as :meth:`close` does if the running loop made calls; a server that is down is logged."""
+        if asyncio.get_running_loop() in self._used_loops():
+            await _quietly(self.close())
+
+    def close_everywhere(self) -> None:
+        """Close on every loop that made calls, each its own connections; a server that is down is logged.
+
+        The status is reported once. On the loop that runs in this thread it is done in a task.
+        """
+        work = self.close
+        for loop in self._used_loops():
+            try:
+                run_on(loop, _quietly(work()), CLOSE_S)
+            except TimeoutError:
+                _log.warning("an event loop did not close its connections within %g s", CLOSE_S)
+            work = self.release
+
+    def _used_loops(self) -> list[asyncio.AbstractEventLoop]:
+        """Return the event loops that made calls since their last :meth:`release`."""
         with self._loops_lock:
             return [loop for loop in self._loops if not loop.is_closed()]
 
@@ -446,6 +470,13 @@ def _clients(given: httpx.AsyncClient | ClientMaker | None) -> tuple[httpx.Async
             f"the HTTP client is an httpx.AsyncClient, or a function that opens one, not {type(given).__name__}"
         )
     return None, ClientPool(given)
+
+
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except (OSError, SemrouteError) as error:
+        _log.warning("a connection could not be closed properly: %s", error)
 
 
 def _too_late(last: DispatchError | None) -> DispatchError:

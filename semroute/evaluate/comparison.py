@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,7 +53,7 @@ from semroute.evaluate.replay import (
 from semroute.outcomes.costs import Costs
 from semroute.outcomes.table import OutcomeTable
 from semroute.types import Matrix
-from semroute.types.protocols import Indices
+from semroute.types.protocols import Indices, Progress, silent
 
 
 def run_study(
@@ -65,7 +63,7 @@ def run_study(
     *,
     vectors: Matrix | None = None,
     method: Method = "complete rows",
-    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+    progress: Progress = silent,
 ) -> Study:
     """Compare policies over outcomes.
 
@@ -93,7 +91,7 @@ class _StudyRun:
         plan: ComparisonPlan,
         vectors: Matrix | None,
         method: Method,
-        progress: Callable[[str, int, int], None],
+        progress: Progress,
     ) -> None:
         self.costs, self.policies, self.plan, self.method, self.progress = costs, policies, plan, method, progress
         table = costs.table

@@ -26,7 +26,7 @@ from semroute.learn.reuse import ROLE as FIT
 from semroute.learn.reuse import FitRecord, HeldOutRows, fit_digest, known_fit
 from semroute.text.asks import VAGUE_ASKS
 from semroute.types import Encoder, Matrix
-from semroute.types.protocols import Progress
+from semroute.types.protocols import Progress, silent
 
 PROBES = (
     "What is the capital gains tax on shares held for a year?",
@@ -70,7 +70,7 @@ class Examples:
 def embed(
     encoder: Encoder,
     texts: Sequence[str],
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = silent,
     *,
     known_vectors: Mapping[str, Matrix] = MappingProxyType({}),
 ) -> Matrix:
@@ -111,7 +111,7 @@ def build_artifact(
     notes: Mapping[str, Any] | None = None,
     replaces: Artifact | None = None,
     previous: Artifact | None = None,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = silent,
 ) -> tuple[Artifact, Scorer, FirstStage | None]:
     """Fit on ``vectors`` and write everything to ``folder``, if there is one.
 
@@ -307,7 +307,7 @@ def fit_examples(
     head: bool = True,
     plan: Sequence[Split] | None = None,
     seed: int = 0,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = silent,
 ) -> Fitted:
     """Fit on the examples, both with and without boilerplate around them.
 

@@ -32,7 +32,7 @@ from semroute.learn.thresholds import RejectionTarget
 from semroute.learn.tune import TuneReport, label_numbers, tune_artifact
 from semroute.plugins import Plugins
 from semroute.types import Encoder, Matrix
-from semroute.types.protocols import Progress
+from semroute.types.protocols import Progress, silent
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -102,7 +102,7 @@ def build_index(
     config: Config | None = None,
     seed: int = 0,
     fresh: bool = False,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = silent,
 ) -> Built:
     """Build an artifact: read category files, embed, validate, fit and write.
 
@@ -142,14 +142,21 @@ def build_index(
         made = _make(encoder, tune, examples, Path(work), seed, progress)
         stack.callback(getattr(made.encoder, "close", lambda: None))  # a remote encoder holds connections
         previous = None if fresh else previous_artifact(folder)
-        vectors = embed(made.encoder, examples.texts, progress, known_vectors=known_vectors(previous, made.encoder))
-        groups = near_twins(examples.texts, examples.labels, vectors)
+        vectors, groups = _embedded(made.encoder, examples, previous, progress)
         stage = _first_stage(made.source, Path(work), examples, validation, target, progress) if first_stage else None
         artifact, report = _fit_and_tune(
             folder, examples, vectors, groups, made, stage, head, previous, validation, target, seed, progress
         )
     twins = example_findings(read.categories, examples.labels, groups, vectors)
     return Built(artifact, [*read.findings, *twins, *_head_findings(artifact, source)], report)
+
+
+def _embedded(
+    encoder: Encoder, examples: Examples, previous: Artifact | None, progress: Progress
+) -> tuple[Matrix, NDArray[np.int64]]:
+    """Embed the examples that the previous artifact has no vectors of, and group near twins."""
+    vectors = embed(encoder, examples.texts, progress, known_vectors=known_vectors(previous, encoder))
+    return vectors, near_twins(examples.texts, examples.labels, vectors)
 
 
 def _fit_and_tune(
@@ -206,7 +213,7 @@ def build_in_memory(
     target: RejectionTarget | None = None,
     config: Config | None = None,
     seed: int = 0,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = silent,
 ) -> MemoryIndex:
     """Build an index as :func:`build_index` does, without a folder.
 
@@ -224,8 +231,7 @@ def build_in_memory(
         MissingExtraError: the extra "build" is not installed.
     """
     examples = collect(read, config or Config())
-    vectors = embed(encoder, examples.texts, progress)
-    groups = near_twins(examples.texts, examples.labels, vectors)
+    vectors, groups = _embedded(encoder, examples, None, progress)
     remembering = CachedEncoder(encoder, REMEMBERED + len(validation or ()))
     artifact, scorer, _ = build_artifact(
         None,

@@ -22,7 +22,7 @@ from semroute.index.scoring import answers, margin_score
 from semroute.learn.fit import Calibrations, Fitted, Split, fit
 from semroute.learn.thresholds import RejectionTarget, thresholds_for
 from semroute.types import Encoder
-from semroute.types.protocols import Doubles, Progress
+from semroute.types.protocols import Doubles, Progress, silent
 
 MIN_ANSWERED = 0.2
 """Minimum share of the in-scope queries that a useful first stage answers."""
@@ -92,7 +92,7 @@ def fit_first_stage(
     head: bool = True,
     splits: Sequence[Split] | None = None,
     seed: int = 0,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = silent,
 ) -> FirstStageFit:
     """Fit a first stage and choose its bar.
 
@@ -112,16 +112,12 @@ def fit_first_stage(
     """
     vectors = plan.encoder.encode(texts)
     stage_fit = fit(vectors, labels, groups=groups, head=head, plan=splits, seed=seed, progress=progress)
-    if plan.rows is not None:
-        queries, held_labels = plan.rows.texts, plan.rows.labels
-        stage_scores = BothScores(
-            stage_fit.scorer.scores(plan.encoder.encode(queries)), index.scorer.scores(encoder.encode(queries))
-        )
-        thresholds = np.where(pinned, thresholds, thresholds_for(stage_scores.second, held_labels, plan.rows.target))
-    elif stage_fit.held is not None and index.held is not None:
-        stage_scores, held_labels = BothScores(stage_fit.held.scores, index.held.scores), stage_fit.held.labels
-    else:
+    unseen = _unseen_scores(plan, stage_fit, index, encoder)
+    if unseen is None:
         return FirstStageFit(None, index, {"chosen_on": "nothing", "queries": 0, "answered": 0.0})
+    stage_scores, held_labels = unseen
+    if plan.rows is not None:
+        thresholds = np.where(pinned, thresholds, thresholds_for(stage_scores.second, held_labels, plan.rows.target))
     bar = lowest_bar(stage_scores, held_labels, thresholds, plan.floor)
     report = {
         "chosen_on": "held-out" if plan.rows is None else "validation",
@@ -141,6 +137,18 @@ def fit_first_stage(
         report,
         floor=plan.floor if in_scope.all() else bar,
     )
+
+
+def _unseen_scores(
+    plan: FirstStagePlan, stage_fit: Fitted, index: Fitted, encoder: Encoder
+) -> tuple[BothScores, Labels] | None:
+    """Return both stages' scores of labelled queries that neither was fitted on; None where there are none."""
+    if plan.rows is not None:
+        first, second = plan.encoder.encode(plan.rows.texts), encoder.encode(plan.rows.texts)
+        return BothScores(stage_fit.scorer.scores(first), index.scorer.scores(second)), plan.rows.labels
+    if stage_fit.held is None or index.held is None:
+        return None
+    return BothScores(stage_fit.held.scores, index.held.scores), stage_fit.held.labels
 
 
 def lowest_bar(stage_scores: BothScores, labels: Labels, thresholds: Doubles, floor: float | None = None) -> float:

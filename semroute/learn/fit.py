@@ -24,7 +24,7 @@ from semroute.learn.near_twins import group_means
 from semroute.learn.thresholds import FALSE_REJECTION, thresholds_for_false_rejection
 from semroute.predictors.category_head import MlpHead
 from semroute.types import Matrix
-from semroute.types.protocols import Progress
+from semroute.types.protocols import Progress, silent
 
 # Prototypes of each category: spherical k-means within the category.
 
@@ -167,7 +167,7 @@ def held_out_scores(
     groups: NDArray[np.int64] | None = None,
     head: HeadPlan | None,
     seed: int,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = silent,
 ) -> HeldOut:
     """Fit prototypes and head on each split, and score its held-out rows.
 
@@ -476,7 +476,7 @@ def fit(
     head: bool = True,
     plan: Sequence[Split] | None = None,
     seed: int = 0,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = silent,
 ) -> Fitted:
     """Choose by validation, then fit on all examples.
 

@@ -195,11 +195,27 @@ def train_queries(
             else estimators_of[name].fit(inputs, quality).head_
         )
         step()
+    classifier = _calibrated(rows, setting, prior, fitted, stack, known_quality)
+    progress(total, total)
+    return TrainedQueries(
+        classifier, stack, judged, cross_calibrated(stack.left_out, known_quality, choice.fold), choice.compared
+    )
+
+
+def _calibrated(
+    rows: TrainingRows,
+    setting: Setting,
+    prior: NDArray[np.float64],
+    heads: Sequence[QueryHead],
+    stack: Stack,
+    known_quality: Known,
+) -> QueryClassifier:
+    """Join the fitted heads by their weights, calibrated on the stack's out-of-fold predictions."""
     slope, shift = calibration(stack.left_out, known_quality)
-    classifier = QueryClassifier(
+    return QueryClassifier(
         models=rows.models,
         prior=prior,
-        heads=tuple(fitted),
+        heads=tuple(heads),
         weights=np.array(list(stack.weights.values())),
         slope=slope,
         shift=shift,
@@ -207,10 +223,6 @@ def train_queries(
         encoder=setting.encoder,
         costs=setting.costs,
         seen=seen_queries(rows.queries),
-    )
-    progress(total, total)
-    return TrainedQueries(
-        classifier, stack, judged, cross_calibrated(stack.left_out, known_quality, choice.fold), choice.compared
     )
 
 

@@ -106,21 +106,17 @@ def tune_artifact(
     """
     if not rows:
         raise DataError("no labelled queries to tune on")
-    entry = artifact.manifest.first_stage
-    if (first is None) != (entry is None):
+    if (first is None) != (artifact.manifest.first_stage is None):
         raise ValueError("an artifact is tuned together with its own first stage")
-    entries = artifact.manifest.categories
-    names = tuple(entries)
+    names = tuple(artifact.manifest.categories)
     labels = label_numbers(rows, names)
     queries = [row.query for row in rows]
     stage_scores = BothScores(
         None if first is None else first.scorer.scores(first.encoder.encode(queries)),
         scorer.scores(encoder.encode(queries)),
     )
-    old_thresholds = np.array([entry.threshold for entry in entries.values()])
-    pinned = np.array([entry.threshold_from == "file" for entry in entries.values()])
-    calibrations = Calibrations(None if entry is None else entry.calibration, artifact.manifest.calibration)
-    fit = _Fitter(target, old_thresholds, pinned, calibrations, np.inf if first is None else first.bar)
+    fit = _fitter(artifact, target, np.inf if first is None else first.bar)
+    old_thresholds, pinned, calibrations = fit.old, fit.pinned, fit.calibrations
     before = evaluate(fit.scored(names, stage_scores, labels, old_thresholds, calibrations), old_thresholds)
     after, mistakes_after = _cross_fitted(fit, names, stage_scores, labels, seed)
     thresholds, fitted = fit(stage_scores, labels)
@@ -180,6 +176,15 @@ class _Fitter:
         """Return the queries as served with these thresholds."""
         confidence = calibrations.confidence(stage_scores, stage_scores.answered(thresholds, self.bar))
         return ScoredQueries(names, stage_scores.scores(thresholds, self.bar), confidence, labels)
+
+
+def _fitter(artifact: Artifact, target: RejectionTarget, bar: float) -> _Fitter:
+    """Start from the artifact's own thresholds and calibrations."""
+    entry, categories = artifact.manifest.first_stage, artifact.manifest.categories.values()
+    old = np.array([category.threshold for category in categories])
+    pinned = np.array([category.threshold_from == "file" for category in categories])
+    calibrations = Calibrations(None if entry is None else entry.calibration, artifact.manifest.calibration)
+    return _Fitter(target, old, pinned, calibrations, bar)
 
 
 def _cross_fitted(

@@ -25,7 +25,7 @@ from semroute.learn.tune import known_categories
 from semroute.predictors.category_head import MlpHead
 from semroute.text.names import name_problem, normalize_name
 from semroute.types import Encoder, Matrix
-from semroute.types.protocols import Progress
+from semroute.types.protocols import Progress, silent
 
 # Stored examples of an artifact.
 
@@ -296,10 +296,6 @@ _KEPT_NOTES = ("encoder_tuned", "tuning_steps", "tuned_on")
 TUNED_NOTE = "the encoder was tuned on most of these examples, so that the held-out figures are better than in use"
 
 
-def _silent(step: str, done: int, total: int) -> None:
-    pass
-
-
 @dataclass(frozen=True, slots=True)
 class Changed:
     """A changed artifact.
@@ -331,7 +327,7 @@ def add_examples(
     *,
     description: str | None = None,
     models: Sequence[str] | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Changed:
     """Add examples to a category; only their texts are embedded.
 
@@ -382,7 +378,7 @@ def add_examples(
 
 
 def remove_examples(
-    artifact: Artifact, encoder: Encoder, category: str, texts: Collection[str], *, progress: Progress = _silent
+    artifact: Artifact, encoder: Encoder, category: str, texts: Collection[str], *, progress: Progress = silent
 ) -> Changed:
     """Remove examples from a category; nothing is embedded.
 
@@ -407,7 +403,7 @@ def remove_examples(
     return replace(changed, removed=len(removed))
 
 
-def remove_category(artifact: Artifact, encoder: Encoder, category: str, *, progress: Progress = _silent) -> Changed:
+def remove_category(artifact: Artifact, encoder: Encoder, category: str, *, progress: Progress = silent) -> Changed:
     """Remove a category with its examples; nothing is embedded.
 
     Raises:

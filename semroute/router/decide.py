@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from semroute.config import Config
 from semroute.dispatch.constraints import Constraints
+from semroute.errors import ArtifactError, ConfigError
 from semroute.evaluate.routing import decide
 from semroute.index.scoring import answers, margin_score
 from semroute.router.load import LoadedIndex
@@ -299,11 +300,40 @@ def _judge(live: LoadedIndex, config: Config, pool: Pool) -> Strategy | None:
 
 
 def _classifier(live: LoadedIndex, config: Config, pool: Pool) -> Strategy | None:
-    if config.classifier.folder is None:
-        return None
-    from semroute.router.classifying import classifier_strategy
+    """Load the configured query classifier as a strategy.
 
-    return classifier_strategy(live, config, pool, config.classifier.folder)
+    Raises:
+        ArtifactError: the classifier cannot be read, or was trained on another encoder's vectors.
+        ConfigError: it knows none of the models that it could choose.
+    """
+    section = config.classifier
+    if section.folder is None:
+        return None
+    from semroute.catalog.tokens import estimate_tokens
+    from semroute.outcomes.costs import configured_prices
+    from semroute.predictors.query_quality import check_encoder, read_query_classifier
+    from semroute.strategies.classifier import ClassifierStrategy
+
+    try:
+        classifier = read_query_classifier(section.folder)
+    except ArtifactError as error:
+        raise ArtifactError(f"classifier.folder: {error}") from error
+    check_encoder(classifier, live.encoder, section.folder)
+    placed = {deployment.model for deployment in config.deployments}
+    candidates = section.candidates or tuple(name for name in classifier.models if name in placed or not placed)
+    if not set(pool.models(candidates)) & set(classifier.models):
+        raise ConfigError(
+            f"the classifier knows none of {', '.join(candidates or sorted(placed))}; "
+            f"it knows {', '.join(classifier.models)}",
+            key="classifier.candidates",
+        )
+    costs = classifier.costs.with_prices(configured_prices(config))
+
+    def expected_cost(requests: Sequence[Request]) -> NDArray[np.float64]:
+        return costs.expected([estimate_tokens(request) for request in requests])
+
+    value = classifier.value if section.value is None else section.value
+    return ClassifierStrategy(classifier, expected_cost, pool, candidates, value)
 
 
 MAKERS: dict[str, Maker] = {

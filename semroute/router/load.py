@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 import numpy as np
 import platformdirs
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from semroute import __version__, forks
 from semroute.config import Config, NamedEncoder
+from semroute.config.load import configured
 from semroute.encoders.cache import CachedEncoder
 from semroute.encoders.onnx import available_cores
 from semroute.encoders.registry import load_encoder
@@ -32,8 +34,72 @@ from semroute.predictors.category_head import MlpHead
 from semroute.router.query import ExactExamples
 from semroute.strategies import CategoryMatcher
 from semroute.text.names import known_names
-from semroute.types import CategoryScorer, Encoder, Matrix
-from semroute.types.protocols import Progress
+from semroute.types import AdmissionControl, CategoryScorer, Encoder, Matrix, OutcomeSink
+from semroute.types.protocols import Progress, silent
+
+if TYPE_CHECKING:
+    import httpx
+
+HttpClient: TypeAlias = "httpx.AsyncClient | Callable[[], httpx.AsyncClient] | None"
+
+
+class RouterOptions(TypedDict, total=False):
+    """Keywords that ``Router.load`` and ``Router.from_examples`` share; all may be left out.
+
+    Attributes:
+        config: a configuration, its sections or its file; None takes ``semroute.yaml`` of the working folder if there
+            is one.
+        log: True stores outcomes in the configured database; or a sink that stores them, which the router closes; None
+            takes ``log.enabled``, which is off by default.
+        state_file: where the state of the deployments is left and taken up again; None neither reads nor writes.
+        http_client: client for the calls of one event loop, which stays the caller's to close; or a function that opens
+            one for each loop, which the router closes; None takes the one that routers share on each loop, which the
+            last of them closes.
+        gates: admission control, which stays the caller's to close; None takes that of ``state`` in the configuration,
+            which is in this process or in a Redis.
+        env: holds the keys of providers, the passwords of databases and ``SEMROUTE_INDEX``; ``os.environ`` by default.
+            Proxies are always those of the process.
+        clock: seconds since 1970 that never go back, for the time of outcomes, for limits, breakers and monthly budgets
+            in this process, and for ``reload_every_s``; None takes the machine's. Deadlines and latencies are always
+            the machine's.
+        progress: called with step, done and total while an index is built.
+        strategies: factories of strategies by name, which the sections or the file may name; with a
+            :class:`~semroute.config.Config` they go to :func:`~semroute.config.load_config` instead.
+        checks: factories of checks by name, likewise.
+        providers: factories of provider adapters by name, likewise.
+    """
+
+    config: Config | Mapping[str, Any] | Path | str | None
+    log: OutcomeSink | bool | None
+    state_file: Path | None
+    http_client: HttpClient
+    gates: AdmissionControl | None
+    env: Mapping[str, str]
+    clock: Callable[[], float] | None
+    progress: Progress
+    strategies: Mapping[str, Any] | None
+    checks: Mapping[str, Any] | None
+    providers: Mapping[str, Any] | None
+
+
+def config_of(options: RouterOptions, encoders: Mapping[str, Any] | None = None) -> Config:
+    """Return the configuration that the options hold or name, with their plugins.
+
+    Raises:
+        TypeError: there is no option of a name.
+        ConfigError, PluginError: see :func:`~semroute.config.load.configured`.
+    """
+    unknown = sorted(options.keys() - RouterOptions.__annotations__.keys())
+    if unknown:
+        raise TypeError(f"a router has no option {unknown[0]!r}; it has {', '.join(RouterOptions.__annotations__)}")
+    return configured(
+        options.get("config"),
+        strategies=options.get("strategies"),
+        checks=options.get("checks"),
+        encoders=encoders,
+        providers=options.get("providers"),
+    )
+
 
 # Encoder and scorer of a stage, from the parts of an artifact; parts that do not fit together are refused.
 
@@ -422,7 +488,7 @@ def locate_index(index: Path | str | None, config: Config, env: Mapping[str, str
     return None
 
 
-def shipped_index(progress: Progress = lambda step, done, total: None) -> Path:
+def shipped_index(progress: Progress = silent) -> Path:
     """Return the folder of the shipped categories' index.
 
     It is in the user's cache folder, built there on first use (about 30 s).

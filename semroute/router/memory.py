@@ -29,7 +29,7 @@ from semroute.errors import ConfigError, EncoderError, InputError
 from semroute.router.load import LoadedIndex, try_encoder
 from semroute.text.names import known_names, name_problem, normalize_name
 from semroute.types import Encoder
-from semroute.types.protocols import Progress
+from semroute.types.protocols import Progress, silent
 
 ExampleTexts: TypeAlias = Mapping[str, Sequence[str]]
 """Example queries of each category."""
@@ -62,7 +62,7 @@ class MemorySource:
 
 
 def build_live(
-    source: MemorySource, config: Config, env: Mapping[str, str] = os.environ, progress: Progress | None = None
+    source: MemorySource, config: Config, env: Mapping[str, str] = os.environ, progress: Progress = silent
 ) -> MemoryParts:
     """Check the input, build an index from it in memory, and open it.
 
@@ -80,10 +80,9 @@ def build_live(
     validation = None if source.validation is None else _labelled(source.validation, read)
     from semroute.learn.build import build_in_memory
 
-    report = progress or (lambda step, done, total: None)
     encoder, closers = _encoder(source.encoder, config, env)
     try:
-        built = build_in_memory(read, encoder, validation=validation, config=config, progress=report)
+        built = build_in_memory(read, encoder, validation=validation, config=config, progress=progress)
         live = LoadedIndex.of(built.artifact, encoder, built.scorer, None, config)
     except BaseException:
         for close in closers:

@@ -10,11 +10,10 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from semroute import forks
 from semroute.config import Config
-from semroute.config.load import configured
 from semroute.config.schema import DEFAULT_INDEX
 from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.dispatch.validation import valid_constraints, valid_queries, valid_request
@@ -24,7 +23,16 @@ from semroute.index.manifest import MANIFEST
 from semroute.router.complete import Answering, Recorder, opened_log, store_feedback
 from semroute.router.decide import ClientFactory, PolicyPair, chain_of
 from semroute.router.experiment import Experiment, Propensities, TrafficShare, is_by_trial, tried_config
-from semroute.router.load import ENVIRONMENT, LoadedIndex, Reloader, locate_index, shipped_index
+from semroute.router.load import (
+    ENVIRONMENT,
+    HttpClient,
+    LoadedIndex,
+    Reloader,
+    RouterOptions,
+    config_of,
+    locate_index,
+    shipped_index,
+)
 from semroute.router.query import judging_caller, routable_text
 from semroute.types import (
     AdmissionControl,
@@ -37,15 +45,11 @@ from semroute.types import (
     Query,
     Request,
 )
-from semroute.types.protocols import OnDelta, Progress, Revision
+from semroute.types.protocols import OnDelta, Revision, silent
 
 if TYPE_CHECKING:
-    import httpx
-
     from semroute.dispatch import Dispatcher
     from semroute.eventloop import WorkerPool
-
-HttpClient: TypeAlias = "httpx.AsyncClient | Callable[[], httpx.AsyncClient] | None"
 
 
 class Router:
@@ -61,10 +65,7 @@ class Router:
         state_file: see :class:`~semroute.dispatch.Dispatcher`.
         calling: makes the model client of a judge, within the limits of the request.
         log: stores the outcome of every query; None stores none. The router closes it.
-        http_client: as for :meth:`load`.
-        gates: as for :meth:`load`.
-        env: as for :meth:`load`.
-        clock: as for :meth:`load`.
+        http_client, gates, env, clock: see :class:`~semroute.router.load.RouterOptions`.
     """
 
     def __init__(
@@ -103,77 +104,35 @@ class Router:
         cls,
         index: Path | str | None = None,
         *,
-        config: Config | Mapping[str, Any] | Path | str | None = None,
         reload_every_s: float | None = None,
-        state_file: Path | None = None,
-        log: OutcomeSink | bool | None = None,
-        http_client: HttpClient = None,
-        gates: AdmissionControl | None = None,
-        env: Mapping[str, str] = os.environ,
-        clock: Callable[[], float] | None = None,
-        progress: Progress = lambda step, done, total: None,
-        strategies: Mapping[str, Any] | None = None,
-        checks: Mapping[str, Any] | None = None,
         encoders: Mapping[str, Any] | None = None,
-        providers: Mapping[str, Any] | None = None,
+        **options: Unpack[RouterOptions],
     ) -> Self:
         """Open an artifact.
 
         Args:
             index: its folder; None takes ``SEMROUTE_INDEX``, the configuration's, or builds the shipped categories'
                 once in the user's cache folder.
-            config: a configuration, its sections or its file; None takes ``semroute.yaml`` of the working folder if
-                there is one.
             reload_every_s: interval of checks for a replaced artifact, seconds; the router switches to the new one in
                 the background. None never checks.
-            state_file: where the state of the deployments is left and taken up again; None neither reads nor writes.
-            log: True stores outcomes in the configured database; or a sink that stores them, which the router closes;
-                None takes ``log.enabled``, which is off by default.
-            http_client: client for the calls of one event loop, which stays the caller's to close; or a function that
-                opens one for each loop, which the router closes; None takes the one that routers share on each loop,
-                which the last of them closes.
-            gates: admission control, which stays the caller's to close; None takes that of ``state`` in the
-                configuration, which is in this process or in a Redis.
-            env: holds the keys of providers, the passwords of databases and ``SEMROUTE_INDEX``. Proxies are always
-                those of the process.
-            clock: seconds since 1970 that never go back, for the time of outcomes, for limits, breakers and monthly
-                budgets in this process, and for ``reload_every_s``; None takes the machine's. Deadlines and latencies
-                are always the machine's.
-            progress: called with step, done and total while the shipped index is built.
-            strategies: factories of strategies by name, which the sections or the file may name; with a
-                :class:`~semroute.config.Config` they go to :func:`~semroute.config.load_config` instead.
-            checks: factories of checks by name, likewise.
-            encoders: factories of encoders by name, likewise.
-            providers: factories of provider adapters by name, likewise.
+            encoders: factories of encoders by name, as the ``strategies`` of ``options``.
+            options: any of the keywords of :class:`~semroute.router.load.RouterOptions`: ``config``, ``log``,
+                ``state_file``, ``http_client``, ``gates``, ``env``, ``clock``, ``progress``, ``strategies``, ``checks``
+                and ``providers``.
 
         Raises:
             ConfigError, ArtifactError, EncoderError, MissingExtraError, PluginError: the message names problem and
                 remedy.
             StateError: outcomes are to be stored, and their database belongs to something else or to a newer semroute.
         """
-        plugins = {"strategies": strategies, "checks": checks, "encoders": encoders, "providers": providers}
-        settings = configured(config, **plugins)
-        folder = locate_index(index, settings, env) or shipped_index(progress)
+        settings = config_of(options, encoders)
+        env, clock = options.get("env", os.environ), options.get("clock") or time.monotonic
+        folder = locate_index(index, settings, env) or shipped_index(options.get("progress", silent))
         # Before opening: a replacement that arrives meanwhile must not be mistaken for the opened index.
-        reloader = None if reload_every_s is None else Reloader(folder, reload_every_s, clock or time.monotonic)
+        reloader = None if reload_every_s is None else Reloader(folder, reload_every_s, clock)
         live = LoadedIndex.open(folder, settings, env)
-        with ExitStack() as on_failure:
-            sink = _opened_log(log, settings, env, on_failure)
-            router = cls(
-                live,
-                settings,
-                reloader=reloader,
-                state_file=state_file,
-                log=sink,
-                http_client=http_client,
-                gates=gates,
-                env=env,
-                clock=clock,
-            )
-            on_failure.pop_all()
         close = getattr(getattr(live.encoder, "encoder", None), "close", None)  # of a remote one, within its cache
-        router._closers = [close] if callable(close) else []
-        return router
+        return cls._open(live, settings, [close] if callable(close) else [], options, reloader)
 
     @classmethod
     def from_examples(
@@ -184,17 +143,7 @@ class Router:
         fallback: str | Sequence[str] | None = None,
         validation: Sequence[tuple[str, str | None]] | None = None,
         encoder: Encoder | None = None,
-        config: Config | Mapping[str, Any] | Path | str | None = None,
-        state_file: Path | None = None,
-        log: OutcomeSink | bool | None = None,
-        http_client: HttpClient = None,
-        gates: AdmissionControl | None = None,
-        env: Mapping[str, str] = os.environ,
-        clock: Callable[[], float] | None = None,
-        progress: Progress = lambda step, done, total: None,
-        strategies: Mapping[str, Any] | None = None,
-        checks: Mapping[str, Any] | None = None,
-        providers: Mapping[str, Any] | None = None,
+        **options: Unpack[RouterOptions],
     ) -> Self:
         """Build an index in memory, and open it.
 
@@ -209,17 +158,7 @@ class Router:
             validation: labelled queries that are not examples, with None for one that is out of scope, from which
                 thresholds and calibration are chosen; None chooses them on held-out examples.
             encoder: embeds texts; None takes the configuration's, else the built-in one.
-            config: a configuration or its file; None takes ``semroute.yaml`` of the working folder if there is one.
-            state_file: as for :meth:`load`.
-            log: as for :meth:`load`.
-            http_client: as for :meth:`load`.
-            gates: as for :meth:`load`.
-            env: as for :meth:`load`.
-            clock: as for :meth:`load`.
-            progress: called with a step's name, the number done and the total.
-            strategies: as for :meth:`load`.
-            checks: as for :meth:`load`.
-            providers: as for :meth:`load`.
+            options: as for :meth:`load`.
 
         Raises:
             InputError: examples, models or queries cannot be used; the message names category and place.
@@ -228,25 +167,42 @@ class Router:
         """
         from semroute.router.memory import MemorySource, build_live
 
-        settings = configured(config, strategies=strategies, checks=checks, providers=providers)
+        settings = config_of(options)
         source = MemorySource(examples, models, fallback, validation, encoder)
+        parts = build_live(source, settings, options.get("env", os.environ), options.get("progress", silent))
+        return cls._open(parts.live, parts.config, parts.closers, options)
+
+    @classmethod
+    def _open(
+        cls,
+        live: LoadedIndex,
+        config: Config,
+        closers: list[Callable[[], object]],
+        options: RouterOptions,
+        reloader: Reloader | None = None,
+    ) -> Self:
+        """Open the log, then the router, which closes both; a failure closes them here."""
+        env, log = options.get("env", os.environ), options.get("log")
         with ExitStack() as on_failure:
-            parts = build_live(source, settings, env, progress)
-            for close in parts.closers:
+            for close in closers:
                 on_failure.callback(close)
-            sink = _opened_log(log, parts.config, env, on_failure)
+            sink = opened_log(log, config, env)
+            close_log = getattr(sink, "close", None)
+            if sink is not log and callable(close_log):
+                on_failure.callback(close_log)
             router = cls(
-                parts.live,
-                parts.config,
-                state_file=state_file,
+                live,
+                config,
+                reloader=reloader,
+                state_file=options.get("state_file"),
                 log=sink,
-                http_client=http_client,
-                gates=gates,
+                http_client=options.get("http_client"),
+                gates=options.get("gates"),
                 env=env,
-                clock=clock,
+                clock=options.get("clock"),
             )
             on_failure.pop_all()
-        router._closers = parts.closers
+        router._closers = closers
         return router
 
     @property
@@ -521,9 +477,7 @@ class Router:
             return
         try:
             if self._dispatcher is not None:
-                from semroute.router.closing import release_here
-
-                await release_here(self._dispatcher)
+                await self._dispatcher.close_here()
         finally:
             await self._workers.run(self._release)
 
@@ -562,9 +516,7 @@ class Router:
             for closer in self._closers:
                 stack.callback(closer)
             if self._dispatcher is not None:
-                from semroute.router.closing import release
-
-                stack.callback(release, self._dispatcher)
+                stack.callback(self._dispatcher.close_everywhere)
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -644,17 +596,6 @@ class Router:
         if self._reloader is not None:
             self._reloader.look(self.reload)
         return PolicyPair(self._chain, self._trial)
-
-
-def _opened_log(
-    log: OutcomeSink | bool | None, config: Config, env: Mapping[str, str], on_failure: ExitStack
-) -> OutcomeSink | None:
-    """Open the log; ``on_failure`` closes it unless the program handed it in."""
-    sink = opened_log(log, config, env)
-    close = getattr(sink, "close", None)
-    if sink is not log and callable(close):
-        on_failure.callback(close)
-    return sink
 
 
 def _is_pinned(constraints: Constraints) -> bool:

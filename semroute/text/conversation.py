@@ -120,17 +120,17 @@ def _is_same_name(name: str) -> bool:
 def _without_elements(text: str, is_block: Callable[[str], bool]) -> str:
     pieces: list[str] = []
     position = 0
-    for start, end in _elements(text, is_block):
-        if start > position:
-            pieces.append(text[position:start])
-        position = end
+    for whole, _ in _elements(text, is_block):
+        if whole.start > position:
+            pieces.append(text[position : whole.start])
+        position = whole.stop
     if not position:
         return text
     return "".join((*pieces, text[position:])).strip()
 
 
-def _elements(text: str, is_block: Callable[[str], bool]) -> Iterator[tuple[int, int]]:
-    """Yield begin and end of the agent's outermost elements, in order."""
+def _elements(text: str, is_block: Callable[[str], bool]) -> Iterator[tuple[slice, slice]]:
+    """Yield the agent's outermost elements and their contents, in order."""
     end = unclosed = 0
     for tag in _OPENING.finditer(text):
         name, start = tag[1], tag.start()
@@ -141,7 +141,7 @@ def _elements(text: str, is_block: Callable[[str], bool]) -> Iterator[tuple[int,
             unclosed += 1
             continue
         end = closing + len(name) + 3
-        yield start, end
+        yield slice(start, end), slice(tag.end(), closing)
 
 
 def _begins_line(text: str, start: int, after: int) -> bool:
@@ -156,19 +156,8 @@ def _begins_line(text: str, start: int, after: int) -> bool:
 
 def _contents(text: str) -> Iterator[str]:
     """Yield the contents of the elements that hold the user's own words."""
-    end = unclosed = 0
-    for tag in _OPENING.finditer(text):
-        name = tag[1]
-        if tag.start() < end or unclosed > _CLOSES or not _is_wrapper(name):
-            continue
-        if not _begins_line(text, tag.start(), end):
-            continue
-        closing = text.find(f"</{name}>", tag.end())
-        if closing < 0:
-            unclosed += 1
-            continue
-        end = closing + len(name) + 3
-        content = _without_notes(text[tag.end() : closing]).strip()
+    for _, inner in _elements(text, _is_wrapper):
+        content = _without_notes(text[inner]).strip()
         if content:
             yield content
 

@@ -85,6 +85,10 @@ StepProgress: TypeAlias = Callable[[int, int], None]
 """Callback with the items done of one step, and the total."""
 
 
+def silent(step: str, done: int, total: int) -> None:
+    """Show nothing: the :data:`Progress` of a caller that waits in silence."""
+
+
 @runtime_checkable
 class Encoder(Protocol):
     """Encoder of texts to unit-length vectors.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from semroute import _sync
 from semroute.errors import QueryError
 from semroute.types import Attempt, Completion, Delta, Request
-from semroute.types.protocols import OnDelta, Progress
-from semroute.workflows.workspace import Warn, Workspace, silent, unheard
+from semroute.types.protocols import OnDelta, Progress, silent
+from semroute.workflows.workspace import Warn, Workspace, unheard
 
 if TYPE_CHECKING:
     from semroute.config import Config

@@ -18,10 +18,10 @@ from semroute.learn.encoder import TuningPlan
 from semroute.learn.near_twins import template_key
 from semroute.learn.thresholds import RejectionTarget
 from semroute.learn.tune import label_numbers
-from semroute.types.protocols import Progress
+from semroute.types.protocols import Progress, silent
 from semroute.workflows.index import artifact_dict
 from semroute.workflows.tune import OOS_RECALL, tune_report_dict
-from semroute.workflows.workspace import Warn, silent, unheard
+from semroute.workflows.workspace import Warn, unheard
 
 OF_A_KIND = 10
 """Warnings listed of one kind: a thousand categories of four examples have a thousand."""

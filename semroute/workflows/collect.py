@@ -22,8 +22,8 @@ from semroute.outcomes.files import append_row, known_cells, only_appender, writ
 from semroute.router.query import as_messages, routed_text
 from semroute.text.names import known_names
 from semroute.types import Attempt, Completion, Query, Request, total_cost
-from semroute.types.protocols import Progress
-from semroute.workflows.workspace import Warn, Workspace, silent, unheard
+from semroute.types.protocols import Progress, silent
+from semroute.workflows.workspace import Warn, Workspace, unheard
 
 
 def ended_by(budget: float, spent: float, needed: float, what: str) -> str:

@@ -15,8 +15,8 @@ from semroute.outcomes.files import Predictions, read_outcomes, read_predictions
 from semroute.render.pages import write_policy_page
 from semroute.render.plots import check_format, plot_study
 from semroute.types import Matrix
-from semroute.types.protocols import Progress
-from semroute.workflows.workspace import Workspace, silent
+from semroute.types.protocols import Progress, silent
+from semroute.workflows.workspace import Workspace
 
 MOST_ENCODED = 20_000
 """Queries that are encoded only for the baselines, about three minutes; more need their vectors in a file."""

@@ -1,25 +1,32 @@
-"""Check of a configuration against index and environment; a first configuration."""
+"""Check of a configuration against index, environment and plugins; a first one."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from semroute.cascade.checks import plugin_check
 from semroute.catalog.capabilities import check_catalog
 from semroute.config import Config, Problem
-from semroute.config.check import NO_CATEGORY, check_config, check_routing, unknown_categories
+from semroute.config.check import NO_CATEGORY, cascades, check_config, check_routing, unknown_categories
+from semroute.config.extensions import clashes
 from semroute.config.load import overlaid, read, template, validate, with_lines
+from semroute.config.values import dotted
 from semroute.data.categories import shipped_folder
+from semroute.encoders.plugin import check_encoder
 from semroute.encoders.registry import config_line, is_named
-from semroute.errors import ConfigError
+from semroute.errors import ConfigError, SemrouteError
 from semroute.index.manifest import MANIFEST
 from semroute.predictors.answer_quality import check_classifiers
 from semroute.predictors.query_quality import check_query_classifier
+from semroute.providers import adapter_of
 from semroute.router.load import ENVIRONMENT, locate_index
 from semroute.storage import atomic_write, read_json
-from semroute.workflows.plugins import plugin_problems
+from semroute.strategies import Pool, StrategySetup
+from semroute.strategies.base import plugin_strategy
 
 DEFAULT = Path("semroute.yaml")
 
@@ -217,3 +224,48 @@ def write_template(path: Path = DEFAULT, *, force: bool = False) -> Path:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"cannot be written: {reason}", path=path) from error
     return path
+
+
+# Plugins that a configuration names, and those installed.
+
+
+def plugin_problems(config: Config, category_models: Mapping[str, Sequence[str]]) -> list[Problem]:
+    """Return the problems of a configuration's plugins, and of installed ones.
+
+    Errors: a strategy, check or adapter that cannot be made, as a router makes them; an encoder that cannot be imported
+    (it is not made, which may take long). Warnings: an installed plugin that can never be used.
+
+    Args:
+        config: a valid configuration.
+        category_models: each category of the index with its models; empty where there is no index to ask.
+    """
+    problems = []
+    if config.encoder is not None and config.encoder.kind == "plugin":
+        problem = check_encoder(config.encoder.model, config.encoder.plugins)
+        problems += [] if problem is None else [Problem("error", "encoder", problem)]
+    for key, made in _made(config, category_models):
+        try:
+            made()
+        except SemrouteError as error:
+            problems.append(Problem("error", key, str(error)))
+    return [*problems, *clashes()]
+
+
+def _made(config: Config, category_models: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield the key of each plugin with a function that makes it."""
+    models = {name: tuple(named) or config.fallback.models for name, named in category_models.items()}
+    names = [*config.fallback.models, *(deployment.model for deployment in config.deployments)]
+    pool = Pool(config.members, [*names, *(model for named in models.values() for model in named)])
+    for name, section in config.plugin_strategies.items():
+        setup = StrategySetup(name, pool, models)
+        key = f"strategies.{config.strategies.index(name)}"
+        yield key, partial(plugin_strategy, section.plugin, section.options, setup)
+    for key, cascade in cascades(config).items():
+        accepts = [("accept", cascade.accept), *((f"tiers.{n}.accept", t.accept) for n, t in enumerate(cascade.tiers))]
+        for place, accept in accepts:
+            for section in () if accept is None else accept.plugin_checks:
+                where = dotted([*key.split("."), *place.split("."), section.plugin.name])
+                yield where, partial(plugin_check, section.plugin, section.options)
+    for position, deployment in enumerate(config.deployments):
+        if deployment.plugin is not None:
+            yield f"deployments.{position}.format", partial(adapter_of, deployment)

@@ -19,7 +19,7 @@ from semroute.router import Router
 from semroute.types import Decision, Usage
 from semroute.workflows.pool import PricedPool
 from semroute.workflows.requests import NOT_COUNTED, RequestRow
-from semroute.workflows.stream import CHUNK
+from semroute.workflows.routing import CHUNK
 
 OUTPUT_TOKENS = 300
 """Default output tokens of an answer of unknown length."""

@@ -20,8 +20,8 @@ from semroute.learn.update import (
 )
 from semroute.router.load import open_encoder
 from semroute.types import Encoder
-from semroute.types.protocols import Progress
-from semroute.workflows.workspace import Workspace, silent
+from semroute.types.protocols import Progress, silent
+from semroute.workflows.workspace import Workspace
 
 # Description of an index.
 

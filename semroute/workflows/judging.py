@@ -33,10 +33,10 @@ from semroute.outcomes.table import OutcomeTable
 from semroute.router.query import ConstrainedClient
 from semroute.text.names import did_you_mean
 from semroute.types import ModelClient
-from semroute.types.protocols import Progress
+from semroute.types.protocols import Progress, silent
 from semroute.workflows.collect import ended_by
 from semroute.workflows.labeling import LabelingSession
-from semroute.workflows.workspace import Warn, silent, unheard
+from semroute.workflows.workspace import Warn, unheard
 
 # Progress and result of an LLM-judge run.
 

@@ -16,8 +16,8 @@ from semroute.learn.labelling import Answer, Pick, draw, fingerprint, picks, ran
 from semroute.outcomes.files import append_row, known_cells, only_appender, read_outcomes, written_rows
 from semroute.outcomes.table import OutcomeTable
 from semroute.predictors.query_quality import check_encoder, read_query_classifier
-from semroute.types.protocols import Progress
-from semroute.workflows.workspace import Workspace, silent
+from semroute.types.protocols import Progress, silent
+from semroute.workflows.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)

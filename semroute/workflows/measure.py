@@ -12,18 +12,30 @@ from numpy.typing import NDArray
 
 from semroute.data.examples import LabelledQuery
 from semroute.data.importing.records import ImportOptions
+from semroute.data.queries import read_labelled
 from semroute.encoders.cache import CachedEncoder
 from semroute.errors import DataError
-from semroute.evaluate.routing import Evaluation, Mistake, ScoredQueries, evaluate, mistakes
-from semroute.learn.artifact import CHUNK
+from semroute.evaluate.routing import (
+    Evaluation,
+    Mistake,
+    ScoredQueries,
+    SweepPoint,
+    evaluate,
+    mistakes,
+    recommend,
+    sweep,
+    threshold_grid,
+)
+from semroute.learn.artifact import CHUNK, with_thresholds
 from semroute.learn.tune import label_numbers
 from semroute.router.decide import score_texts, settled_scores
 from semroute.router.load import LoadedIndex
 from semroute.router.router import Router
 from semroute.types import Encoder
-from semroute.types.protocols import Progress
+from semroute.types.protocols import Progress, silent
+from semroute.types.serialization import json_fields
 from semroute.workflows.tune import WrongQueries, read_labelled_queries
-from semroute.workflows.workspace import Warn, Workspace, silent, unheard
+from semroute.workflows.workspace import Warn, Workspace, unheard
 
 LATENCY_QUERIES = 500
 """Queries to time: enough for a p99 that rests on five of them."""
@@ -112,7 +124,7 @@ def score_rows(
     rows: Sequence[LabelledQuery],
     *,
     path: Path | None = None,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = silent,
 ) -> ScoredQueries:
     """Return the scores of :func:`score_by_stage`."""
     return score_by_stage(live, rows, path=path, progress=progress)[0]
@@ -123,7 +135,7 @@ def score_by_stage(
     rows: Sequence[LabelledQuery],
     *,
     path: Path | None = None,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = silent,
 ) -> tuple[ScoredQueries, NDArray[np.bool_]]:
     """Score labelled queries by the loaded index.
 
@@ -153,13 +165,78 @@ def score_by_stage(
     return ScoredQueries(names, scores, confidence, labels), np.concatenate([part.first for part in parts])
 
 
+@dataclass(frozen=True, slots=True)
+class FallbackSweep:
+    """Fallback thresholds tried on labelled queries, each for all categories.
+
+    Attributes:
+        points: the thresholds with their results, lowest first.
+        recommended: the lowest that rejects enough out-of-scope queries.
+        written: folder of the index that the recommended one was written to; None where it was not.
+    """
+
+    points: Sequence[SweepPoint]
+    recommended: SweepPoint
+    written: Path | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-ready values; ``written`` is a boolean."""
+        points = [json_fields(point) for point in self.points]
+        return {
+            "points": points,
+            "recommended": json_fields(self.recommended),
+            "written": self.written is not None,
+        }
+
+
+def sweep_fallback(
+    labelled: Path,
+    workspace: Workspace,
+    oos_recall: float,
+    *,
+    plot: Path | None = None,
+    write: bool = False,
+    progress: Progress = silent,
+) -> FallbackSweep:
+    """Try every fallback threshold on labelled queries, one for all categories.
+
+    Args:
+        labelled: file of labelled queries.
+        workspace: its index.
+        oos_recall: share of the out-of-scope queries that the recommended threshold rejects.
+        plot: image that the curve is drawn to; None draws none.
+        write: whether to set that threshold for all categories of the index.
+        progress: called with a step's name, the number done and the total.
+
+    Raises:
+        DataError: the file cannot be used, or a label is not in the index.
+        ArtifactError: the index cannot be used; or it is to be written, and is the shared one.
+        MissingExtraError: the extra "plot" is not installed.
+    """
+    rows = read_labelled(labelled)
+    live = workspace.router(progress=progress).live
+    if write:
+        workspace.own_index()  # rejects the shared index before the work
+    scored = score_rows(live, rows, path=labelled, progress=progress)
+    points = sweep(scored, threshold_grid(scored))
+    best = recommend(points, oos_recall)
+    if plot is not None:
+        from semroute.render.plots import plot_sweep
+
+        plot_sweep(points, best, plot, title=f"Fallback threshold on {len(rows):,} queries of {labelled.name}")
+    if write:
+        source = "in-scope" if best.oos_caught is None else "out-of-scope"
+        with_thresholds(live.artifact, dict.fromkeys(live.semantic.names, best.threshold), source)
+    return FallbackSweep(points, best, live.artifact.folder if write else None)
+
+
 def measure(
     router: Router,
     rows: Sequence[LabelledQuery],
     *,
     path: Path | None = None,
     latency_queries: int = LATENCY_QUERIES,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = silent,
 ) -> Measurement:
     """Evaluate a router with its configured thresholds, and time it.
 
@@ -179,7 +256,7 @@ def time_queries(
     router: Router,
     queries: Sequence[str],
     most: int = LATENCY_QUERIES,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = silent,
 ) -> DecisionLatency:
     """Route up to ``most`` queries one at a time, without the vector cache.
 

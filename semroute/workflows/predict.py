@@ -18,8 +18,8 @@ from semroute.predictors.query_quality import QueryClassifier, check_encoder, re
 from semroute.router.query import as_messages, routed_text
 from semroute.text.names import known_names
 from semroute.types import Matrix, Query, Request
-from semroute.types.protocols import Progress
-from semroute.workflows.workspace import Warn, Workspace, silent, unheard
+from semroute.types.protocols import Progress, silent
+from semroute.workflows.workspace import Warn, Workspace, unheard
 
 
 @dataclass(frozen=True, slots=True)

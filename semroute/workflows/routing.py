@@ -1,16 +1,17 @@
-"""Routing of queries for inspection: nearest examples, and the rules that match."""
+"""Routing of queries and streams, nearest examples, and the rules that match."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO
 
 from semroute.data.queries import ArrivingLines, iter_queries_or_errors
-from semroute.errors import DataError, QueryError
+from semroute.dispatch.validation import valid_request
+from semroute.errors import DataError, InputError, QueryError
 from semroute.router.load import NearestExample, nearest_examples
 from semroute.router.query import as_messages, routable_text
 from semroute.types import Decision, Query, Request
@@ -61,7 +62,6 @@ def route_file(
     Raises:
         DataError: the rest of the file cannot be read.
     """
-    from semroute.workflows.stream import route_rows
 
     # Rows are decided in chunks: a query waits here for its decision.
     waiting: deque[Query | None] = deque()
@@ -146,3 +146,83 @@ def trace_rules(
             yield line, DataError(str(error), path=file, line=line)
             continue
         yield line, RuleTest(text, strategy.trace(text, Request(as_messages(query), metadata=metadata)))
+
+
+# Streams of queries, routed in order and in chunks.
+
+CHUNK = 64
+
+
+def route_stream(
+    router: Router,
+    queries: Iterable[tuple[int, Query]],
+    *,
+    source: Path | str,
+    ready: Callable[[], bool] = lambda: True,
+    metadata: Mapping[str, str] = NOTHING,
+) -> Iterator[Decision]:
+    """Yield the decisions of :func:`route_rows` until the first error.
+
+    Raises:
+        DataError: a line is malformed or, without ``skip``, holds nothing to route, with file and line; the decisions
+            on all lines before it have been yielded.
+    """
+    for found in route_rows(router, queries, source=source, ready=ready, metadata=metadata):
+        if isinstance(found, DataError):
+            raise found
+        yield found
+
+
+def route_rows(
+    router: Router,
+    queries: Iterable[tuple[int, Query] | DataError],
+    *,
+    source: Path | str,
+    ready: Callable[[], bool] = lambda: True,
+    metadata: Mapping[str, str] = NOTHING,
+) -> Iterator[Decision | DataError]:
+    """Yield the decision or the error of each row, in order.
+
+    Up to :data:`CHUNK` available queries are embedded together; none waits for later ones.
+
+    Args:
+        router: the router that decides.
+        queries: line numbers and queries, as :func:`semroute.data.iter_queries` yields them, and errors in place
+            of malformed rows.
+        source: their file, for messages.
+        ready: whether the next query can be had without waiting.
+        metadata: metadata of the caller, for rules.
+
+    Raises:
+        DataError: as ``queries``; decisions on earlier rows have been yielded.
+    """
+    rows = iter(queries)
+    ended = False
+    while not ended:
+        found: list[Request | DataError] = []
+        failure: DataError | None = None
+        while len(found) < CHUNK and (not found or ready()):
+            try:
+                row = next(rows, None)
+            except DataError as error:
+                failure = error
+                break
+            if row is None:
+                ended = True
+                break
+            found.append(row if isinstance(row, DataError) else _request(row, source, metadata))
+        decisions = iter(router.route_many([one for one in found if not isinstance(one, DataError)]))
+        for one in found:
+            yield one if isinstance(one, DataError) else next(decisions)
+        if failure is not None:
+            raise failure
+
+
+def _request(row: tuple[int, Query], source: Path | str, metadata: Mapping[str, str]) -> Request | DataError:
+    line, query = row
+    try:
+        request = valid_request(query)
+        routable_text(request.messages)
+    except InputError as error:
+        return DataError(str(error), path=source, line=line)
+    return replace(request, metadata=metadata)

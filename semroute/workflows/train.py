@@ -39,8 +39,8 @@ from semroute.outcomes.costs import Costs, with_costs
 from semroute.outcomes.files import read_outcomes
 from semroute.predictors.answer_quality import FOLDER, write_classifier
 from semroute.predictors.query_quality import check_classifier_folder, write_query_classifier
-from semroute.types.protocols import Progress
-from semroute.workflows.workspace import Warn, Workspace, silent, unheard
+from semroute.types.protocols import Progress, silent
+from semroute.workflows.workspace import Warn, Workspace, unheard
 
 MOST = 50_000
 """Default maximum number of queries to train on."""

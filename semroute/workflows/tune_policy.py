@@ -38,8 +38,8 @@ from semroute.predictors.query_features import QueryInputs
 from semroute.render.plots import plot_tuned
 from semroute.text.names import known_names
 from semroute.text.normalise import normalize
-from semroute.types.protocols import Progress
-from semroute.workflows.workspace import Workspace, silent
+from semroute.types.protocols import Progress, silent
+from semroute.workflows.workspace import Workspace
 
 PlotPoint = tuple[float, float]
 """Cost in USD a query, and quality."""

@@ -22,7 +22,7 @@ from semroute.arrays import read_npz
 from semroute.errors import ConfigError, InputError, MissingExtraError, StateError
 from semroute.storage import atomic_write
 from semroute.text.normalise import digest_of
-from semroute.types.protocols import Progress
+from semroute.types.protocols import Progress, silent
 
 if TYPE_CHECKING:
     from semroute.config import Config, Price
@@ -37,10 +37,6 @@ Warn: TypeAlias = Callable[[str], None]
 
 _NO_SCORES = ("examples", "fit", "vectors")
 """Files of an index that do not affect a score."""
-
-
-def silent(step: str, done: int, total: int) -> None:
-    """Ignore progress."""
 
 
 def unheard(message: str) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from random import Random
@@ -22,13 +22,6 @@ from semroute.types import Completion, Delta, Request
 T = TypeVar("T")
 PRICES = {"small": 1.0, "medium": 10.0, "large": 100.0}
 """USD per million tokens, in and out."""
-
-
-@pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with FakeProvider() as running:
-        yield running
 
 
 @dataclass

@@ -11,3 +11,9 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
+
+
+@pytest.fixture
+def chosen_index(routing_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands take ``routing_index`` where they name no other."""
+    monkeypatch.setenv("SEMROUTE_INDEX", str(routing_index))

@@ -6,15 +6,15 @@ import fcntl
 import json
 import os
 import re
-import select
 import struct
 import subprocess
 import sys
 import termios
-import time
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+
+from cli.runner import parts_sent
 
 _BETWEEN = "\x1e"
 _STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -44,18 +44,7 @@ def screens(commands: Sequence[Sequence[str]], columns: int, folder: Path, **mor
         stdin=subprocess.DEVNULL, stdout=far, stderr=far, env=env, cwd=folder, start_new_session=True,
     )  # fmt: skip
     os.close(far)
-    sent = b""
-    give_up = time.monotonic() + 600
-    while time.monotonic() < give_up:
-        if not select.select([near], [], [], 1.0)[0]:
-            continue
-        try:
-            part = os.read(near, 65536)
-        except OSError:  # how Linux ends a terminal that nobody has open any more
-            break
-        if not part:
-            break
-        sent += part
+    sent = b"".join(parts_sent(near, 600))
     os.close(near)
     running.kill()
     running.wait(60)

@@ -45,7 +45,6 @@ COMPLETION = Completion(
 def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
     """A provider, and a working folder whose semroute.yaml leads to it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("TEST_KEY", KEY)
     with FakeProvider() as running:
         place = {"name": "spot", "model": "small", "base_url": running.base_url, "api_key_env": "TEST_KEY"}
@@ -115,7 +114,6 @@ def test_people_count_tiers_from_1_and_programs_from_0(
     routing_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with FakeProvider() as provider:
         places = [
             {"name": f"{model}-1", "model": model, "base_url": provider.base_url} for model in ("small", "large", "top")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from cli.runner import parts_sent
 from cli.screens import screens
 from click.testing import CliRunner
 
@@ -23,8 +22,7 @@ TEXT = "carrots and onions in a pot with water and salt"
 
 
 @pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch, routing_index: Path) -> Iterator[FakeProvider]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def provider(routing_index: Path) -> Iterator[FakeProvider]:
     with FakeProvider() as running:
         place = {"name": "small-1", "model": "small", "base_url": running.base_url}
         settings = {"deployments": [place], "index": str(routing_index), "retries": {"same_place": 0}}
@@ -79,16 +77,8 @@ def test_ctrl_c_ends_the_line_of_the_answer(provider: FakeProvider) -> None:
         start_new_session=True,
     )  # fmt: skip
     os.close(far)
-    sent, is_pressed, give_up = b"", False, time.monotonic() + 120
-    while time.monotonic() < give_up:
-        if not select.select([near], [], [], 1.0)[0]:
-            continue
-        try:
-            part = os.read(near, 65536)
-        except OSError:  # how Linux ends a terminal that nobody has open any more
-            break
-        if not part:
-            break
+    sent, is_pressed = b"", False
+    for part in parts_sent(near, 120):
         sent += part
         if not is_pressed and TEXT[:8].encode() in sent:
             is_pressed = True

@@ -267,7 +267,6 @@ def test_a_file_that_leaves_a_doubt_names_the_way(tmp_path: Path, capsys: pytest
 def test_the_encoder_of_the_configuration_is_built_with_and_serves_without_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.chdir(tmp_path)
     source = write_categories(tmp_path / "source")
     with FakeProvider(dimensions=64) as provider:
@@ -285,7 +284,6 @@ def test_the_encoder_of_the_configuration_is_built_with_and_serves_without_a_wor
 def test_an_encoder_by_flags_is_told_as_the_line_that_lets_it_serve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.chdir(tmp_path)
     source = write_categories(tmp_path / "source")
     with FakeProvider(dimensions=64) as provider:

@@ -4,28 +4,20 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from cli.runner import run
 
 from semroute.cli.console import print_warning
-from semroute.cli.main import cli, main
+from semroute.cli.main import main
 from semroute.outcomes.files import read_outcomes
 from semroute.testing import FakeProvider, RecordedRequest, answer, fail, hang
 from semroute.workflows.collect import queries_of_file
 
 PRICE = {"input": 100, "output": 100}
-
-
-@pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with FakeProvider() as running:
-        yield running
 
 
 def configure(provider: FakeProvider, **more: Any) -> None:
@@ -39,10 +31,6 @@ def configure(provider: FakeProvider, **more: Any) -> None:
 def queries(n: int = 5) -> str:
     Path("queries.jsonl").write_text("".join(json.dumps({"query": f"query {i}", "task": "t"}) + "\n" for i in range(n)))
     return "queries.jsonl"
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, arguments, catch_exceptions=False)
 
 
 def collect(*more: str) -> dict[str, Any]:

@@ -175,7 +175,6 @@ def test_standard_input_and_files_of_prices(index: Path) -> None:
 
 @pytest.mark.slow
 def test_no_model_is_called_though_a_judge_would_be(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("THE_KEY", "k")
     with FakeProvider() as provider:
         place = {"base_url": provider.base_url, "api_key_env": "THE_KEY", "price": {"input": 1, "output": 2}}
@@ -206,7 +205,6 @@ def test_an_estimate_is_not_logged(index: Path) -> None:
 @pytest.fixture
 def climbed(index: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A log of 40 queries up a cascade that was really called, 10 of them escalated."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("THE_KEY", "k")
     with FakeProvider() as provider:
         place = {"base_url": provider.base_url, "api_key_env": "THE_KEY", "price": {"input": 1, "output": 2}}

@@ -128,9 +128,8 @@ def test_a_signal_that_falls_into_a_destructor_is_raised_again() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_a_command_that_is_told_to_end_has_logged_its_queries(
-    number: signal.Signals, code: int, routing_index: Path, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, code: int, routing_index: Path
 ) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with FakeProvider() as provider:
         deployment = {"name": "small-1", "model": "small", "base_url": provider.base_url}
         Path("semroute.yaml").write_text(yaml.safe_dump({"deployments": [deployment], "index": str(routing_index)}))

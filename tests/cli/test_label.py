@@ -22,12 +22,9 @@ from semroute.outcomes.files import read_outcomes
 from semroute.testing import FakeProvider, RecordedRequest, answer
 from semroute.workflows.labeling import open_session
 
+pytestmark = pytest.mark.usefixtures("chosen_index")
+
 ENTER = "\r"
-
-
-@pytest.fixture(autouse=True)
-def _index(routing_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEMROUTE_INDEX", str(routing_index))
 
 
 @pytest.fixture
@@ -211,8 +208,7 @@ def test_who_quits_at_once_is_told_of_no_file_that_is_not_there(outcomes: str) -
 
 
 @pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def provider() -> Iterator[FakeProvider]:
     with FakeProvider() as running:
         place = {"name": "j", "model": "judge", "base_url": running.base_url, "price": {"input": 10, "output": 10}}
         Path("semroute.yaml").write_text(yaml.safe_dump({"deployments": [place]}))

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from cli.runner import run
 
-from semroute.cli.main import cli, main
+from semroute.cli.main import main
 from semroute.testing import FakeProvider, answer, fail
 
 pytestmark = pytest.mark.slow
@@ -17,14 +17,9 @@ pytestmark = pytest.mark.slow
 KEY = "sk-proj-a1b2c3d4e5f6g7h8"
 
 
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, arguments, catch_exceptions=False)
-
-
 @pytest.fixture
 def asked(routing_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One answered query, one that failed, one that was only routed; in the log of the working folder."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("THE_KEY", KEY)
     with FakeProvider(key=KEY) as provider:
         config: dict[str, Any] = {
@@ -129,10 +124,7 @@ def test_a_log_that_cannot_be_opened_stops_nobody(routing_index: Path, capsys: p
 
 @pytest.mark.parametrize("more", [(), ("--model", "small")], ids=["routed", "pinned"])
 @pytest.mark.parametrize("enabled", [True, None], ids=["log on", "log by default"])
-def test_no_log_goes_over_the_configuration(
-    routing_index: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], enabled: bool | None
-) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def test_no_log_goes_over_the_configuration(routing_index: Path, more: tuple[str, ...], enabled: bool | None) -> None:
     with FakeProvider() as provider:
         section = {} if enabled is None else {"log": {"enabled": enabled}}
         place = {"name": "small-1", "model": "small", "base_url": provider.base_url}

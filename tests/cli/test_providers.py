@@ -18,7 +18,6 @@ KEY = "sk-proj-a1b2c3d4e5f6g7h8"
 def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
     """A provider, and a working folder whose semroute.yaml leads to it in its three formats."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("TEST_KEY", KEY)
     with FakeProvider(key=KEY) as running:
         common = {"api_key_env": "TEST_KEY"}

@@ -6,22 +6,17 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from cli.runner import run
 
-from semroute.cli.main import cli, main
+from semroute.cli.main import main
 from semroute.testing import FakeProvider, answer
 
 KEY = "sk-proj-a1b2c3d4e5f6g7h8"
 
 
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, arguments, catch_exceptions=False)
-
-
 @pytest.fixture
 def asked(routing_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two queries through a cascade that is really called: one answered by the first tier, one by the second."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("THE_KEY", KEY)
     with FakeProvider(key=KEY) as provider:
         place = {"base_url": provider.base_url, "api_key_env": "THE_KEY"}

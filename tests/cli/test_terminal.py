@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
-import select
 import subprocess
 import sys
-import time
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from cli.runner import parts_sent
 from rich.table import Table
 from rich.text import Text
 
@@ -30,8 +29,7 @@ OBEYED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2
 
 
 @pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch, routing_index: Path) -> Iterator[FakeProvider]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def provider(routing_index: Path) -> Iterator[FakeProvider]:
     with FakeProvider() as running:
         deployment = {"name": "small-1", "model": "small", "base_url": running.base_url}
         settings = {"deployments": [deployment], "index": str(routing_index), "retries": {"same_place": 0}}
@@ -46,18 +44,10 @@ def at_terminal(*arguments: str, keys: str = "") -> str:
     command = [sys.executable, "-m", "semroute.cli.main", *arguments]
     running = subprocess.Popen(command, stdin=far, stdout=far, stderr=far, env=env, start_new_session=True)
     os.close(far)
-    sent, left, give_up = b"", list(keys), time.monotonic() + 60
-    while time.monotonic() < give_up:
-        if not select.select([near], [], [], 0.5)[0]:
-            if b"q end" in sent and left:
-                os.write(near, left.pop(0).encode())
-            continue
-        try:
-            part = os.read(near, 65536)
-        except OSError:  # how Linux ends a terminal that nobody has open any more
-            break
-        if not part:
-            break
+    sent, left = b"", list(keys)
+    for part in parts_sent(near, 60, silence_s=0.5):
+        if not part and b"q end" in sent and left:
+            os.write(near, left.pop(0).encode())
         sent += part
     os.close(near)
     running.kill()

@@ -7,26 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from cli.runner import run
 from predictors.query_quality.query_heads import MODELS, made
 
 from semroute.cli.console import HEADS as HEADS_OF_OPTION
-from semroute.cli.main import cli, main
+from semroute.cli.main import main
 from semroute.encoders.static import StaticEncoder
 from semroute.learn.query_quality import estimators
 from semroute.predictors.query_quality import read_query_classifier, write_query_classifier
 from semroute.workflows.workspace import Workspace
 
+pytestmark = pytest.mark.usefixtures("chosen_index")
+
 HEADS = ("--head", "linear", "--head", "neighbours")
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, arguments, catch_exceptions=False)
-
-
-@pytest.fixture(autouse=True)
-def _index(routing_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEMROUTE_INDEX", str(routing_index))
 
 
 @pytest.fixture

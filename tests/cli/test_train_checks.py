@@ -6,16 +6,12 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from cli.runner import run
 from predictors.answer_quality.answer_heads import made
 
-from semroute.cli.main import cli, main
+from semroute.cli.main import main
 from semroute.predictors.answer_quality import read_classifier
 from semroute.testing import FakeProvider, answer
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, arguments, catch_exceptions=False)
 
 
 @pytest.fixture
@@ -74,9 +70,8 @@ def test_what_cannot_be_trained_on_is_said(outcomes: Path, capsys: pytest.Captur
 
 
 @pytest.mark.slow
-def test_a_cascade_asks_the_classifier(outcomes: Path, routing_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cascade_asks_the_classifier(outcomes: Path, routing_index: Path) -> None:
     assert main(["train-checks", str(outcomes), "--out", "checks", "--folds", "3", "--block", "shape"]) == 0
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with FakeProvider() as provider:
         config: dict[str, Any] = {
             "deployments": [

@@ -5,13 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from cli.runner import run
 
-from semroute.cli.main import cli, main
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, arguments, catch_exceptions=False)
+from semroute.cli.main import main
 
 
 @pytest.fixture

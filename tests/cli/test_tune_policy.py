@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from cli.runner import run
 from predictors.query_quality.query_heads import MODELS, made
 
-from semroute.cli.main import cli, main
+from semroute.cli.main import main
 from semroute.config import load_config
 from semroute.evaluate.replay import choose, duplicates
 from semroute.index import BothScores, open_artifact
@@ -25,16 +25,9 @@ from semroute.router import Router
 from semroute.workflows.tune_policy import TuneSource, tune_policy
 from semroute.workflows.workspace import Workspace
 
+pytestmark = pytest.mark.usefixtures("chosen_index")
+
 HEADS = ("--head", "linear", "--head", "neighbours")
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, arguments, catch_exceptions=False)
-
-
-@pytest.fixture(autouse=True)
-def _index(routing_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEMROUTE_INDEX", str(routing_index))
 
 
 def written(path: Path, n: int, *, answers: bool = False) -> Path:

@@ -9,17 +9,14 @@ import pytest
 
 from semroute.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("chosen_index")
+
 COMMANDS = (
     ("train", "--out", "made"),
     ("tune-policy", "--min-quality", "0.9", "--out", "made"),
     ("evaluate-policy",),
     ("train-checks", "--out", "made"),
 )
-
-
-@pytest.fixture(autouse=True)
-def _index(routing_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEMROUTE_INDEX", str(routing_index))
 
 
 def outcomes(judged: int, models: tuple[str, ...] = ("small", "large")) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import aclosing
 from random import Random
 from typing import Any
@@ -20,23 +19,6 @@ from semroute.types import BreakerState, Completion, Delta, Request
 HELLO = Request(({"role": "user", "content": "hello there you"},), max_tokens=100)
 FORMATS = pytest.mark.parametrize("format", ["openai", "anthropic", "gemini"])
 BOTH = pytest.mark.parametrize("streams", [False, True])
-
-
-@pytest.fixture(autouse=True)
-def _direct_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
-@pytest.fixture
-def first() -> Iterator[FakeProvider]:
-    with FakeProvider() as running:
-        yield running
-
-
-@pytest.fixture
-def second() -> Iterator[FakeProvider]:
-    with FakeProvider() as running:
-        yield running
 
 
 def place(name: str, format: str, provider: FakeProvider, usd: float = 1.0, **more: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any, TypeVar
 
@@ -33,23 +33,6 @@ KEY = "sk-proj-a1b2c3d4e5f6g7h8"
 INVALID_KEY = Reply(failure=Failure(401, "Incorrect API key provided", "key"))
 HELLO = Request(({"role": "user", "content": "hello there you"},), max_tokens=100)
 T = TypeVar("T")
-
-
-@pytest.fixture(autouse=True)
-def _direct_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
-@pytest.fixture
-def first() -> Iterator[FakeProvider]:
-    with FakeProvider() as running:
-        yield running
-
-
-@pytest.fixture
-def second() -> Iterator[FakeProvider]:
-    with FakeProvider() as running:
-        yield running
 
 
 def deployment(name: str, provider: FakeProvider, model: str = "large", **more: Any) -> dict[str, Any]:

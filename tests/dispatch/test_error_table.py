@@ -128,8 +128,7 @@ def providers() -> Iterator[tuple[FakeProvider, FakeProvider]]:
 
 
 @pytest.fixture(autouse=True)
-def _fresh(providers: tuple[FakeProvider, FakeProvider], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def _fresh(providers: tuple[FakeProvider, FakeProvider]) -> None:
     for provider in providers:
         provider.reset()
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import httpx
@@ -15,13 +15,6 @@ from semroute.types import Request, Tool
 
 HELLO = Request(({"role": "user", "content": "hello there you"},), max_tokens=100)
 T = TypeVar("T")
-
-
-@pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with FakeProvider() as running:
-        yield running
 
 
 def place(name: str, provider: FakeProvider, price: float | None = None, **more: Any) -> dict[str, Any]:

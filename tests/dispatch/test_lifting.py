@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,6 @@ from semroute.testing import FakeProvider, fail, hang
 from semroute.types import BreakerState, CallResult, EndpointStatus, Permit, Request
 
 HELLO = Request(({"role": "user", "content": "hello there you"},), max_tokens=100)
-
-
-@pytest.fixture(autouse=True)
-def _direct_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
-@pytest.fixture
-def provider() -> Iterator[FakeProvider]:
-    with FakeProvider() as running:
-        yield running
 
 
 def config(provider: FakeProvider, **sections: Any) -> Config:

@@ -186,8 +186,7 @@ async def drawn_badly(simulation: Simulation) -> None:
 
 
 @pytest.mark.slow
-def test_a_real_endpoint_that_fails_at_random_answers_as_many_as_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def test_a_real_endpoint_that_fails_at_random_answers_as_many_as_it_can() -> None:
     random = Random(3)
 
     async def answered(dispatcher: Dispatcher) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import aclosing
 from random import Random
 
@@ -18,13 +17,6 @@ from semroute.types import Attempt, Completion, Delta, Request, Tool
 
 QUESTION = Request(({"role": "user", "content": "weather?"},), tools=(Tool("get_weather"),), max_tokens=100)
 CALL = Call("get_weather", {"city": "Oslo"})
-
-
-@pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with FakeProvider() as running:
-        yield running
 
 
 def stream(

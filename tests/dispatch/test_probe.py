@@ -19,11 +19,6 @@ def probes(config: Config, env: dict[str, str]) -> list[Probe]:
     return asyncio.run(inside())
 
 
-@pytest.fixture(autouse=True)
-def _direct_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
 def test_each_key_of_each_deployment_is_tried_and_a_failure_of_one_does_not_hide_the_others() -> None:
     with FakeProvider(key="right") as provider:
         common = {"model": "m", "base_url": provider.base_url}

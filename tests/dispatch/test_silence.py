@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from random import Random
 from types import SimpleNamespace
@@ -29,23 +29,6 @@ FORMATS = ("openai", "anthropic", "gemini")
 DEADLINE_S = 1.0
 ONCE = {"in_a_row": 2, "open_s": 5.0, "jitter": 0.0, "probes": 1}
 T = TypeVar("T")
-
-
-@pytest.fixture(autouse=True)
-def _direct_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
-@pytest.fixture
-def first() -> Iterator[FakeProvider]:
-    with FakeProvider() as running:
-        yield running
-
-
-@pytest.fixture
-def second() -> Iterator[FakeProvider]:
-    with FakeProvider() as running:
-        yield running
 
 
 def place(name: str, provider: FakeProvider, price: float, format: str = "openai", **more: Any) -> dict[str, Any]:

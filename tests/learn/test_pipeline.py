@@ -33,9 +33,8 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[EncoderChoice]:
+def remote() -> Iterator[EncoderChoice]:
     """A provider's embeddings, in which texts that share words lie near to each other: a build in an instant."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with FakeProvider(dimensions=64) as provider:
         yield EncoderChoice("remote", "embedder", base_url=provider.base_url)
 

@@ -105,10 +105,7 @@ def deployments(url: str, format: str = "openai") -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("reply", "strategy"), [(answer("small"), "asking"), (None, "semantic")])
-def test_a_strategy_that_asks_a_model_is_handed_in(
-    routing_index: Path, monkeypatch: pytest.MonkeyPatch, reply: Any, strategy: str
-) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def test_a_strategy_that_asks_a_model_is_handed_in(routing_index: Path, reply: Any, strategy: str) -> None:
     from semroute.testing import fail
 
     with FakeProvider() as provider:
@@ -214,10 +211,7 @@ class Starts:
 @pytest.mark.parametrize(
     ("word", "model", "skipped"), [("Four", "large", False), ("Two", "small", False), ("anything", "small", True)]
 )
-def test_a_check_is_handed_in(
-    routing_index: Path, monkeypatch: pytest.MonkeyPatch, word: str, model: str, skipped: bool
-) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def test_a_check_is_handed_in(routing_index: Path, word: str, model: str, skipped: bool) -> None:
     with FakeProvider() as provider:
         provider.script(answer("Two minutes."), answer("Four minutes."))
         places = [

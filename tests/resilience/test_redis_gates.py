@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,12 +26,6 @@ from semroute.types import CallResult, Endpoint, Permit
 RULES = BreakerRules(jitter=0.0)
 # The contract lets hours pass at once, in which no process could say that it lives.
 SLOT_S = 1e6
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[OwnRedis]:
-    with own_redis() as running:
-        yield running
 
 
 def own_prefix() -> str:

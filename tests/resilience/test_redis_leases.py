@@ -8,11 +8,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from resilience.redis_server import OwnRedis, own_redis
+from resilience.redis_server import OwnRedis
 from resilience.test_redis_gates import own_prefix
 
 from semroute.config import BreakerRules
@@ -24,12 +24,6 @@ from semroute.types import CallResult, Endpoint, Permit, Rejection
 
 RULES = BreakerRules(jitter=0.0)
 PLACE = Endpoint("p", "KEY", tpm=1000, parallel=2, budget_usd=10.0)
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[OwnRedis]:
-    with own_redis() as running:
-        yield running
 
 
 class Time:

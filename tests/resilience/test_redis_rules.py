@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterator
 from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from resilience.redis_server import OwnRedis, own_redis
+from resilience.redis_server import OwnRedis
 
 from semroute.config import BreakerRules
 from semroute.resilience import MemoryGates
@@ -54,12 +53,6 @@ class Even(Random):
 
     def random(self) -> float:
         return 0.5
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[OwnRedis]:
-    with own_redis() as running:
-        yield running
 
 
 money = st.sampled_from([0.0, 0.001, 0.25, 0.3, 1.5])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -24,12 +24,6 @@ from semroute.types import BreakerState, CallResult, Endpoint, Permit, Rejection
 
 RULES = BreakerRules(jitter=0.0)
 PLACE = Endpoint("p", "KEY", rpm=10_000)
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[OwnRedis]:
-    with own_redis() as running:
-        yield running
 
 
 def replica(url: str, timeout_s: float = 0.5, heartbeat_s: float = 0.05) -> FailoverGates:

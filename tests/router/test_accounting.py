@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,6 @@ class Kept:
     @property
     def attempts(self) -> list[Attempt]:
         return [one for outcome in self.outcomes for one in (*outcome.decision.attempts, *outcome.attempts)]
-
-
-@pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with FakeProvider() as running:
-        yield running
 
 
 @pytest.fixture

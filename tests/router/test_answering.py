@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import CodeType, FrameType
@@ -32,13 +31,6 @@ EVERYWHERE: dict[str, Any] = {
     "fallback": {"models": ALL},
 }
 """No category bounds a cascade."""
-
-
-@pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with FakeProvider() as running:
-        yield running
 
 
 def router(index: Path, provider: FakeProvider, **sections: Any) -> Router:

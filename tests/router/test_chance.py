@@ -26,7 +26,6 @@ GOOD = {"small": 0.9, "tiny": 0.4}
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return tmp_path
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
 from random import Random
@@ -53,13 +53,6 @@ DOORS: tuple[Door, ...] = (
     ("dispatcher.estimate", lambda router, query, limits, model, names: asyncio.run(
         router.dispatcher.estimate(query, names, _limits(limits)))),
 )  # fmt: skip
-
-
-@pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with FakeProvider() as running:
-        yield running
 
 
 def router_for(format: str, provider: FakeProvider, folder: Path) -> Router:

@@ -69,7 +69,6 @@ def test_a_remote_encoder_that_nobody_named_gets_neither_a_query_nor_a_key(
     folder: Path, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very secret")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     asks_for(folder, {**REMOTE, "base_url": base_url})
     with pytest.raises(ArtifactError) as caught:
@@ -100,10 +99,7 @@ def test_a_configuration_that_names_another_encoder_does_not_let_it_pass(folder:
         LoadedIndex.open(folder, Config(encoder=named))
 
 
-def test_a_remote_encoder_that_the_configuration_names_serves(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def test_a_remote_encoder_that_the_configuration_names_serves(folder: Path, tmp_path: Path) -> None:
     with FakeProvider(dimensions=8) as provider:
         asks_for(folder, {**REMOTE, "base_url": provider.base_url, "api_key_env": None})
         tiny.edit(folder, lambda values: values.update(first_stage=None))

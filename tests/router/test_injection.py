@@ -54,7 +54,6 @@ class Sink:
 
 @pytest.fixture
 def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv(KEY, raising=False)
     with FakeProvider(key="right") as running:
         yield running
@@ -307,3 +306,10 @@ def test_a_password_of_the_log_comes_from_the_environment_that_was_handed_in(
     Router.load(routing_index, config=Config(), log=True, env=env)
     assert seen == [env]
     assert seen[0] is env
+
+
+@pytest.mark.parametrize("opened", [by_load, by_examples], ids=["load", "from_examples"], indirect=False)
+@pytest.mark.slow
+def test_an_option_that_there_is_not_is_named_beside_those_that_there_are(opened: Opened, routing_index: Path) -> None:
+    with pytest.raises(TypeError, match=r"no option 'clok'; it has config, log, .*clock"):
+        opened(routing_index, Config(), clok=time.time)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -28,13 +28,6 @@ from semroute.testing import FakeProvider, hang
 from semroute.types import Delta, Outcome
 
 PATIENCE_S = 10.0
-
-
-@pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with FakeProvider() as running:
-        yield running
 
 
 def settings(provider: FakeProvider, **sections: Any) -> Config:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +46,6 @@ def router(routing_index: Path) -> Router:
 @pytest.fixture
 def folder(routing_index: Path, tmp_path: Path) -> Path:
     return shutil.copytree(routing_index, tmp_path / "index")
-
-
-@pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with FakeProvider() as running:
-        yield running
 
 
 @pytest.mark.parametrize(

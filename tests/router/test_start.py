@@ -48,9 +48,9 @@ REST = (
     "semroute.learn",
     "semroute.encoders.minilm",
     "semroute.encoders.quantize",
+    "semroute.strategies.classifier",
     "semroute.strategies.judge",
     "semroute.strategies.rules",
-    "semroute.router.classifying",
     "onnx",
     "torch",
     "sklearn",
@@ -126,7 +126,7 @@ def test_only_the_configured_strategies_are_loaded(routing_index: Path, tmp_path
     )
     modules = modules_after(DECIDE, tmp_path, routing_index)
     assert "semroute.strategies.rules" in modules
-    assert loaded(("semroute.strategies.judge", "semroute.router.classifying", "httpx"), modules) == []
+    assert loaded(("semroute.strategies.judge", "semroute.strategies.classifier", "httpx"), modules) == []
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 from semroute.errors import DataError
 from semroute.router import Router
 from semroute.types import Query
-from semroute.workflows.stream import CHUNK, route_stream
+from semroute.workflows.routing import CHUNK, route_stream
 
 
 @pytest.fixture(scope="module")

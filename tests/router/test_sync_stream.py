@@ -29,13 +29,6 @@ LONG = " ".join(["word"] * 500)
 
 
 @pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with FakeProvider() as running:
-        yield running
-
-
-@pytest.fixture
 def router(routing_index: Path, provider: FakeProvider) -> Iterator[Router]:
     places = [{"name": model, "model": model, "base_url": provider.base_url} for model in ("small", "large", "coder")]
     config = Config.model_validate({"deployments": places, "retries": {"attempts": 1}})

@@ -105,10 +105,7 @@ def test_texts_that_differ_in_the_same_words_are_drawn_apart(endings: tuple[str,
 
 
 @pytest.mark.slow
-def test_the_answers_of_its_queries_go_up_its_own_cascade(
-    routing_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def test_the_answers_of_its_queries_go_up_its_own_cascade(routing_index: Path, tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
     path.write_text(
         "strategies: [rules]\nfallback: {models: [tiny]}\n"

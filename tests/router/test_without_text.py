@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,13 +120,6 @@ def test_a_class_is_no_message(router: Router) -> None:
     for query in ([Message], [object()], [Turn]):
         with pytest.raises(QueryError):
             router.route(query)
-
-
-@pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with FakeProvider() as running:
-        yield running
 
 
 def served(index: Path, provider: FakeProvider, **sections: Any) -> Router:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -24,11 +25,7 @@ def shift() -> ModuleType:
 
 
 def _part(name: str) -> ModuleType:
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        return __import__(f"dispatch_bench.{name}", fromlist=[name])
-    finally:
-        sys.path.remove(str(SCRIPTS))
+    return import_module(f"dispatch_bench.{name}")
 
 
 moments = st.floats(0, 200, allow_nan=False)

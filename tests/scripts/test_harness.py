@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import ast
 import json
 import os
 import sys
-from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -21,12 +22,8 @@ serve({"twice": lambda text: [text, text]}, answers)
 
 
 @pytest.fixture(scope="module")
-def parts() -> Iterator[tuple[ModuleType, ModuleType]]:
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        yield __import__("harness.processes", fromlist=["x"]), __import__("harness.report", fromlist=["x"])
-    finally:
-        sys.path.remove(str(SCRIPTS))
+def parts() -> tuple[ModuleType, ModuleType]:
+    return import_module("harness.processes"), import_module("harness.report")
 
 
 @pytest.fixture
@@ -80,3 +77,22 @@ def test_tables_and_results_are_written_as_they_are_printed(
 def test_a_figure_has_its_interval_and_its_sign(report: ModuleType) -> None:
     assert report.with_interval(Interval(0.5, 0.25, 0.75), "+") == "+0.500 (+0.250 to +0.750)"
     assert report.with_interval(Interval(float("nan"), 0.0, 1.0)) == "-"
+
+
+def test_no_script_imports_the_command_line() -> None:
+    """What a script shares with a command is a workflow, or the harness; a command may be run as a process."""
+    found = [
+        f"{path.relative_to(SCRIPTS)}:{node.lineno}"
+        for path in sorted(SCRIPTS.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if any(name.split(".")[:2] == ["semroute", "cli"] for name in _imported(node))
+    ]
+    assert found == []
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module is not None:
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return []

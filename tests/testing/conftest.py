@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 
 import pytest
+
+from semroute.testing import FakeProvider
 
 
 class Pace:
@@ -36,3 +39,10 @@ def pace(monkeypatch: pytest.MonkeyPatch) -> Pace:
     for module in ("http", "server"):
         monkeypatch.setattr(f"semroute.testing.{module}.sleep", made.sleep)
     return made
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FakeProvider]:
+    """A double that lasts for a module, whose key is "right"."""
+    with FakeProvider(key="right") as running:
+        yield running

@@ -34,18 +34,6 @@ WEATHER: Any = {
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[FakeProvider]:
-    with FakeProvider(key="right") as running:
-        yield running
-
-
-@pytest.fixture
-def provider(server: FakeProvider) -> FakeProvider:
-    server.reset()
-    return server
-
-
-@pytest.fixture(scope="module")
 def client(server: FakeProvider) -> Iterator[anthropic.Anthropic]:
     with anthropic.Anthropic(api_key="right", base_url=server.anthropic_url, max_retries=0, timeout=10) as open_client:
         yield open_client

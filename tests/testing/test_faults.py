@@ -81,12 +81,6 @@ def server() -> Iterator[FakeProvider]:
 
 
 @pytest.fixture
-def provider(server: FakeProvider) -> FakeProvider:
-    server.reset()
-    return server
-
-
-@pytest.fixture
 def client(server: FakeProvider) -> Iterator[httpx.Client]:
     headers = {"anthropic-version": "2023-06-01"}
     with httpx.Client(

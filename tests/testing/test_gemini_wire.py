@@ -44,18 +44,6 @@ WEATHER = types.Tool(
 )
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[FakeProvider]:
-    with FakeProvider(key="right") as running:
-        yield running
-
-
-@pytest.fixture
-def provider(server: FakeProvider) -> FakeProvider:
-    server.reset()
-    return server
-
-
 def connected(provider: FakeProvider, key: str = "right") -> genai.Client:
     return genai.Client(api_key=key, http_options=types.HttpOptions(base_url=provider.anthropic_url, timeout=10_000))
 

@@ -218,7 +218,6 @@ def test_errors_are_json_with_all_that_a_client_needs() -> None:
 
 @pytest.fixture
 def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("SECRET_KEY_OF_A_TEST", KEY)
     with FakeProvider() as running:
         yield running

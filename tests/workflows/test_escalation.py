@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from semroute.errors import InputError
-from semroute.workflows.escalation import parse_escalation
+from semroute.workflows.bill import parse_escalation
 
 
 @pytest.mark.parametrize(

@@ -193,10 +193,8 @@ CASCADE_THRESHOLDS = tuple(np.round(np.arange(0.05, 1.0, 0.05), 2).tolist())
 
 
 @dataclass(frozen=True)
-class CascadeFamily:
+class _TwoTiers:
     """Two tiers with a classifier of answers between.
-
-    The parameter is its threshold.
 
     Attributes:
         models: names.
@@ -208,6 +206,12 @@ class CascadeFamily:
     first: int
     second: int
     folder: str
+
+
+@dataclass(frozen=True)
+class CascadeFamily(_TwoTiers):
+    """Two tiers; the parameter is the threshold of the check between them."""
+
     asks_classifier: bool = False
 
     @property
@@ -297,19 +301,9 @@ BLEND_POINTS = 17
 
 
 @dataclass(frozen=True)
-class ByClassifierAndCascade:
-    """Classifier and two tiers; the parameters are value (USD) and threshold.
+class ByClassifierAndCascade(_TwoTiers):
+    """Classifier and two tiers; the parameters are value (USD) and threshold."""
 
-    Attributes:
-        models: names.
-        first, second: numbers of the tiers' models.
-        folder: of the policy.
-    """
-
-    models: Sequence[str]
-    first: int
-    second: int
-    folder: str
     asks_classifier: bool = True
 
     @property

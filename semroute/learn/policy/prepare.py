@@ -21,7 +21,7 @@ from semroute.predictors.answer_quality import AnswerClassifier
 from semroute.predictors.query_features import QueryInputs
 from semroute.predictors.query_quality import QueryClassifier
 from semroute.types import Matrix
-from semroute.types.protocols import Indices, Progress
+from semroute.types.protocols import Indices, Progress, silent
 
 if TYPE_CHECKING:
     from semroute.config import Price
@@ -117,7 +117,7 @@ def prepare(
     *,
     heads: Mapping[str, Estimator] | None = None,
     seed: int = 0,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = silent,
 ) -> PolicySplit:
     """Train on the tuning rows, and predict both parts, out of fold.
 

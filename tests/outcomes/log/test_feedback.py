@@ -66,9 +66,8 @@ def test_feedback_of_a_wrong_type_is_an_input_error(log: OutcomeLog, given: Any)
 
 
 @pytest.fixture
-def router(url: str, routing_index: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Router]:
+def router(url: str, routing_index: Path) -> Iterator[Router]:
     """A router that logs to a database of either kind."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with FakeProvider() as provider:
         place = {"name": "small-1", "model": "small", "base_url": provider.base_url}
         settings = {"deployments": [place], "log": {"enabled": True, "url": url}}

@@ -14,6 +14,12 @@ def upgrade() -> None:
 
     Spelt out here, and not taken from the current schema: a migration never changes.
     """
+    for create in (_outcomes, _calls, _checks, _trials, _feedback, _settings):
+        create()
+
+
+def _outcomes() -> None:
+    """Create the table of routed queries."""
     op.create_table(
         "outcomes",
         sa.Column("id", sa.String(32), primary_key=True),
@@ -49,6 +55,10 @@ def upgrade() -> None:
         sa.Column("metadata", sa.Text, nullable=False),
     )
     op.create_index("outcomes_at", "outcomes", ["at"])
+
+
+def _calls() -> None:
+    """Create the table of calls of models, several to an outcome."""
     op.create_table(
         "calls",
         *_of_outcome(),
@@ -74,6 +84,10 @@ def upgrade() -> None:
         sa.Column("retry", sa.Boolean, nullable=False),
         sa.PrimaryKeyConstraint("outcome_id", "n"),
     )
+
+
+def _checks() -> None:
+    """Create the table of checked answers, several to an outcome."""
     op.create_table(
         "checks",
         *_of_outcome(),
@@ -85,6 +99,10 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("outcome_id", "n"),
     )
+
+
+def _trials() -> None:
+    """Create the table of cascade tiers, several to an outcome."""
     op.create_table(
         "trials",
         *_of_outcome(),
@@ -98,6 +116,10 @@ def upgrade() -> None:
         sa.Column("answer", sa.Text),
         sa.PrimaryKeyConstraint("outcome_id", "n"),
     )
+
+
+def _feedback() -> None:
+    """Create the table of users' feedback."""
     op.create_table(
         "feedback",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
@@ -107,6 +129,10 @@ def upgrade() -> None:
         sa.Column("comment", sa.Text),
     )
     op.create_index("feedback_outcome", "feedback", ["outcome_id"])
+
+
+def _settings() -> None:
+    """Create the table of the log's own settings."""
     op.create_table(
         "settings", sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False)
     )
