@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,26 +18,17 @@ from semroute.config.load import configured
 from semroute.config.schema import DEFAULT_INDEX
 from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.dispatch.validation import valid_constraints, valid_queries, valid_request
-from semroute.errors import DeadlineError, InputError, QueryError, SemrouteError
+from semroute.errors import DeadlineError, InputError, SemrouteError
 from semroute.index.artifact import MemoryArtifact
 from semroute.index.manifest import MANIFEST
 from semroute.router.complete import Answering, Recorder, opened_log, store_feedback
 from semroute.router.decide import ClientFactory, PolicyPair, chain_of
 from semroute.router.experiment import Experiment, Propensities, TrafficShare, is_by_trial, tried_config
 from semroute.router.load import ENVIRONMENT, LoadedIndex, Reloader, locate_index, shipped_index
-from semroute.router.query import judging_caller, routable_text
-from semroute.types import (
-    AdmissionControl,
-    Attempt,
-    Completion,
-    Decision,
-    Delta,
-    Encoder,
-    OutcomeSink,
-    Query,
-    Request,
-)
+from semroute.router.query import judging_caller, routable_text, routable_text_at
+from semroute.types import AdmissionControl, Attempt, Completion, Decision, Delta, Encoder, OutcomeSink, Query, Request
 from semroute.types.protocols import OnDelta, Progress, Revision
+from semroute.types.tracing import UNTRACED, NoteDecision, Tracer
 
 if TYPE_CHECKING:
     import httpx
@@ -65,6 +56,7 @@ class Router:
         gates: as for :meth:`load`.
         env: as for :meth:`load`.
         clock: as for :meth:`load`.
+        tracer: as for :meth:`load`.
     """
 
     def __init__(
@@ -80,6 +72,7 @@ class Router:
         gates: AdmissionControl | None = None,
         env: Mapping[str, str] = os.environ,
         clock: Callable[[], float] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._live, self._chain = live, chain_of(live, config)
         self._answering = Answering(config, self._chain.pool, live.without_models)
@@ -92,7 +85,7 @@ class Router:
         self._log = log
         self._recorder = None if log is None else Recorder(log, config, clock or time.time)
         self._http_client, self._gates, self._env, self._clock = http_client, gates, env, clock
-        self._closers: list[Callable[[], object]] = []
+        self._tracer, self._closers = tracer, list[Callable[[], object]]()
         self._is_closed = False
         self._dispatcher: Dispatcher | None = None
         self._pool: WorkerPool | None = None
@@ -111,6 +104,7 @@ class Router:
         gates: AdmissionControl | None = None,
         env: Mapping[str, str] = os.environ,
         clock: Callable[[], float] | None = None,
+        tracer: Tracer | None = None,
         progress: Progress = lambda step, done, total: None,
         strategies: Mapping[str, Any] | None = None,
         checks: Mapping[str, Any] | None = None,
@@ -139,6 +133,8 @@ class Router:
             clock: seconds since 1970 that never go back, for the time of outcomes, for limits, breakers and monthly
                 budgets in this process, and for ``reload_every_s``; None takes the machine's. Deadlines and latencies
                 are always the machine's.
+            tracer: gets decisions and attempts, as that of :func:`~semroute.router.tracing.open_tracer`; None traces
+                nothing. It stays the caller's to close.
             progress: called with step, done and total while the shipped index is built.
             strategies: factories of strategies by name, which the sections or the file may name; with a
                 :class:`~semroute.config.Config` they go to :func:`~semroute.config.load_config` instead.
@@ -158,7 +154,7 @@ class Router:
         reloader = None if reload_every_s is None else Reloader(folder, reload_every_s, clock or time.monotonic)
         live = LoadedIndex.open(folder, settings, env)
         with ExitStack() as on_failure:
-            sink = _opened_log(log, settings, env, on_failure)
+            sink = opened_log(log, settings, env, on_failure)
             router = cls(
                 live,
                 settings,
@@ -169,6 +165,7 @@ class Router:
                 gates=gates,
                 env=env,
                 clock=clock,
+                tracer=tracer,
             )
             on_failure.pop_all()
         close = getattr(getattr(live.encoder, "encoder", None), "close", None)  # of a remote one, within its cache
@@ -191,6 +188,7 @@ class Router:
         gates: AdmissionControl | None = None,
         env: Mapping[str, str] = os.environ,
         clock: Callable[[], float] | None = None,
+        tracer: Tracer | None = None,
         progress: Progress = lambda step, done, total: None,
         strategies: Mapping[str, Any] | None = None,
         checks: Mapping[str, Any] | None = None,
@@ -216,6 +214,7 @@ class Router:
             gates: as for :meth:`load`.
             env: as for :meth:`load`.
             clock: as for :meth:`load`.
+            tracer: as for :meth:`load`.
             progress: called with a step's name, the number done and the total.
             strategies: as for :meth:`load`.
             checks: as for :meth:`load`.
@@ -234,7 +233,7 @@ class Router:
             parts = build_live(source, settings, env, progress)
             for close in parts.closers:
                 on_failure.callback(close)
-            sink = _opened_log(log, parts.config, env, on_failure)
+            sink = opened_log(log, parts.config, env, on_failure)
             router = cls(
                 parts.live,
                 parts.config,
@@ -244,6 +243,7 @@ class Router:
                 gates=gates,
                 env=env,
                 clock=clock,
+                tracer=tracer,
             )
             on_failure.pop_all()
         router._closers = parts.closers
@@ -271,8 +271,10 @@ class Router:
             EncoderError: a remote encoder did not answer.
         """
         request = valid_request(query)
-        (decision,) = self._decide([routable_text(request.messages)], [request])
-        return self._noted([self._with_cascade(decision)], [request], log)[0]
+        with self._traced() as note:
+            (decision,) = self._decide([routable_text(request.messages)], [request])
+            note(decision := self._with_cascade(decision))
+        return self._noted([decision], [request], log)[0]
 
     def route_many(self, queries: Sequence[Query | Request], *, log: bool = True) -> list[Decision]:
         """Route many queries at once, in their order, as :meth:`route` does.
@@ -283,7 +285,7 @@ class Router:
             InputError: one of them cannot be routed; the message names it.
         """
         requests = valid_queries(queries)
-        texts = [_text_of(request, place) for place, request in enumerate(requests)]
+        texts = [routable_text_at(request.messages, place) for place, request in enumerate(requests)]
         decisions = self._decide(texts, requests) if texts else []
         return self._noted([self._with_cascade(one) for one in decisions], requests, log) if texts else []
 
@@ -298,12 +300,14 @@ class Router:
             DeadlineError: ``constraints.deadline_s`` passed.
         """
         request, limits = valid_request(query), valid_constraints(constraints)
-        if PolicyPair(self._chain, self._trial).asks and not _is_pinned(limits):
+        if PolicyPair(self._chain, self._trial).asks and not limits.is_pinned:
             await self._open_dispatcher()
-        if limits.deadline_s is None:
-            decision = await self._adecide(request, limits, log)
-        else:
-            decision = await self._decided_within(request, limits, limits.deadline_s, log)
+        with self._traced() as note:
+            if limits.deadline_s is None:
+                decision = await self._adecide(request, limits, log)
+            else:
+                decision = await self._decided_within(request, limits, limits.deadline_s, log)
+            note(decision)
         return self._noted([decision], [request], log)[0]
 
     @property
@@ -326,6 +330,7 @@ class Router:
                     state_file=self._state_file,
                     workers=self._workers,
                     clock=self._clock,
+                    tracer=self._tracer,
                 )
             return self._dispatcher
 
@@ -445,10 +450,12 @@ class Router:
         most_s = self._config.retries.deadline_s
         limit_s = most_s if limits.deadline_s is None else min(limits.deadline_s, most_s)
         # One deadline for the decision and the answer.
-        decision = await self._decided_within(request, replace(limits, deadline_s=limit_s), limit_s, log)
-        limits = replace(limits, deadline_s=max(limit_s - (time.perf_counter() - started), 0.0))
-        if revise is not None:
-            decision = revise(decision)
+        with self._traced() as note:
+            decision = await self._decided_within(request, replace(limits, deadline_s=limit_s), limit_s, log)
+            limits = replace(limits, deadline_s=max(limit_s - (time.perf_counter() - started), 0.0))
+            if revise is not None:
+                decision = revise(decision)
+            note(decision)
         if on_decision is not None:
             on_decision(decision)
 
@@ -473,6 +480,14 @@ class Router:
         self._check_open()
         if self._dispatcher is None:
             await self._workers.run(lambda: self.dispatcher)
+
+    @property
+    def tracer(self) -> Tracer | None:
+        """Tracer of decisions and attempts, which stays its opener's to close."""
+        return self._tracer
+
+    def _traced(self) -> AbstractContextManager[NoteDecision]:
+        return UNTRACED if self._tracer is None else self._tracer.decision()
 
     def _answers(self, decision: Decision) -> Answering:
         """Return the policy that answers a decision: serving or on trial."""
@@ -600,7 +615,7 @@ class Router:
     async def _adecide(self, request: Request, constraints: Constraints, log: bool) -> Decision:
         started, text, asked = time.perf_counter(), routable_text(request.messages), list[Attempt]()
         try:
-            policies, offload, is_pinned = self._policies(), self._workers.run, _is_pinned(constraints)
+            policies, offload, is_pinned = self._policies(), self._workers.run, constraints.is_pinned
             if policies.asks and not is_pinned:
                 client = self._calling(self.dispatcher, constraints, asked)
                 (decision,) = await policies.adecide([text], [request], client, offload)
@@ -644,28 +659,6 @@ class Router:
         if self._reloader is not None:
             self._reloader.look(self.reload)
         return PolicyPair(self._chain, self._trial)
-
-
-def _opened_log(
-    log: OutcomeSink | bool | None, config: Config, env: Mapping[str, str], on_failure: ExitStack
-) -> OutcomeSink | None:
-    """Open the log; ``on_failure`` closes it unless the program handed it in."""
-    sink = opened_log(log, config, env)
-    close = getattr(sink, "close", None)
-    if sink is not log and callable(close):
-        on_failure.callback(close)
-    return sink
-
-
-def _is_pinned(constraints: Constraints) -> bool:
-    return constraints.model is not None or constraints.deployment is not None
-
-
-def _text_of(request: Request, place: int) -> str:
-    try:
-        return routable_text(request.messages)
-    except QueryError as error:
-        raise QueryError(f"queries[{place}]: {error}") from None
 
 
 def route(query: Query, *, index: Path | str | None = None, config: Path | str | None = None) -> Decision:
