@@ -116,12 +116,13 @@ def create_app(
         def show() -> Coroutine[Any, Any, None]:
             return show_breakers(generations, state.metrics)
 
+        sessions.follow(router.config)
         gateway = Gateway(router, ring, sessions, ping_s, limits, state, show)
         return _routed(gateway)
 
     generations = Generations(router, application, state.metrics, reopen=reopen, stamp=stamp, check_s=check_s)
     guarded = Guards(generations, hosts, origins)
-    return Operation(guarded, generations, state, log, limits.max_concurrency, tracer)
+    return Operation(guarded, generations, state, log, limits.max_concurrency, tracer, (sessions.close,))
 
 
 def _routed(gateway: Gateway) -> Starlette:
@@ -191,6 +192,7 @@ class Gateway:
             record.take_call(call)
             config = self._router.config
             limits, caller = constraints_of(call.model, config), None if key is None else key.id
+            await self._sessions.refresh(caller, http.headers, call.request)
             turn = SessionTurn(config, self._sessions, caller, http.headers, call.request, limits)
             if not call.streaming:
                 completion = await _while_connected(http, self._callers.complete(call, key, turn))
