@@ -2,7 +2,8 @@
 
 A request to the gateway is a span of kind SERVER, its decision one of kind INTERNAL, and every attempt at a deployment
 one of kind CLIENT that is named ``chat MODEL``. No span has a word of a prompt or an answer, a key, or an error's
-message, which may quote them. Nothing of a trace is sent to providers.
+message, which may quote them. Nothing of a trace is sent to providers, but for the ``traceparent`` of an attempt to
+those deployments that are named for it.
 
 Sources: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/ (version 1.41),
 https://opentelemetry.io/docs/specs/semconv/http/http-spans/, https://www.w3.org/TR/trace-context/.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from urllib.parse import urlsplit
 from semroute._optional import require
 from semroute.errors import InputError
 from semroute.types import Attempt, Completion, Cost, Decision, Usage
-from semroute.types.tracing import AttemptStart, NoteAttempt, NoteDecision
+from semroute.types.tracing import AttemptStart, NoteAttempt, NoteDecision, upstream_headers
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -87,16 +88,19 @@ class OpenTelemetryTracer:
     Args:
         provider: makes and exports the spans.
         closes: whether :meth:`close` ends the provider; False leaves it to its owner.
+        upstream: deployments that get the ``traceparent`` of an attempt, such as a gateway of one's own.
 
     Raises:
         MissingExtraError: the extra "otel" is not installed.
     """
 
-    def __init__(self, provider: TracerProvider, *, closes: bool = True) -> None:
+    def __init__(
+        self, provider: TracerProvider, *, closes: bool = True, upstream: Collection[str] = frozenset()
+    ) -> None:
         self._api = require("opentelemetry.trace", what="tracing", extra="otel")
         propagation = require("opentelemetry.trace.propagation.tracecontext", what="tracing", extra="otel")
         self._propagator = propagation.TraceContextTextMapPropagator()
-        self._provider, self._closes = provider, closes
+        self._provider, self._closes, self._upstream = provider, closes, frozenset(upstream)
         self._tracer = provider.get_tracer(SCOPE)
 
     @contextmanager
@@ -135,6 +139,7 @@ class OpenTelemetryTracer:
     def attempt(self, start: AttemptStart) -> Iterator[NoteAttempt]:
         """Trace an attempt; see :class:`~semroute.types.tracing.Tracer`."""
         with self._span(f"chat {start.upstream_model}", "CLIENT", _of_start(start, _decision.get())) as span:
+            outer = upstream_headers.set(self._shown_to(start.deployment))
 
             def note(attempt: Attempt | None, answer: Completion | None) -> None:
                 if attempt is not None:
@@ -144,7 +149,10 @@ class OpenTelemetryTracer:
                 elif attempt is None or attempt.error_kind != "Abandoned":  # one that nobody needs has not failed
                     self._fail(span, (attempt and attempt.error_kind) or "_OTHER")
 
-            yield note
+            try:
+                yield note
+            finally:
+                upstream_headers.reset(outer)
 
     def close(self, within_s: float = FLUSH_S) -> None:
         """Send the spans that are left, and end the provider; give up after ``within_s`` seconds."""
@@ -154,6 +162,14 @@ class OpenTelemetryTracer:
         ending = threading.Thread(target=self._provider.shutdown, name="semroute-traces", daemon=True)
         ending.start()
         ending.join(within_s)
+
+    def _shown_to(self, deployment: str) -> dict[str, str]:
+        """Return the headers of the current span for a deployment; of a client's own ``tracestate`` nothing."""
+        carrier: dict[str, str] = {}
+        if deployment in self._upstream:
+            self._propagator.inject(carrier)
+            carrier.pop("tracestate", None)
+        return carrier
 
     @contextmanager
     def _span(
@@ -281,7 +297,9 @@ def is_configured(env: Mapping[str, str]) -> bool:
     return not is_off and any(env.get(name) for name in ENDPOINTS)
 
 
-def open_tracer(address: str | None = None, *, exporter: SpanExporter | None = None) -> OpenTelemetryTracer:
+def open_tracer(
+    address: str | None = None, *, exporter: SpanExporter | None = None, upstream: Collection[str] = frozenset()
+) -> OpenTelemetryTracer:
     """Open a tracer that sends spans by OTLP over HTTP, in batches and in a thread of its own.
 
     Headers, time limits, compression, sampling and the names of the service are taken from OpenTelemetry's variables of
@@ -290,6 +308,7 @@ def open_tracer(address: str | None = None, *, exporter: SpanExporter | None = N
     Args:
         address: of the collector, such as ``http://localhost:4318``; None takes ``OTEL_EXPORTER_OTLP_ENDPOINT``.
         exporter: exporter to use in place of the one that sends.
+        upstream: as of :class:`OpenTelemetryTracer`.
 
     Raises:
         MissingExtraError: the extra "otel" is not installed.
@@ -303,7 +322,7 @@ def open_tracer(address: str | None = None, *, exporter: SpanExporter | None = N
         resource = resource.merge(resources.Resource({"service.name": SCOPE}))
     provider: TracerProvider = sdk.TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(export.BatchSpanProcessor(exporter or _otlp_exporter(address)))
-    return OpenTelemetryTracer(provider)
+    return OpenTelemetryTracer(provider, upstream=upstream)
 
 
 def _otlp_exporter(address: str | None) -> SpanExporter:

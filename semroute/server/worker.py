@@ -19,7 +19,7 @@ import uvicorn
 
 from semroute.config import Config
 from semroute.config.load import DEFAULT_NAME, load_config
-from semroute.errors import SemrouteError
+from semroute.errors import InputError, SemrouteError
 from semroute.index.artifact import MemoryArtifact
 from semroute.index.manifest import MANIFEST
 from semroute.router import Router
@@ -64,6 +64,7 @@ class ServeSettings:
         drain_s: longest wait for running answers at the end, seconds.
         is_watching: whether the files are checked for changes; SIGHUP reloads in any case.
         traces: address of the collector of traces; None takes OpenTelemetry's variables, and traces nothing without.
+        traced_upstream: deployments that get the ``traceparent`` of a call.
     """
 
     index: Path | None = None
@@ -78,6 +79,7 @@ class ServeSettings:
     drain_s: float = DRAIN_S
     is_watching: bool = True
     traces: str | None = None
+    traced_upstream: tuple[str, ...] = ()
 
     def load(self) -> Config:
         """Return the configuration of this moment.
@@ -102,17 +104,25 @@ class ServeSettings:
         config, gates = self.load(), None
         if old is not None and config.state == old.config.state == "memory" and config.breaker == old.config.breaker:
             gates = old.dispatcher.gates
-        tracer = self._tracer() if old is None else old.tracer
+        tracer = self._tracer(config) if old is None else old.tracer
         return Router.load(self.index, config=config, log=config.log.enabled is not False, gates=gates, tracer=tracer)
 
-    def _tracer(self) -> Tracer | None:
-        """Open the tracer of this process; one that only the environment asks for is no reason not to serve."""
+    def _tracer(self, config: Config) -> Tracer | None:
+        """Open the tracer of this process; one that only the environment asks for is no reason not to serve.
+
+        Raises:
+            InputError: the address is none, or a deployment that is to get traces does not exist.
+            MissingExtraError: ``traces`` is given, and the extra "otel" is not installed.
+        """
+        unknown = set(self.traced_upstream) - {one.name for one in config.deployments}
+        if unknown:
+            raise InputError(f"--trace-upstream {min(unknown)}: there is no such deployment in the configuration")
         if self.traces is not None:
-            return open_tracer(self.traces)
+            return open_tracer(self.traces, upstream=self.traced_upstream)
         if not is_configured(os.environ):
             return None
         try:
-            return open_tracer()
+            return open_tracer(upstream=self.traced_upstream)
         except SemrouteError as error:
             log.warning("no traces are sent, though %s is set: %s", ENDPOINTS[1], error)
             return None

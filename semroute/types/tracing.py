@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol, TypeAlias
 
 from semroute.types.chat import Completion
@@ -13,6 +14,9 @@ from semroute.types.decision import Attempt, Decision
 
 current_tier: ContextVar[int | None] = ContextVar("semroute_tier", default=None)
 """Position from 0 of the cascade's tier that is running; None outside of a cascade. Its samples and judges count."""
+
+upstream_headers: ContextVar[Mapping[str, str]] = ContextVar("semroute_upstream_headers", default=MappingProxyType({}))
+"""Headers by which the provider of the attempt under way may continue its trace; empty unless it is to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,12 +37,12 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
 class Traced:
     """A router with two deployments of ``small`` and one of ``large``, and the spans that it made."""
 
-    def __init__(self, index: Path, provider: FakeProvider, **sections: Any) -> None:
+    def __init__(self, index: Path, provider: FakeProvider, upstream: Sequence[str] = (), **sections: Any) -> None:
         place = {"base_url": provider.base_url, "price": {"input": 1.0, "output": 2.0}, "api_key_env": ["SECRET"]}
         names = (("small-1", "small"), ("small-2", "small"), ("large-1", "large"))
         deployments = [{"name": name, "model": model, **place} for name, model in names]
         self._exporter = InMemorySpanExporter()
-        self.tracer = open_tracer(exporter=self._exporter)
+        self.tracer = open_tracer(exporter=self._exporter, upstream=upstream)
         config = Config.model_validate({"deployments": deployments, **sections})
         self.router = Router.load(index, config=config, log=False, env={"SECRET": KEY}, tracer=self.tracer)
 
@@ -184,6 +184,27 @@ def test_the_spans_of_a_call_are_of_the_trace_that_it_is_made_in(routing_index: 
     assert f"{server.parent.span_id:016x}" == "b7ad6b7169203331"
     assert [span.parent and span.parent.span_id for span in inner] == [server.context.span_id] * 2
     assert all("traceparent" not in request.headers for request in provider.requests)
+
+
+@pytest.mark.slow
+def test_only_deployments_that_are_named_get_the_trace_of_their_calls(
+    routing_index: Path, provider: FakeProvider
+) -> None:
+    traced = Traced(routing_index, provider, upstream=["large-1"])
+    parent = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "of=a-client"}
+
+    async def call() -> None:
+        with traced.tracer.request("POST", "/v1/chat/completions", "http", parent):
+            await traced.router.acomplete(SOUP, model="small")
+            await traced.router.acomplete(SOUP, model="large")
+            await traced.router.acomplete(SOUP, model="small")
+
+    asyncio.run(call())
+    told = [request.headers.get("traceparent") for request in provider.requests]
+    large = next(span for span in traced.spans() if span.name == "chat large")
+    assert large.context is not None
+    assert told == [None, f"00-0af7651916cd43dd8448eb211c80319c-{large.context.span_id:016x}-01", None]
+    assert not any("tracestate" in request.headers for request in provider.requests)
 
 
 def test_only_what_is_named_otherwise_in_the_conventions_is_renamed() -> None:

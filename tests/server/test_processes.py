@@ -346,3 +346,17 @@ def test_spans_of_a_stream_end_with_it_and_with_a_client_that_leaves(
     assert whole.start_ns < streamed.start_ns < streamed.end_ns <= whole.end_ns
     assert (cut.attributes["error.type"], cut.is_error) == ("ClientLeft", False)
     assert (given_up.attributes["error.type"], given_up.is_error) == ("Abandoned", False)
+
+
+@pytest.mark.slow
+def test_traces_that_cannot_be_sent_as_asked_are_an_error(provider: FakeProvider, tmp_path: Path) -> None:
+    (tmp_path / "semroute.yaml").write_text(written(provider))
+    for options, message in (
+        (("--traces", "localhost:4318"), "give one such as http://localhost:4318"),
+        (("--traces", "http://localhost:4318", "--trace-upstream", "small-9"), "there is no such deployment"),
+    ):
+        command = [sys.executable, "-m", "semroute", "serve", "--port", "0", *options]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_S, check=False)
+        assert ended.returncode == 2
+        assert message in ended.stderr
+        assert "Traceback" not in ended.stderr
