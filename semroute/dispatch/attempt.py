@@ -495,7 +495,7 @@ def _start(context: CallContext, call: ScheduledCall, *, is_hedge: bool) -> Atte
 async def _accounted(
     context: CallContext, call: ScheduledCall, accounting: AttemptAccounting, on_delta: OnDelta | None
 ) -> Completion:
-    """Make the call of :func:`attempt`; its accounting is closed on every exit path."""
+    """Make the call of :func:`attempt`, and close its accounting."""
     deployment, silence, log = call.deployment, context.silence, context.log
     clock, patience = _limits(context, call)
     try:

@@ -459,9 +459,10 @@ def open_gates(config: Config, env: Mapping[str, str], clock: Clock | None = Non
 
 
 def open_redis(config: Config, env: Mapping[str, str]) -> Server | None:
-    """Open a client of the shared Redis; None where the state is in this process.
+    """Open a client of the shared Redis.
 
-    Connects to nothing yet. Arguments and errors are those of :func:`open_gates`.
+    None where the state is in this process. Connects to nothing yet. Arguments and errors are those of
+    :func:`open_gates`.
     """
     if config.state == "memory":
         return None

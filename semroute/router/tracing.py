@@ -37,6 +37,8 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 PROTOCOL = "http/protobuf"
 PATH = "/v1/traces"
+METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
+"""Methods that are named in spans; any other is ``_OTHER``, as the conventions want it."""
 FLUSH_S = 5.0
 """Longest wait at the end for spans that were not sent yet, seconds."""
 
@@ -110,16 +112,18 @@ class OpenTelemetryTracer:
         """Trace a request to the gateway, to the end of its answer.
 
         Args:
-            method: HTTP method.
+            method: HTTP method, which may be one that a client made up.
             route: its route; None for a path that is not served, which may hold anything.
             scheme: ``http`` or ``https``.
             headers: its ``traceparent`` and ``tracestate``, if it has them: the trace that it continues.
         """
+        method = method if method in METHODS else "_OTHER"
         given: dict[str, Value] = {"http.request.method": method, "url.scheme": scheme}
         if route is not None:
             given |= {"http.route": route, "url.path": route}
         parent = self._propagator.extract(headers) if headers else None
-        name = method if route is None else f"{method} {route}"
+        name = method.replace("_OTHER", "HTTP")
+        name = name if route is None else f"{name} {route}"
         with self._span(name, "SERVER", given, parent) as span:
             yield lambda end: self._end_request(span, end)
 
@@ -155,7 +159,7 @@ class OpenTelemetryTracer:
                 upstream_headers.reset(outer)
 
     def close(self, within_s: float = FLUSH_S) -> None:
-        """Send the spans that are left, and end the provider; give up after ``within_s`` seconds."""
+        """Send the spans that are left, within ``within_s`` seconds."""
         if not self._closes:
             return
         # A collector that is away would keep the exporter's retries going for longer than a drain may take.
@@ -164,7 +168,10 @@ class OpenTelemetryTracer:
         ending.join(within_s)
 
     def _shown_to(self, deployment: str) -> dict[str, str]:
-        """Return the headers of the current span for a deployment; of a client's own ``tracestate`` nothing."""
+        """Return the headers by which a deployment may continue the trace.
+
+        A client's own ``tracestate`` is not among them.
+        """
         carrier: dict[str, str] = {}
         if deployment in self._upstream:
             self._propagator.inject(carrier)
@@ -175,7 +182,10 @@ class OpenTelemetryTracer:
     def _span(
         self, name: str, kind: str, attributes: Mapping[str, Value], parent: Context | None = None
     ) -> Iterator[Span]:
-        """Run the block as a span. Its errors are not recorded: their messages may quote a prompt."""
+        """Run the block as a span.
+
+        Only the class of an error is recorded: its message may quote a prompt.
+        """
         with self._tracer.start_as_current_span(
             name,
             context=parent,
@@ -292,7 +302,10 @@ def _of_usage(usage: Usage | None) -> dict[str, Value]:
 
 
 def is_configured(env: Mapping[str, str]) -> bool:
-    """Return True if the environment names a collector and does not turn traces off (OpenTelemetry's variables)."""
+    """Return True if OpenTelemetry's variables ask for traces.
+
+    They name a collector, and do not turn traces off.
+    """
     is_off = env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or env.get("OTEL_TRACES_EXPORTER") == "none"
     return not is_off and any(env.get(name) for name in ENDPOINTS)
 
@@ -300,10 +313,10 @@ def is_configured(env: Mapping[str, str]) -> bool:
 def open_tracer(
     address: str | None = None, *, exporter: SpanExporter | None = None, upstream: Collection[str] = frozenset()
 ) -> OpenTelemetryTracer:
-    """Open a tracer that sends spans by OTLP over HTTP, in batches and in a thread of its own.
+    """Open a tracer that sends spans by OTLP over HTTP.
 
-    Headers, time limits, compression, sampling and the names of the service are taken from OpenTelemetry's variables of
-    the process's environment.
+    They are sent in batches, in a thread of its own. Headers, time limits, compression, sampling and the names of the
+    service are taken from OpenTelemetry's variables of the process's environment.
 
     Args:
         address: of the collector, such as ``http://localhost:4318``; None takes ``OTEL_EXPORTER_OTLP_ENDPOINT``.

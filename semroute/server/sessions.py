@@ -139,7 +139,10 @@ class Session:
 
 
 class SharedSession(BaseModel):
-    """Session as it lies in Redis: names, counts and digests, and no word of the conversation. Ages are in seconds."""
+    """Session as it lies in Redis: names, counts, digests, and ages.
+
+    It has no word of the conversation. Ages are in seconds.
+    """
 
     version: Literal[1] = 1
     model: str | None
@@ -182,7 +185,9 @@ class SharedSession(BaseModel):
 
 
 class SessionStore:
-    """Store of sessions in Redis. No method raises, and none waits for a Redis that is away.
+    """Store of sessions in Redis.
+
+    No method raises, and none waits for a Redis that is away.
 
     Args:
         server: the Redis.
@@ -208,7 +213,10 @@ class SessionStore:
         return len(self._tasks)
 
     async def read(self, name: str) -> tuple[SharedSession, float] | None:
-        """Return a session and its age in seconds; None where it is not known, or not in time."""
+        """Return a session and its age in seconds.
+
+        None where it is not known, or not in time.
+        """
         if self.is_away:
             return None
         reading = self._begin(self._server.run("session", [PREFIX + name], []))
@@ -229,7 +237,10 @@ class SessionStore:
             self._begin(self._server.command("SET", PREFIX + name, value, "PX", self._ttl_ms))
 
     async def close(self, within_s: float = RETURN_S) -> None:
-        """Finish what is being written, within a time limit, and close the connections."""
+        """Finish what is being written, and close the connections.
+
+        Give up writing after ``within_s`` seconds.
+        """
         if self._returning is not None:
             self._returning.cancel()
             self._returning = None
@@ -246,7 +257,10 @@ class SessionStore:
         return task
 
     async def _checked(self, call: Coroutine[Any, Any, Any]) -> Any:
-        """Return an answer of Redis; None, and from then on nobody waits for it, where there was none."""
+        """Return an answer of Redis; None where there was none.
+
+        From a failure on nobody waits for it.
+        """
         try:
             return await call
         except SlowAnswerError:
@@ -270,7 +284,7 @@ class SessionStore:
 
 
 class Sessions:
-    """Sessions of the gateway's callers, in this process, and in those that share its Redis.
+    """Sessions of the gateway's callers, in this process or shared.
 
     Args:
         ttl_s: time without a request after which a session, and what a provider cached of it, is forgotten, seconds.
@@ -325,7 +339,9 @@ class Sessions:
         return session
 
     def follow(self, config: Config, env: Mapping[str, str] = os.environ) -> None:
-        """Share sessions through the Redis of a configuration, or no longer where it has none.
+        """Share sessions through the Redis of a configuration.
+
+        Where it has none, they are shared no longer.
 
         Args:
             config: the configuration of the moment; the Redis changes if what is said of it does.
@@ -341,7 +357,7 @@ class Sessions:
             self._stored_in = place
 
     async def refresh(self, caller: str | None, headers: Mapping[str, str], request: Request) -> None:
-        """Take the session of a request from Redis, where another process has a newer one."""
+        """Take a newer session of another process from Redis."""
         if self._store is None or not any(role_of(message) == "assistant" for message in request.messages):
             return  # a conversation that begins has no session
         name = identity(headers, request)

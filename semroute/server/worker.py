@@ -108,7 +108,9 @@ class ServeSettings:
         return Router.load(self.index, config=config, log=config.log.enabled is not False, gates=gates, tracer=tracer)
 
     def _tracer(self, config: Config) -> Tracer | None:
-        """Open the tracer of this process; one that only the environment asks for is no reason not to serve.
+        """Open the tracer of this process.
+
+        One that only the environment asks for, and that cannot be opened, is no reason not to serve.
 
         Raises:
             InputError: the address is none, or a deployment that is to get traces does not exist.

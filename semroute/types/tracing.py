@@ -61,12 +61,18 @@ UNTRACED: nullcontext[NoteDecision] = nullcontext(lambda decision: None)
 
 
 class Tracer(Protocol):
-    """Tracer of decisions and attempts. Its methods never wait and never raise."""
+    """Tracer of decisions and attempts.
+
+    Its methods never wait and never raise.
+    """
 
     def decision(self) -> AbstractContextManager[NoteDecision]:
         """Trace a decision, from its beginning to the end of the block."""
         ...
 
     def attempt(self, start: AttemptStart) -> AbstractContextManager[NoteAttempt]:
-        """Trace an attempt, from its beginning to the end of the block; a stream's ends with its last piece."""
+        """Trace an attempt, from its beginning to the end of the block.
+
+        That of a stream ends with its last piece.
+        """
         ...

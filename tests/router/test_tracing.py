@@ -207,6 +207,17 @@ def test_only_deployments_that_are_named_get_the_trace_of_their_calls(
     assert not any("tracestate" in request.headers for request in provider.requests)
 
 
+def test_what_a_client_makes_up_is_no_name_of_a_span() -> None:
+    exporter = InMemorySpanExporter()
+    tracer = open_tracer(exporter=exporter)
+    with tracer.request("INVENTED1", None, "http", {"traceparent": "no trace at all"}):
+        pass
+    tracer.close()
+    (span,) = exporter.get_finished_spans()
+    assert (span.name, span.parent) == ("HTTP", None)
+    assert dict(span.attributes or {}) == {"http.request.method": "_OTHER", "url.scheme": "http"}
+
+
 def test_only_what_is_named_otherwise_in_the_conventions_is_renamed() -> None:
     from opentelemetry.semconv._incubating.attributes.gen_ai_attributes import GenAiProviderNameValues
 
