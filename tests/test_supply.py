@@ -84,6 +84,7 @@ DISTRIBUTIONS = {
     "faiss": "faiss-cpu",
     "genai_prices": "genai-prices",
     "markupsafe": "jinja2",  # which is built on it
+    "opentelemetry": "opentelemetry-sdk",
     "prometheus_client": "prometheus-client",
     "pydantic_core": "pydantic",
     "re2": "google-re2",

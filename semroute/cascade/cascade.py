@@ -35,6 +35,7 @@ from semroute.types import (
     total_cost,
 )
 from semroute.types.protocols import OnDelta
+from semroute.types.tracing import current_tier
 
 # Acceptance: the configured checks of an answer, and the aggregation of their results.
 
@@ -537,6 +538,7 @@ class CascadeRun:
         answer: Completion | None = None
         checks: tuple[CheckResult, ...] = ()
         reason = "given up: the query was cancelled"
+        outer = current_tier.set(tier.position)
         try:
             answer = await self._calls.answer(tier, request)
             checks = await tier.acceptance.judge(CheckInput(self._text, request, answer, self._calls.sampler(tier)))
@@ -546,6 +548,7 @@ class CascadeRun:
             reason = f"failed: {error}"
             raise
         finally:
+            current_tier.reset(outer)
             spent_ms = (time.monotonic() - started) * 1000
             attempts = tuple(self._calls.attempts[before:])
             accepted = answer is not None and _passed(checks)

@@ -69,6 +69,19 @@ if TYPE_CHECKING:
     show_default=True,
     help="Line for each request on standard error, without prompts and keys.",
 )
+@click.option(
+    "--traces",
+    metavar="URL",
+    help="Collector that gets traces by OTLP over HTTP, such as http://localhost:4318; OTEL_EXPORTER_OTLP_ENDPOINT "
+    "names one too.",
+)
+@click.option(
+    "--trace-upstream",
+    "traced_upstream",
+    multiple=True,
+    metavar="DEPLOYMENT",
+    help="Deployment that is told the trace of its calls, by traceparent (repeat); no other is.",
+)
 @click.option("--no-reload", is_flag=True, help="Reload on SIGHUP only, not when configuration or index change.")
 @index_option
 @config_option

@@ -45,6 +45,7 @@ from semroute.types import (
     Usage,
 )
 from semroute.types.protocols import OnDelta
+from semroute.types.tracing import AttemptStart, Tracer, current_tier
 
 # Error policy: what a failure means for breaker, rate limit, retry and failover.
 
@@ -206,6 +207,9 @@ class AttemptAccounting:
         config: configuration with the prices.
         input_tokens: estimated input tokens of the request.
         is_hedge: True if the attempt is a hedged request.
+
+    Attributes:
+        attempt: the attempt as it was logged; None until it is closed.
     """
 
     def __init__(self, call: ScheduledCall, config: Config, input_tokens: int, *, is_hedge: bool) -> None:
@@ -219,7 +223,12 @@ class AttemptAccounting:
         self._characters = 0
         self.paused_s = 0.0
         """Time in which the reader did not ask for the next chunk, seconds."""
-        self.is_closed = False
+        self.attempt: Attempt | None = None
+
+    @property
+    def is_closed(self) -> bool:
+        """True once the attempt was logged."""
+        return self.attempt is not None
 
     @property
     def is_heard(self) -> bool:
@@ -313,7 +322,7 @@ class AttemptAccounting:
         reason: str | None = None,
     ) -> None:
         # The log comes first: a cancellation may interrupt the release, and the call is charged all the same.
-        self.is_closed = True
+        self.attempt = attempt
         log.append(attempt)
         key = self._call.candidate.target.key
         refusal = {} if reason is None else {"reason": reason, "refused": digest_key(key)}
@@ -437,6 +446,7 @@ class CallContext:
     streaming: bool
     deadline: Deadline
     log: AttemptLog
+    tracer: Tracer | None = None
 
 
 async def attempt(
@@ -453,9 +463,42 @@ async def attempt(
     Raises:
         DispatchError: as the adapter raised it; its error policy is in the context's log.
     """
+    accounting = AttemptAccounting(call, context.config, context.input_tokens, is_hedge=is_hedge)
+    if context.tracer is None:
+        return await _accounted(context, call, accounting, on_delta)
+    answer: Completion | None = None
+    with context.tracer.attempt(_start(context, call, is_hedge=is_hedge)) as note:
+        try:
+            answer = await _accounted(context, call, accounting, on_delta)
+            return answer
+        finally:
+            note(accounting.attempt, answer)
+
+
+def _start(context: CallContext, call: ScheduledCall, *, is_hedge: bool) -> AttemptStart:
+    """Return the description of an attempt for a trace."""
+    deployment, request = call.deployment, context.request
+    return AttemptStart(
+        deployment=deployment.name,
+        model=deployment.model,
+        upstream_model=deployment.upstream_model or deployment.model,
+        provider=deployment.provider or deployment.format,
+        address=deployment.base_url,
+        streaming=context.streaming,
+        max_tokens=request.max_tokens,
+        temperature=request.temperature,
+        hedge=is_hedge,
+        retry=call.retry,
+        tier=current_tier.get(),
+    )
+
+
+async def _accounted(
+    context: CallContext, call: ScheduledCall, accounting: AttemptAccounting, on_delta: OnDelta | None
+) -> Completion:
+    """Make the call of :func:`attempt`, and close its accounting."""
     deployment, silence, log = call.deployment, context.silence, context.log
     clock, patience = _limits(context, call)
-    accounting = AttemptAccounting(call, context.config, context.input_tokens, is_hedge=is_hedge)
     try:
         answer = await _answer(context, call, clock, accounting, on_delta)
         if not accounting.is_heard:

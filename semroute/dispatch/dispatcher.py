@@ -33,6 +33,7 @@ from semroute.resilience import LatencyWindows, MemoryGates, RetryBudget
 from semroute.resilience.gates import open_gates
 from semroute.types import AdmissionControl, Attempt, CallEstimate, Completion, Delta, Request
 from semroute.types.protocols import OnDelta
+from semroute.types.tracing import Tracer
 
 # Hedged requests: a second attempt starts when the first one is slow to send; the first to send anything wins, and the
 # other is cancelled.
@@ -168,6 +169,7 @@ class Dispatcher:
         workers: threads for slow computations and file writes; None makes a pool that :meth:`close` ends.
         clock: seconds since 1970, for the rate limits, breakers and months of admission control in this process; None
             takes the machine's. Deadlines and latencies are always the machine's.
+        tracer: gets every attempt as it begins and ends; None traces nothing.
     """
 
     def __init__(
@@ -181,8 +183,9 @@ class Dispatcher:
         state_file: Path | None = None,
         workers: WorkerPool | None = None,
         clock: Callable[[], float] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
-        self.config = config
+        self.config, self._tracer = config, tracer
         self._state_file, self._draws_itself = state_file, random is None
         self.gates = open_gates(config, env, clock) if gates is None else gates
         self._owns_gates = gates is None
@@ -255,6 +258,7 @@ class Dispatcher:
             on_delta is not None,
             Deadline(started, limit_s, reserve_s),
             AttemptLog(attempts),
+            self._tracer,
         )
         scheduler = EndpointScheduler(
             plan, self.config, self.gates, self.latencies, self._retries, self._random, streaming=context.streaming

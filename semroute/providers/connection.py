@@ -33,6 +33,7 @@ from semroute.providers.error_codes import quote_reply
 from semroute.providers.failures import failure
 from semroute.providers.streaming import CallClock
 from semroute.providers.target import CallTarget
+from semroute.types.tracing import upstream_headers
 
 # JSON encoding and decoding.
 
@@ -210,7 +211,12 @@ def build(
             "POST",
             f"{deployment.base_url.rstrip('/')}{path}",
             content=encode(body, target),
-            headers={"content-type": "application/json", "accept-encoding": ACCEPTED, **headers},
+            headers={
+                "content-type": "application/json",
+                "accept-encoding": ACCEPTED,
+                **headers,
+                **upstream_headers.get(),
+            },
             params=query,
             timeout=httpx.Timeout(None, connect=deployment.timeouts.connect_s),
             extensions={"trace": _Connecting(deployment.timeouts.connect_s, clock)},

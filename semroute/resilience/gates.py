@@ -43,6 +43,7 @@ from semroute.types import BreakerState, CallResult, Endpoint, EndpointStatus, P
 
 if TYPE_CHECKING:
     from semroute.resilience.redis.failover import FailoverGates
+    from semroute.resilience.redis.server import Server
 
 
 def account(endpoint: Endpoint) -> str:
@@ -448,10 +449,23 @@ def open_gates(config: Config, env: Mapping[str, str], clock: Clock | None = Non
     def in_process() -> MemoryGates:
         return MemoryGates(config.breaker, clock=clock or time.monotonic, wall=clock or time.time)
 
-    if config.state == "memory":
+    server = open_redis(config, env)
+    if server is None:
         return in_process()
     from semroute.resilience.redis.failover import FailoverGates, Replicas
     from semroute.resilience.redis.gates import RedisGates
+
+    return FailoverGates(RedisGates(server, config.breaker), Replicas(server), in_process)
+
+
+def open_redis(config: Config, env: Mapping[str, str]) -> Server | None:
+    """Open a client of the shared Redis.
+
+    None where the state is in this process. Connects to nothing yet. Arguments and errors are those of
+    :func:`open_gates`.
+    """
+    if config.state == "memory":
+        return None
     from semroute.resilience.redis.server import Server
 
     password, variable = None, config.state_password_env
@@ -459,5 +473,4 @@ def open_gates(config: Config, env: Mapping[str, str], clock: Clock | None = Non
         password = env.get(variable, "").strip()
         if not password:
             raise ConfigError(f"{variable} is not set; export {variable}", key="state_password_env")
-    server = Server(config.state, password=password, timeout_s=config.state_timeout_s)
-    return FailoverGates(RedisGates(server, config.breaker), Replicas(server), in_process)
+    return Server(config.state, password=password, timeout_s=config.state_timeout_s)

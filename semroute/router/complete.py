@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -281,11 +282,15 @@ def store_feedback(log: OutcomeSink | None, outcome_id: str | None, quality: flo
 
 
 def opened_log(
-    log: OutcomeSink | bool | None, config: Config, env: Mapping[str, str] = os.environ
+    log: OutcomeSink | bool | None, config: Config, env: Mapping[str, str], on_failure: ExitStack
 ) -> OutcomeSink | None:
     """Return the sink that was given, the configured database, or None.
 
-    ``env`` holds the database's password.
+    Args:
+        log: the sink, or whether there is one; None takes what is configured.
+        config: names the database.
+        env: holds its password.
+        on_failure: closes what was opened here.
 
     Raises:
         StateError: the database holds other things, or was written by a newer semroute. One that is down is a warning.
@@ -298,7 +303,9 @@ def opened_log(
         return None
     from semroute.outcomes.log import open_log
 
-    return open_log(config.log, env, may_be_down=True)
+    opened = open_log(config.log, env, may_be_down=True)
+    on_failure.callback(opened.close)
+    return opened
 
 
 # Answering of a decision: by the cascade of its category, or by its candidates in their order.

@@ -36,6 +36,7 @@ from semroute.strategies import CategoryMatcher
 from semroute.text.names import known_names
 from semroute.types import AdmissionControl, CategoryScorer, Encoder, Matrix, OutcomeSink
 from semroute.types.protocols import Progress, silent
+from semroute.types.tracing import Tracer
 
 if TYPE_CHECKING:
     import httpx
@@ -62,6 +63,8 @@ class RouterOptions(TypedDict, total=False):
         clock: seconds since 1970 that never go back, for the time of outcomes, for limits, breakers and monthly budgets
             in this process, and for ``reload_every_s``; None takes the machine's. Deadlines and latencies are always
             the machine's.
+        tracer: gets decisions and attempts, as that of :func:`~semroute.router.tracing.open_tracer`; None traces
+            nothing. It stays the caller's to close.
         progress: called with step, done and total while an index is built.
         strategies: factories of strategies by name, which the sections or the file may name; with a
             :class:`~semroute.config.Config` they go to :func:`~semroute.config.load_config` instead.
@@ -76,6 +79,7 @@ class RouterOptions(TypedDict, total=False):
     gates: AdmissionControl | None
     env: Mapping[str, str]
     clock: Callable[[], float] | None
+    tracer: Tracer | None
     progress: Progress
     strategies: Mapping[str, Any] | None
     checks: Mapping[str, Any] | None

@@ -130,6 +130,18 @@ def routable_text(query: Query) -> str:
     return text
 
 
+def routable_text_at(messages: Sequence[Message], place: int) -> str:
+    """Return the text of one of many queries, as :func:`routable_text` does.
+
+    Raises:
+        QueryError: it has none; the message names its place.
+    """
+    try:
+        return routable_text(messages)
+    except QueryError as error:
+        raise QueryError(f"queries[{place}]: {error}") from None
+
+
 def as_messages(query: Query) -> tuple[Message, ...]:
     """Return the query as chat messages; clients' objects become mappings."""
     return ({"role": "user", "content": query},) if isinstance(query, str) else tuple(map(as_message, query))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from semroute.config import Config
 from semroute.config.schema import DEFAULT_INDEX
 from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.dispatch.validation import valid_constraints, valid_queries, valid_request
-from semroute.errors import DeadlineError, InputError, QueryError, SemrouteError
+from semroute.errors import DeadlineError, InputError, SemrouteError
 from semroute.index.artifact import MemoryArtifact
 from semroute.index.manifest import MANIFEST
 from semroute.router.complete import Answering, Recorder, opened_log, store_feedback
@@ -33,7 +33,7 @@ from semroute.router.load import (
     locate_index,
     shipped_index,
 )
-from semroute.router.query import judging_caller, routable_text
+from semroute.router.query import judging_caller, routable_text, routable_text_at
 from semroute.types import (
     AdmissionControl,
     Attempt,
@@ -46,6 +46,7 @@ from semroute.types import (
     Request,
 )
 from semroute.types.protocols import OnDelta, Revision, silent
+from semroute.types.tracing import UNTRACED, NoteDecision, Tracer
 
 if TYPE_CHECKING:
     from semroute.dispatch import Dispatcher
@@ -65,7 +66,7 @@ class Router:
         state_file: see :class:`~semroute.dispatch.Dispatcher`.
         calling: makes the model client of a judge, within the limits of the request.
         log: stores the outcome of every query; None stores none. The router closes it.
-        http_client, gates, env, clock: see :class:`~semroute.router.load.RouterOptions`.
+        http_client, gates, env, clock, tracer: see :class:`~semroute.router.load.RouterOptions`.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Router:
         gates: AdmissionControl | None = None,
         env: Mapping[str, str] = os.environ,
         clock: Callable[[], float] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._live, self._chain = live, chain_of(live, config)
         self._answering = Answering(config, self._chain.pool, live.without_models)
@@ -93,7 +95,7 @@ class Router:
         self._log = log
         self._recorder = None if log is None else Recorder(log, config, clock or time.time)
         self._http_client, self._gates, self._env, self._clock = http_client, gates, env, clock
-        self._closers: list[Callable[[], object]] = []
+        self._tracer, self._closers = tracer, list[Callable[[], object]]()
         self._is_closed = False
         self._dispatcher: Dispatcher | None = None
         self._pool: WorkerPool | None = None
@@ -117,8 +119,8 @@ class Router:
                 the background. None never checks.
             encoders: factories of encoders by name, as the ``strategies`` of ``options``.
             options: any of the keywords of :class:`~semroute.router.load.RouterOptions`: ``config``, ``log``,
-                ``state_file``, ``http_client``, ``gates``, ``env``, ``clock``, ``progress``, ``strategies``, ``checks``
-                and ``providers``.
+                ``state_file``, ``http_client``, ``gates``, ``env``, ``clock``, ``tracer``, ``progress``, ``strategies``,
+                ``checks`` and ``providers``.
 
         Raises:
             ConfigError, ArtifactError, EncoderError, MissingExtraError, PluginError: the message names problem and
@@ -186,10 +188,7 @@ class Router:
         with ExitStack() as on_failure:
             for close in closers:
                 on_failure.callback(close)
-            sink = opened_log(log, config, env)
-            close_log = getattr(sink, "close", None)
-            if sink is not log and callable(close_log):
-                on_failure.callback(close_log)
+            sink = opened_log(log, config, env, on_failure)
             router = cls(
                 live,
                 config,
@@ -200,6 +199,7 @@ class Router:
                 gates=options.get("gates"),
                 env=env,
                 clock=options.get("clock"),
+                tracer=options.get("tracer"),
             )
             on_failure.pop_all()
         router._closers = closers
@@ -227,8 +227,10 @@ class Router:
             EncoderError: a remote encoder did not answer.
         """
         request = valid_request(query)
-        (decision,) = self._decide([routable_text(request.messages)], [request])
-        return self._noted([self._with_cascade(decision)], [request], log)[0]
+        with self._traced() as note:
+            (decision,) = self._decide([routable_text(request.messages)], [request])
+            note(decision := self._with_cascade(decision))
+        return self._noted([decision], [request], log)[0]
 
     def route_many(self, queries: Sequence[Query | Request], *, log: bool = True) -> list[Decision]:
         """Route many queries at once, in their order, as :meth:`route` does.
@@ -239,7 +241,7 @@ class Router:
             InputError: one of them cannot be routed; the message names it.
         """
         requests = valid_queries(queries)
-        texts = [_text_of(request, place) for place, request in enumerate(requests)]
+        texts = [routable_text_at(request.messages, place) for place, request in enumerate(requests)]
         decisions = self._decide(texts, requests) if texts else []
         return self._noted([self._with_cascade(one) for one in decisions], requests, log) if texts else []
 
@@ -254,12 +256,14 @@ class Router:
             DeadlineError: ``constraints.deadline_s`` passed.
         """
         request, limits = valid_request(query), valid_constraints(constraints)
-        if PolicyPair(self._chain, self._trial).asks and not _is_pinned(limits):
+        if PolicyPair(self._chain, self._trial).asks and not limits.is_pinned:
             await self._open_dispatcher()
-        if limits.deadline_s is None:
-            decision = await self._adecide(request, limits, log)
-        else:
-            decision = await self._decided_within(request, limits, limits.deadline_s, log)
+        with self._traced() as note:
+            if limits.deadline_s is None:
+                decision = await self._adecide(request, limits, log)
+            else:
+                decision = await self._decided_within(request, limits, limits.deadline_s, log)
+            note(decision)
         return self._noted([decision], [request], log)[0]
 
     @property
@@ -282,6 +286,7 @@ class Router:
                     state_file=self._state_file,
                     workers=self._workers,
                     clock=self._clock,
+                    tracer=self._tracer,
                 )
             return self._dispatcher
 
@@ -401,10 +406,12 @@ class Router:
         most_s = self._config.retries.deadline_s
         limit_s = most_s if limits.deadline_s is None else min(limits.deadline_s, most_s)
         # One deadline for the decision and the answer.
-        decision = await self._decided_within(request, replace(limits, deadline_s=limit_s), limit_s, log)
-        limits = replace(limits, deadline_s=max(limit_s - (time.perf_counter() - started), 0.0))
-        if revise is not None:
-            decision = revise(decision)
+        with self._traced() as note:
+            decision = await self._decided_within(request, replace(limits, deadline_s=limit_s), limit_s, log)
+            limits = replace(limits, deadline_s=max(limit_s - (time.perf_counter() - started), 0.0))
+            if revise is not None:
+                decision = revise(decision)
+            note(decision)
         if on_decision is not None:
             on_decision(decision)
 
@@ -429,6 +436,14 @@ class Router:
         self._check_open()
         if self._dispatcher is None:
             await self._workers.run(lambda: self.dispatcher)
+
+    @property
+    def tracer(self) -> Tracer | None:
+        """Tracer of decisions and attempts, which stays its opener's to close."""
+        return self._tracer
+
+    def _traced(self) -> AbstractContextManager[NoteDecision]:
+        return UNTRACED if self._tracer is None else self._tracer.decision()
 
     def _answers(self, decision: Decision) -> Answering:
         """Return the policy that answers a decision: serving or on trial."""
@@ -552,7 +567,7 @@ class Router:
     async def _adecide(self, request: Request, constraints: Constraints, log: bool) -> Decision:
         started, text, asked = time.perf_counter(), routable_text(request.messages), list[Attempt]()
         try:
-            policies, offload, is_pinned = self._policies(), self._workers.run, _is_pinned(constraints)
+            policies, offload, is_pinned = self._policies(), self._workers.run, constraints.is_pinned
             if policies.asks and not is_pinned:
                 client = self._calling(self.dispatcher, constraints, asked)
                 (decision,) = await policies.adecide([text], [request], client, offload)
@@ -596,17 +611,6 @@ class Router:
         if self._reloader is not None:
             self._reloader.look(self.reload)
         return PolicyPair(self._chain, self._trial)
-
-
-def _is_pinned(constraints: Constraints) -> bool:
-    return constraints.model is not None or constraints.deployment is not None
-
-
-def _text_of(request: Request, place: int) -> str:
-    try:
-        return routable_text(request.messages)
-    except QueryError as error:
-        raise QueryError(f"queries[{place}]: {error}") from None
 
 
 def route(query: Query, *, index: Path | str | None = None, config: Path | str | None = None) -> Decision:

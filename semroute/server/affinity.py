@@ -144,6 +144,7 @@ class SessionTurn:
             session.note(completion, estimated, now, moves=self._moves(completion))
             if self._stayed is not None:
                 session.forgo(*self._stayed)
+            self._sessions.share(self._caller, self._headers, self._request, session)
 
     def outgrows(self, error: ContextLengthError) -> bool:
         """Turn to larger models after providers found the request too long; False if there is none.

@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from semroute.catalog import estimate_tokens
 from semroute.errors import ContextLengthError, DispatchError, InputError, SemrouteError
 from semroute.router import Router
+from semroute.router.tracing import OpenTelemetryTracer
 from semroute.server.affinity import SessionTurn
 from semroute.server.anthropic_messages import Messages
 from semroute.server.anthropic_requests import request_of
@@ -91,6 +92,7 @@ def create_app(
     reopen: Callable[[Router], Router] | None = None,
     stamp: Callable[[Router], object] | None = None,
     check_s: float = CHECK_S,
+    tracer: OpenTelemetryTracer | None = None,
 ) -> Operation:
     """Return the gateway as an ASGI application; it closes the router when the server ends.
 
@@ -106,6 +108,7 @@ def create_app(
         reopen: opens the router that follows one, for a reload; None never reloads.
         stamp: identity of the files behind a router, checked for changes; None checks nothing.
         check_s: interval of these checks, seconds.
+        tracer: gets a span for each request; None traces none. The router's own tracer gets decisions and attempts.
     """
     ring, state, sessions = KeyRing(keys), GatewayState(), Sessions(session_ttl_s)
 
@@ -113,11 +116,13 @@ def create_app(
         def show() -> Coroutine[Any, Any, None]:
             return show_breakers(generations, state.metrics)
 
+        sessions.follow(router.config)
         gateway = Gateway(router, ring, sessions, ping_s, limits, state, show)
         return _routed(gateway)
 
     generations = Generations(router, application, state.metrics, reopen=reopen, stamp=stamp, check_s=check_s)
-    return Operation(Guards(generations, hosts, origins), generations, state, log, limits.max_concurrency)
+    guarded = Guards(generations, hosts, origins)
+    return Operation(guarded, generations, state, log, limits.max_concurrency, tracer, (sessions.close,))
 
 
 def _routed(gateway: Gateway) -> Starlette:
@@ -187,6 +192,7 @@ class Gateway:
             record.take_call(call)
             config = self._router.config
             limits, caller = constraints_of(call.model, config), None if key is None else key.id
+            await self._sessions.refresh(caller, http.headers, call.request)
             turn = SessionTurn(config, self._sessions, caller, http.headers, call.request, limits)
             if not call.streaming:
                 completion = await _while_connected(http, self._callers.complete(call, key, turn))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from semroute.dispatch.status import endpoints_of
 from semroute.errors import SemrouteError
+from semroute.router.tracing import OpenTelemetryTracer, RequestEnd
 from semroute.server.anthropic_messages import Messages
 from semroute.server.formats import ServedError, json_bytes
 from semroute.server.generations import Generations
 from semroute.server.guards import Application, Receive, Scope, Send
 from semroute.server.metrics import Metrics
 from semroute.server.openai_chat import ChatCompletions
-from semroute.server.records import LEFT, ServedRecord, new_record
+from semroute.server.records import LEFT, OTHER, ServedRecord, new_record
 from semroute.server.request_log import RequestLog
 
 MAX_CONCURRENCY = 2000
@@ -76,6 +77,8 @@ class Operation:
         state: state of this process.
         log: gets a line for each request.
         max_concurrency: requests that are served at once; further ones get a 503 at once.
+        tracer: gets a span for each request, probes excepted; None traces nothing.
+        closers: called one after another at the end, when no request is under way any more.
     """
 
     def __init__(
@@ -85,9 +88,11 @@ class Operation:
         state: GatewayState,
         log: RequestLog | None = None,
         max_concurrency: int = MAX_CONCURRENCY,
+        tracer: OpenTelemetryTracer | None = None,
+        closers: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self._app, self._generations, self._log = app, generations, log or RequestLog()
-        self._most = max_concurrency
+        self._most, self._tracer, self._closers = max_concurrency, tracer, closers
         self.state = state
 
     @property
@@ -100,7 +105,7 @@ class Operation:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._serve(scope, receive, send)
+            await self._trace(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -108,8 +113,21 @@ class Operation:
         """Take no further request; those under way go on."""
         self.state.is_draining = True
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        record, state = new_record(scope), self.state
+    async def _trace(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, in a span where there is a tracer."""
+        record = new_record(scope)
+        if self._tracer is None or record.route in NEVER_SHED:
+            await self._serve(record, scope, receive, send)
+            return
+        route = None if record.route == OTHER else record.route
+        with self._tracer.request(record.method, route, scope["scheme"], _trace_headers(scope)) as note:
+            try:
+                await self._serve(record, scope, receive, send)
+            finally:
+                note(_end_of(record))
+
+    async def _serve(self, record: ServedRecord, scope: Scope, receive: Receive, send: Send) -> None:
+        state = self.state
         is_counted = record.route not in NEVER_SHED
         refusal = self._refusal(record) if is_counted else None
         answer = _RecordedAnswer(send, record, state)
@@ -163,6 +181,8 @@ class Operation:
         await asyncio.wait({noting})
         await self._until_booked()
         await self._generations.close()
+        for close in self._closers:
+            await close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _until_booked(self) -> None:
@@ -176,6 +196,26 @@ class Operation:
         while True:
             await show_breakers(self._generations, self.state.metrics)
             await asyncio.sleep(BREAKERS_S)
+
+
+def _trace_headers(scope: Scope) -> dict[str, str]:
+    """Return the headers by which a trace is continued."""
+    names = (b"traceparent", b"tracestate")
+    return {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in names}
+
+
+def _end_of(record: ServedRecord) -> RequestEnd:
+    """Return what a trace shows of a request that has ended."""
+    return RequestEnd(
+        record.status,
+        record.error,
+        record.rejection,
+        record.decision,
+        record.completion,
+        record.usd,
+        record.id,
+        record.key,
+    )
 
 
 async def show_breakers(generations: Generations, metrics: Metrics) -> None:

@@ -5,18 +5,31 @@ An id may come by header (Claude Code, Codex, opencode), as OpenAI's ``prompt_ca
 a conversation is therefore the id together with its first user message, and without an id the conversation's prefix.
 A first message that changes loses the provider's cache as well, so that nothing is left to be kept.
 
+Workers and replicas share sessions through the Redis of ``state``, where there is one. A process goes on with its own
+while that is away: a session that is not known costs a cache, and no request.
+
 Sources: https://platform.claude.com/docs/en/build-with-claude/prompt-caching (a cache lives for 5 minutes after its
 last use), https://platform.openai.com/docs/guides/prompt-caching (5 to 10 minutes; ``prompt_cache_key``).
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, Field, ValidationError
+
+from semroute.config import Config
+from semroute.errors import StateError
+from semroute.resilience.gates import open_redis
+from semroute.resilience.redis.server import Server, SlowAnswerError
 from semroute.types import Completion, Message, Request, Usage
 
 SESSION_TTL_S = 300.0
@@ -27,6 +40,20 @@ MOST_CALLS = 128
 """Tool calls of an answer whose results are recognised."""
 MOST_CACHES = 8
 """Deployments whose cache of one conversation is remembered."""
+MOST_FORGONE = 32
+"""Models of one conversation whose forgone costs are shared."""
+MOST_BYTES = 16 * 1024
+"""Longest value of a session in Redis; one that would be longer stays in its process."""
+MOST_WRITES = 1_000
+"""Sessions that wait for Redis at once; further ones stay in their process."""
+READ_S = 0.25
+"""Longest wait of a request for its session in Redis, seconds."""
+RETURN_S = 1.0
+"""Interval of the checks if Redis is back, seconds."""
+PREFIX = "semroute:session:"
+"""Prefix of a session's key in Redis."""
+
+log = logging.getLogger("semroute")
 
 HEADERS = ("x-claude-code-session-id", "session-id", "session_id", "x-session-affinity")
 """Headers with an id of the conversation, the first of them counts: Claude Code's, Codex's (twice), opencode's."""
@@ -57,7 +84,7 @@ class Session:
         deployment: where that model answered last.
         caches: cached prefixes by deployment.
         owner: model whose tool calls wait for their results, and its deployment; None without one.
-        calls: ids of these tool calls.
+        calls: digests of the ids of these tool calls, which may be a vendor's sealed state.
         output_tokens: length of the last answer; None before the first one that was counted.
         scale: counted input tokens of the last request, divided by the estimate of them.
         forgone: USD that staying has cost more than another model would have, with the prefix in its cache, by model.
@@ -76,7 +103,7 @@ class Session:
     def owns(self, request: Request) -> tuple[str, str] | None:
         """Return the model that made the calls whose results end the request, and its deployment; None if none."""
         trailing = trailing_results(request)
-        return self.owner if trailing and trailing <= self.calls else None
+        return self.owner if trailing and {_digest(call) for call in trailing} <= self.calls else None
 
     def note(self, completion: Completion, estimated: int, at: float, *, moves: bool) -> None:
         """Note an answer.
@@ -92,7 +119,7 @@ class Session:
             if self.model != completion.model:
                 self.forgone.clear()
             self.model, self.deployment = completion.model, completion.deployment
-        self.calls = frozenset([call.id for call in completion.tool_calls][:MOST_CALLS])
+        self.calls = frozenset(_digest(call.id) for call in completion.tool_calls[:MOST_CALLS])
         self.owner = (completion.model, completion.deployment) if self.calls else None
         if completion.usage is not None:
             self._count(completion.usage, completion.deployment, estimated, at)
@@ -111,13 +138,159 @@ class Session:
             del self.caches[next(iter(self.caches))]
 
 
+class SharedSession(BaseModel):
+    """Session as it lies in Redis: names, counts, digests, and ages.
+
+    It has no word of the conversation. Ages are in seconds.
+    """
+
+    version: Literal[1] = 1
+    model: str | None
+    deployment: str | None
+    caches: Annotated[dict[str, tuple[int, float]], Field(max_length=MOST_CACHES)]
+    owner: tuple[str, str] | None
+    calls: Annotated[list[str], Field(max_length=MOST_CALLS)]
+    output_tokens: int | None
+    scale: float
+    forgone: Annotated[dict[str, float], Field(max_length=MOST_FORGONE)]
+
+    @classmethod
+    def of(cls, session: Session, now: float) -> SharedSession:
+        """Return a session to share; of what was forgone the largest costs."""
+        return cls(
+            model=session.model,
+            deployment=session.deployment,
+            caches={name: (prefix.tokens, now - prefix.at) for name, prefix in session.caches.items()},
+            owner=session.owner,
+            calls=sorted(session.calls),
+            output_tokens=session.output_tokens,
+            scale=session.scale,
+            forgone=dict(sorted(session.forgone.items(), key=lambda one: -one[1])[:MOST_FORGONE]),
+        )
+
+    def session(self, now: float, age_s: float) -> Session:
+        """Return the session, ``age_s`` seconds after it was shared."""
+        used = now - age_s
+        return Session(
+            used,
+            self.model,
+            self.deployment,
+            {name: CachedPrefix(tokens, used - cached_s) for name, (tokens, cached_s) in self.caches.items()},
+            self.owner,
+            frozenset(self.calls),
+            self.output_tokens,
+            self.scale,
+            dict(self.forgone),
+        )
+
+
+class SessionStore:
+    """Store of sessions in Redis.
+
+    No method raises, and none waits for a Redis that is away.
+
+    Args:
+        server: the Redis.
+        ttl_s: life of a session after it was written, seconds.
+        read_s: longest wait for a session, seconds.
+        return_s: interval of the checks if Redis is back, seconds.
+    """
+
+    def __init__(self, server: Server, ttl_s: float, *, read_s: float = READ_S, return_s: float = RETURN_S) -> None:
+        self._server, self._ttl_ms = server, max(1, round(ttl_s * 1000))
+        self._read_s, self._return_s = read_s, return_s
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._returning: asyncio.Task[None] | None = None
+
+    @property
+    def is_away(self) -> bool:
+        """True from a failure of Redis until it answers again."""
+        return self._returning is not None
+
+    @property
+    def pending(self) -> int:
+        """Number of reads and writes under way."""
+        return len(self._tasks)
+
+    async def read(self, name: str) -> tuple[SharedSession, float] | None:
+        """Return a session and its age in seconds.
+
+        None where it is not known, or not in time.
+        """
+        if self.is_away:
+            return None
+        reading = self._begin(self._server.run("session", [PREFIX + name], []))
+        await asyncio.wait({reading}, timeout=self._read_s)
+        found = reading.result() if reading.done() and not reading.cancelled() else None
+        if not found:
+            return None
+        value, left_ms = found
+        try:
+            return SharedSession.model_validate_json(value), max(self._ttl_ms - left_ms, 0) / 1000
+        except ValidationError:  # of another version of the gateway
+            return None
+
+    def write(self, name: str, session: SharedSession) -> None:
+        """Write a session in the background."""
+        value = session.model_dump_json()
+        if not self.is_away and len(value) <= MOST_BYTES and len(self._tasks) < MOST_WRITES:
+            self._begin(self._server.command("SET", PREFIX + name, value, "PX", self._ttl_ms))
+
+    async def close(self, within_s: float = RETURN_S) -> None:
+        """Finish what is being written, and close the connections.
+
+        Give up writing after ``within_s`` seconds.
+        """
+        if self._returning is not None:
+            self._returning.cancel()
+            self._returning = None
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=within_s)
+        for task in self._tasks:
+            task.cancel()
+        await self._server.close()
+
+    def _begin(self, call: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(self._checked(call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _checked(self, call: Coroutine[Any, Any, Any]) -> Any:
+        """Return an answer of Redis; None where there was none.
+
+        From a failure on nobody waits for it.
+        """
+        try:
+            return await call
+        except SlowAnswerError:
+            return None  # others are answered
+        except StateError as error:
+            if not self.is_away:
+                log.warning("%s; each process goes on with the conversations that it knows, until it is back", error)
+                self._returning = asyncio.create_task(self._return())
+            return None
+
+    async def _return(self) -> None:
+        while True:
+            await asyncio.sleep(self._return_s)
+            try:
+                await self._server.command("PING")
+            except StateError:
+                continue
+            self._returning = None
+            log.warning("Redis at %s is back: conversations are shared again", self._server.name)
+            return
+
+
 class Sessions:
-    """Sessions of the gateway's callers, in this process.
+    """Sessions of the gateway's callers, in this process or shared.
 
     Args:
         ttl_s: time without a request after which a session, and what a provider cached of it, is forgotten, seconds.
         most: sessions of one key.
         clock: seconds that never go back.
+        store: shares them with other processes; None keeps them here. See :meth:`follow`.
     """
 
     def __init__(
@@ -125,8 +298,10 @@ class Sessions:
         ttl_s: float = SESSION_TTL_S,
         most: int = MOST_SESSIONS,
         clock: Callable[[], float] = time.monotonic,
+        store: SessionStore | None = None,
     ) -> None:
         self.ttl_s = ttl_s
+        self._store, self._stored_in = store, object()
         self._most = most
         self.clock = clock
         self._by_caller: dict[str | None, OrderedDict[bytes, Session]] = {}
@@ -158,12 +333,59 @@ class Sessions:
         sessions, name, now = self._living(caller), identity(headers, request), self.clock()
         session = sessions.get(name)
         if session is None or now - session.used > self.ttl_s:
-            session = sessions[name] = Session(now)
+            session = Session(now)
         session.used = now
+        self._keep(sessions, name, session)
+        return session
+
+    def follow(self, config: Config, env: Mapping[str, str] = os.environ) -> None:
+        """Share sessions through the Redis of a configuration.
+
+        Where it has none, they are shared no longer.
+
+        Args:
+            config: the configuration of the moment; the Redis changes if what is said of it does.
+            env: holds its password.
+
+        Raises:
+            ConfigError, MissingExtraError: as :func:`~semroute.resilience.gates.open_redis`.
+        """
+        place = (config.state, config.state_password_env, config.state_timeout_s)
+        if place != self._stored_in:  # the connections of the one before are closed with the event loop
+            server = open_redis(config, env)
+            self._store = None if server is None else SessionStore(server, self.ttl_s)
+            self._stored_in = place
+
+    async def refresh(self, caller: str | None, headers: Mapping[str, str], request: Request) -> None:
+        """Take a newer session of another process from Redis."""
+        if self._store is None or not any(role_of(message) == "assistant" for message in request.messages):
+            return  # a conversation that begins has no session
+        name = identity(headers, request)
+        shared = await self._store.read(_shared_name(caller, name))
+        if shared is None:
+            return
+        sessions, now = self._living(caller), self.clock()
+        newer, own = shared[0].session(now, shared[1]), sessions.get(name)
+        if own is None or own.used < newer.used:
+            self._keep(sessions, name, newer)
+
+    def share(self, caller: str | None, headers: Mapping[str, str], request: Request, session: Session) -> None:
+        """Show a session that has changed to other processes, in the background."""
+        if self._store is not None:
+            name = _shared_name(caller, identity(headers, request))
+            self._store.write(name, SharedSession.of(session, self.clock()))
+
+    async def close(self) -> None:
+        """Finish sharing, within a time limit."""
+        if self._store is not None:
+            await self._store.close()
+
+    def _keep(self, sessions: OrderedDict[bytes, Session], name: bytes, session: Session) -> None:
+        """Keep a session as the one that was used last."""
+        sessions[name] = session
         sessions.move_to_end(name)
         while len(sessions) > self._most:
             sessions.popitem(last=False)
-        return session
 
     def _living(self, caller: str | None) -> OrderedDict[bytes, Session]:
         """Return a caller's sessions; from time to time all that are too old are dropped, and callers without any."""
@@ -176,6 +398,15 @@ class Sessions:
                 if not sessions:
                     del self._by_caller[name]
         return self._by_caller.setdefault(caller, OrderedDict())
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def _shared_name(caller: str | None, name: bytes) -> str:
+    """Return the name in Redis of a caller's session."""
+    return blake2b(name + (caller or "").encode(), digest_size=16).hexdigest()
 
 
 def identity(headers: Mapping[str, str], request: Request) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import signal
@@ -18,10 +19,12 @@ import uvicorn
 
 from semroute.config import Config
 from semroute.config.load import DEFAULT_NAME, load_config
+from semroute.errors import InputError, SemrouteError
 from semroute.index.artifact import MemoryArtifact
 from semroute.index.manifest import MANIFEST
 from semroute.router import Router
 from semroute.router.load import locate_index
+from semroute.router.tracing import ENDPOINTS, OpenTelemetryTracer, is_configured, open_tracer
 from semroute.server.app import GatewayLimits, create_app
 from semroute.server.guards import LOOPBACK
 from semroute.server.keys import DEFAULT_FILE
@@ -29,6 +32,7 @@ from semroute.server.operation import MAX_CONCURRENCY, Operation
 from semroute.server.pools import demo_config, keyed_config
 from semroute.server.request_log import LogFormat, RequestLog, log_as_json
 from semroute.server.sessions import SESSION_TTL_S
+from semroute.types.tracing import Tracer
 
 DRAIN_S = 30.0
 """Longest wait for running answers when the server is told to end, seconds."""
@@ -38,6 +42,7 @@ LAST_S = 1
 """Wait after it, within which connections are closed before calls are cancelled, seconds."""
 TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 TICKS_A_SECOND = 10
+log = logging.getLogger("semroute")
 HEADER_READ_BYTES = 64 * 1024
 """Header that is read at all: from :data:`semroute.server.guards.MAX_HEADER_BYTES` to here the refusal is ours."""
 
@@ -58,6 +63,8 @@ class ServeSettings:
         max_concurrency: requests that one process serves at once.
         drain_s: longest wait for running answers at the end, seconds.
         is_watching: whether the files are checked for changes; SIGHUP reloads in any case.
+        traces: address of the collector of traces; None takes OpenTelemetry's variables, and traces nothing without.
+        traced_upstream: deployments that get the ``traceparent`` of a call.
     """
 
     index: Path | None = None
@@ -71,6 +78,8 @@ class ServeSettings:
     max_concurrency: int = MAX_CONCURRENCY
     drain_s: float = DRAIN_S
     is_watching: bool = True
+    traces: str | None = None
+    traced_upstream: tuple[str, ...] = ()
 
     def load(self) -> Config:
         """Return the configuration of this moment.
@@ -95,7 +104,30 @@ class ServeSettings:
         config, gates = self.load(), None
         if old is not None and config.state == old.config.state == "memory" and config.breaker == old.config.breaker:
             gates = old.dispatcher.gates
-        return Router.load(self.index, config=config, log=config.log.enabled is not False, gates=gates)
+        tracer = self._tracer(config) if old is None else old.tracer
+        return Router.load(self.index, config=config, log=config.log.enabled is not False, gates=gates, tracer=tracer)
+
+    def _tracer(self, config: Config) -> Tracer | None:
+        """Open the tracer of this process.
+
+        One that only the environment asks for, and that cannot be opened, is no reason not to serve.
+
+        Raises:
+            InputError: the address is none, or a deployment that is to get traces does not exist.
+            MissingExtraError: ``traces`` is given, and the extra "otel" is not installed.
+        """
+        unknown = set(self.traced_upstream) - {one.name for one in config.deployments}
+        if unknown:
+            raise InputError(f"--trace-upstream {min(unknown)}: there is no such deployment in the configuration")
+        if self.traces is not None:
+            return open_tracer(self.traces, upstream=self.traced_upstream)
+        if not is_configured(os.environ):
+            return None
+        try:
+            return open_tracer(upstream=self.traced_upstream)
+        except SemrouteError as error:
+            log.warning("no traces are sent, though %s is set: %s", ENDPOINTS[1], error)
+            return None
 
     def stamp(self, router: Router) -> object:
         """Return the identity of the files from which a router was opened, and of those that would come before."""
@@ -216,6 +248,7 @@ def serve_on(
 
     A signal that ended it is raised again afterwards, as by uvicorn.
     """
+    tracer = router.tracer if isinstance(router.tracer, OpenTelemetryTracer) else None
     if settings.log_format == "json":
         log_as_json("semroute", "uvicorn.error")
     app = create_app(
@@ -228,6 +261,7 @@ def serve_on(
         log=RequestLog(settings.log_format),
         reopen=settings.open,
         stamp=settings.stamp if settings.is_watching else None,
+        tracer=tracer,
     )
     config = uvicorn.Config(
         app,
@@ -242,3 +276,5 @@ def serve_on(
         DrainingServer(config, app, settings.drain_s, on_start).run(sockets=[listening])
     finally:
         router.close()  # where the gateway could not even start; else it is closed already
+        if tracer is not None:
+            tracer.close()

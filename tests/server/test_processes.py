@@ -17,11 +17,12 @@ from typing import Any
 import httpx
 import pytest
 from resilience.redis_server import OwnRedis, own_redis
+from server.collector import Collector, collecting
 from server.test_reload import written
 
 from semroute.outcomes.log import open_log
 from semroute.server.keys import create_key
-from semroute.testing import FakeProvider
+from semroute.testing import FakeProvider, answer, fail
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs the signals of POSIX")
 
@@ -271,3 +272,91 @@ def test_workers_whose_index_is_missing_end_with_its_error(provider: FakeProvide
     assert ended.returncode in (1, 2)
     assert "nowhere" in ended.stderr
     assert "could not start" in ended.stderr
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with collecting() as running:
+        yield running
+
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+
+
+@pytest.mark.slow
+def test_a_failover_is_one_trace_of_the_client_s_that_the_drain_sends(
+    start: Callable[..., Process], collector: Collector
+) -> None:
+    served = start("--traces", collector.url)
+    served.provider.script(fail(503), answer("Boil the soup."))
+    pair = {"model": "both", "messages": CHAT["messages"]}  # a group of two models, with a deployment each
+    assert httpx.post(f"{served.url}/v1/chat/completions", json=pair, headers=PARENT).status_code == 200
+    assert served.end() == 143
+    (request,) = collector.spans("server")  # none of the probes
+    (decision,) = collector.spans("internal")
+    first, second = collector.spans("client")
+    assert {span.trace for span in collector.spans()} == {TRACE}
+    assert {span.service for span in collector.spans()} == {"semroute"}
+    assert request.parent == "b7ad6b7169203331"
+    assert {span.parent for span in (decision, first, second)} == {request.id}
+    assert (request.name, request.attributes["http.response.status_code"]) == ("POST /v1/chat/completions", 200)
+    assert (first.attributes["error.type"], first.is_error) == ("OverloadedError", True)
+    assert ("error.type" in second.attributes, second.is_error) == (False, False)
+    assert second.attributes["gen_ai.response.finish_reasons"] == ["stop"]
+    assert request.attributes["semroute.deployment"] == second.attributes["semroute.deployment"]
+    assert request.attributes["semroute.cost_usd"] >= second.attributes["semroute.cost_usd"] > 0
+    assert not [body for body in collector.bodies if b"carrot" in body or b"Boil" in body]
+    assert all("traceparent" not in one.headers for one in served.provider.requests)
+
+
+@pytest.mark.slow
+def test_every_worker_sends_its_spans_where_the_environment_names_a_collector(
+    start: Callable[..., Process], collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "gateway")
+    cascade = {"tiers": ["small", "large"]}
+    served = start("--workers", "2", cascade=cascade, categories={"cooking": {"models": ["small", "large"]}})
+    served.provider.script(answer(""), answer("Boil the soup."))
+    assert httpx.post(f"{served.url}/v1/chat/completions", json=CHAT).status_code == 200
+    assert served.end() == 143
+    assert {span.service for span in collector.spans()} == {"gateway"}
+    tiers = [(one.attributes["semroute.model"], one.attributes["semroute.tier"]) for one in collector.spans("client")]
+    assert tiers == [("small", 0), ("large", 1)]
+    (request,) = collector.spans("server")
+    assert request.attributes["semroute.tier"] == 1
+
+
+@pytest.mark.slow
+def test_spans_of_a_stream_end_with_it_and_with_a_client_that_leaves(
+    start: Callable[..., Process], collector: Collector
+) -> None:
+    served = start("--traces", collector.url)
+    with httpx.stream("POST", f"{served.url}/v1/chat/completions", json=SLOW, timeout=WAIT_S) as answered:
+        assert "[DONE]" in answered.read().decode()
+    served.provider.set_speed(token_s=5)
+    with httpx.stream("POST", f"{served.url}/v1/messages", json={**SLOW, "max_tokens": 99}, timeout=WAIT_S) as left:
+        next(left.iter_lines())
+    assert soon(lambda: "semroute_open_streams 0.0" in httpx.get(f"{served.url}/metrics").text)
+    assert served.end() == 143
+    (whole, cut), (streamed, given_up) = collector.spans("server"), collector.spans("client")
+    assert streamed.attributes["gen_ai.usage.output_tokens"] > 0
+    assert (streamed.parent, given_up.parent) == (whole.id, cut.id)
+    assert whole.start_ns < streamed.start_ns < streamed.end_ns <= whole.end_ns
+    assert (cut.attributes["error.type"], cut.is_error) == ("ClientLeft", False)
+    assert (given_up.attributes["error.type"], given_up.is_error) == ("Abandoned", False)
+
+
+@pytest.mark.slow
+def test_traces_that_cannot_be_sent_as_asked_are_an_error(provider: FakeProvider, tmp_path: Path) -> None:
+    (tmp_path / "semroute.yaml").write_text(written(provider))
+    for options, message in (
+        (("--traces", "localhost:4318"), "give one such as http://localhost:4318"),
+        (("--traces", "http://localhost:4318", "--trace-upstream", "small-9"), "there is no such deployment"),
+    ):
+        command = [sys.executable, "-m", "semroute", "serve", "--port", "0", *options]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_S, check=False)
+        assert ended.returncode == 2
+        assert message in ended.stderr
+        assert "Traceback" not in ended.stderr
