@@ -121,6 +121,18 @@ def routable_text(query: Query) -> str:
     return text
 
 
+def text_of_query(request: Request, place: int) -> str:
+    """Return :func:`routable_text` of one of several queries, which its error names.
+
+    Raises:
+        QueryError: as there.
+    """
+    try:
+        return routable_text(request.messages)
+    except QueryError as error:
+        raise QueryError(f"queries[{place}]: {error}") from None
+
+
 def as_messages(query: Query) -> tuple[Message, ...]:
     """Return the query as chat messages; clients' objects become mappings."""
     return ({"role": "user", "content": query},) if isinstance(query, str) else tuple(map(as_message, query))

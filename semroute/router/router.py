@@ -18,14 +18,14 @@ from semroute.config.load import configured
 from semroute.config.schema import DEFAULT_INDEX
 from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.dispatch.validation import valid_constraints, valid_queries, valid_request
-from semroute.errors import DeadlineError, InputError, QueryError, SemrouteError
+from semroute.errors import DeadlineError, InputError, SemrouteError
 from semroute.index.artifact import MemoryArtifact
 from semroute.index.manifest import MANIFEST
-from semroute.router.complete import Answering, Recorder, opened_log, store_feedback
+from semroute.router.complete import Answering, Recorder, sink_of, store_feedback
 from semroute.router.decide import ClientFactory, PolicyPair, chain_of
 from semroute.router.experiment import Experiment, Propensities, TrafficShare, is_by_trial, tried_config
 from semroute.router.load import ENVIRONMENT, LoadedIndex, Reloader, locate_index, shipped_index
-from semroute.router.query import judging_caller, routable_text
+from semroute.router.query import judging_caller, routable_text, text_of_query
 from semroute.types import (
     AdmissionControl,
     Attempt,
@@ -158,7 +158,7 @@ class Router:
         reloader = None if reload_every_s is None else Reloader(folder, reload_every_s, clock or time.monotonic)
         live = LoadedIndex.open(folder, settings, env)
         with ExitStack() as on_failure:
-            sink = _opened_log(log, settings, env, on_failure)
+            sink = sink_of(log, settings, env, on_failure)
             router = cls(
                 live,
                 settings,
@@ -234,7 +234,7 @@ class Router:
             parts = build_live(source, settings, env, progress)
             for close in parts.closers:
                 on_failure.callback(close)
-            sink = _opened_log(log, parts.config, env, on_failure)
+            sink = sink_of(log, parts.config, env, on_failure)
             router = cls(
                 parts.live,
                 parts.config,
@@ -283,7 +283,7 @@ class Router:
             InputError: one of them cannot be routed; the message names it.
         """
         requests = valid_queries(queries)
-        texts = [_text_of(request, place) for place, request in enumerate(requests)]
+        texts = [text_of_query(request, place) for place, request in enumerate(requests)]
         decisions = self._decide(texts, requests) if texts else []
         return self._noted([self._with_cascade(one) for one in decisions], requests, log) if texts else []
 
@@ -328,6 +328,11 @@ class Router:
                     clock=self._clock,
                 )
             return self._dispatcher
+
+    @property
+    def log(self) -> OutcomeSink | None:
+        """Sink of the outcomes; None where nothing is logged."""
+        return self._log
 
     @property
     def _workers(self) -> WorkerPool:
@@ -499,10 +504,20 @@ class Router:
         self._check_open()
         return store_feedback(self._log, outcome_id, quality, comment)
 
-    async def afeedback(self, outcome_id: str | None, quality: float, comment: str | None = None) -> str:
-        """Store feedback as :meth:`feedback` does, without blocking."""
+    async def afeedback(
+        self,
+        outcome_id: str | None,
+        quality: float,
+        comment: str | None = None,
+        *,
+        owner: tuple[str, str] | None = None,
+    ) -> str:
+        """Store feedback as :meth:`feedback` does, without blocking.
+
+        With an ``owner``, a name and a value of the metadata, any other outcome is unknown, and ids must be whole.
+        """
         self._check_open()
-        return await self._workers.run(store_feedback, self._log, outcome_id, quality, comment)
+        return await self._workers.run(store_feedback, self._log, outcome_id, quality, comment, owner)
 
     def close(self) -> None:
         """Release log, HTTP connections, Redis, threads and temporary files.
@@ -646,26 +661,8 @@ class Router:
         return PolicyPair(self._chain, self._trial)
 
 
-def _opened_log(
-    log: OutcomeSink | bool | None, config: Config, env: Mapping[str, str], on_failure: ExitStack
-) -> OutcomeSink | None:
-    """Open the log; ``on_failure`` closes it unless the program handed it in."""
-    sink = opened_log(log, config, env)
-    close = getattr(sink, "close", None)
-    if sink is not log and callable(close):
-        on_failure.callback(close)
-    return sink
-
-
 def _is_pinned(constraints: Constraints) -> bool:
     return constraints.model is not None or constraints.deployment is not None
-
-
-def _text_of(request: Request, place: int) -> str:
-    try:
-        return routable_text(request.messages)
-    except QueryError as error:
-        raise QueryError(f"queries[{place}]: {error}") from None
 
 
 def route(query: Query, *, index: Path | str | None = None, config: Path | str | None = None) -> Decision:

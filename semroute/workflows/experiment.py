@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from semroute.config.schema import ExperimentConfig
 from semroute.errors import InputError
 from semroute.evaluate.experiment_report import TrialReport, trial_report
 from semroute.router.experiment import read_share, trial_fingerprint, tried_config
@@ -47,7 +48,11 @@ def set_share(workspace: Workspace, share: float) -> Path:
     Raises:
         InputError: no policy is under test, the share is out of range, or the state cannot be written.
     """
-    section = workspace.config.trial
+    return write_share(workspace.config.trial, share)
+
+
+def write_share(section: ExperimentConfig, share: float) -> Path:
+    """Set the traffic share as :func:`set_share` does, by the section ``trial``."""
     if section.policy is None:
         raise InputError(_NO_POLICY)
     if not 0.0 <= share <= 1.0:
