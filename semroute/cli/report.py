@@ -56,7 +56,7 @@ def report(
     config_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Report from the log: cost by model and category, the saving, escalation, and times split by escalation.
+    """Report from the log: cost by model, category and key, the saving, escalation, and times split by escalation.
 
     The saving is against sending every query to the strongest model: "baseline" in semroute.yaml, else the one that
     costs most. With --policy: whether queries, quality and prices since it was tuned (or --since) are still those that
@@ -136,6 +136,8 @@ def whole(report: LogReport) -> Iterator[RenderableType]:
         yield _titled("models", models_table(report))
         yield _titled("categories", categories_table(report))
         yield _titled("what was paid for", purposes_table(report))
+    if report.keys:
+        yield _titled("keys", keys_table(report))
     if report.checks:
         yield _titled("checks of answers", checks_table(report))
     yield _titled("decided by", counts_table(report.strategies, "strategy"))
@@ -209,6 +211,16 @@ def purposes_table(report: LogReport) -> DataTable:
     for group in report.purposes:
         table.add_row(group.name, f"{group.spent.calls:,}", usd(group.spent.usd), percent(group.share))
     return table
+
+
+def keys_table(report: LogReport) -> DataTable:
+    """Return cost by virtual key of the gateway."""
+    table = plain_table("queries", "tokens in", "tokens out", "USD", "share of USD", first="key")
+    for group in report.keys[:MOST]:
+        spent = group.spent
+        counts = (f"{count:,}" for count in (group.queries or 0, spent.input_tokens, spent.output_tokens))
+        table.add_row(Text(group.name, style="cyan"), *counts, usd(spent.usd), percent(group.share))
+    return _cut(table, len(report.keys))
 
 
 def checks_table(report: LogReport) -> DataTable:

@@ -221,6 +221,42 @@ def test_an_export_is_bounded_resumed_and_without_a_provider_s_words(serve: Call
 
 
 @pytest.mark.slow
+def test_the_report_has_the_spending_of_each_key_and_the_log_its_name(
+    serve: Callable[..., Served], path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served = serve()
+    usd: dict[str, float] = {}
+    for name, count in (("busy", 3), ("calm", 1)):
+        caller = Caller(served, path, name)
+        answered = [caller("POST", "/v1/chat/completions", SOUP) for _ in range(count)]
+        usd[f"{name} ({caller.key.id})"] = sum(float(one.headers["x-semroute-cost-usd"]) for one in answered)
+    served.router.close()
+    log = f"sqlite:///{tmp_path}/log.db"
+    assert main(["report", "--log", log, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["keys"]
+    assert {row["name"]: row["spent"]["usd"] for row in rows} == pytest.approx(usd)
+    assert [row["queries"] for row in rows] == [3, 1]
+    assert main(["report", "--log", log]) == 0
+    assert "busy (" in capsys.readouterr().out
+    assert main(["log", "tail", "--log", log]) == 0
+    assert capsys.readouterr().out.count("busy") == 3
+
+
+@pytest.mark.slow
+def test_what_a_provider_said_is_read_by_its_caller_and_stands_in_no_log_of_all(
+    serve: Callable[..., Served], path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("strategies: [judge]\njudge: {model: large}\n")
+    served = serve(retries={"attempts": 1}, trial={"policy": str(policy), "state": str(tmp_path / "trial.json")})
+    served.provider.always(fail(400, message="not with MY-SECRET-WORDS"))
+    refused = Caller(served, path, "team")("POST", "/v1/chat/completions", {**SOUP, "model": "small"})
+    assert "MY-SECRET-WORDS" in refused.text
+    Caller(served, path, "other")("POST", "/v1/chat/completions", SOUP)
+    assert "MY-SECRET-WORDS" not in caplog.text
+
+
+@pytest.mark.slow
 def test_the_decision_alone_is_made_by_the_keys_metadata_models_and_rate(
     serve: Callable[..., Served], path: Path
 ) -> None:
