@@ -27,7 +27,7 @@ from semroute.evaluate.log_report import moment, ms, usd
 if TYPE_CHECKING:
     from semroute.evaluate.advice import Advice
     from semroute.evaluate.drift import Compared
-    from semroute.evaluate.experiment_report import TrialReport
+    from semroute.evaluate.experiment_report import ComparisonCard, TrialReport
     from semroute.evaluate.log_report import LogReport, Times
     from semroute.evaluate.metrics import Rate
     from semroute.workflows.report import CascadeAdvice
@@ -441,6 +441,22 @@ def status(since: datetime | None, log_url: str | None, config_path: Path | None
     if made.failed:
         print_warning(f"the policy on trial failed on {made.failed:,} queries, which are left out")
     stdout().print(_table(made))
+    if found.max_usd is not None or found.compared.usd:
+        stdout().print(comparison_table(found.compared, found.max_usd))
+        print_note(found.compared.sentence)
+
+
+def comparison_table(card: ComparisonCard, max_usd: float | None) -> DataTable:
+    """Return the card of the blind comparisons: won, tied, lost, and what they cost."""
+    rows = {"won": f"{card.won:,}", "tied": f"{card.tied:,}", "lost": f"{card.lost:,}"}
+    if card.no_worse.n:
+        rows["no worse"] = rate(card.no_worse)
+    if card.lead is not None:
+        rows["won minus lost"] = f"{card.lead.value:+.1%}{interval(card.lead.low, card.lead.high)}"
+    if card.failed:
+        rows["without a result"] = f"{card.failed:,}"
+    rows["paid"] = f"USD {usd(card.usd)}" + ("" if max_usd is None else f" of {usd(max_usd)}")
+    return figures(**rows)
 
 
 def _table(made: TrialReport) -> DataTable:

@@ -12,6 +12,7 @@ from semroute.errors import SemrouteError
 
 if TYPE_CHECKING:
     from semroute.dispatch import Dispatcher
+    from semroute.router.shadow import BlindComparer
 
 CLOSE_S = 5.0
 """Longest wait for another thread's event loop to release what it holds, seconds."""
@@ -20,12 +21,15 @@ log = logging.getLogger("semroute")
 _tasks: set[asyncio.Task[None]] = set()
 
 
-def release(dispatcher: Dispatcher) -> None:
-    """Release what the dispatcher holds on the loops that used it.
+def release(dispatcher: Dispatcher, comparer: BlindComparer | None = None) -> None:
+    """Release what the dispatcher holds on the loops that used it, after the comparisons that use it have ended.
 
     The status is reported once. On the loop that runs in this thread it is done in a task: to wait for it would take
     for ever. It never raises for a server that is down.
     """
+    if comparer is not None:
+        for loop in comparer.loops:
+            _run_on(loop, comparer.finish())
     work = dispatcher.close
     for loop in dispatcher.loops:
         _run_on(loop, _quietly(work()))

@@ -257,6 +257,7 @@ def decision_followed(decision: Decision, other: Decision, draw: Assignment, by_
         elapsed_ms=other.elapsed_ms,
         attempts=other.attempts,
         draw=draw,
+        other=other,
     )
     return replace(
         decision,

@@ -26,6 +26,7 @@ from semroute.router.decide import ClientFactory, PolicyPair, chain_of
 from semroute.router.experiment import Experiment, Propensities, TrafficShare, is_by_trial, tried_config
 from semroute.router.load import ENVIRONMENT, LoadedIndex, Reloader, locate_index, shipped_index
 from semroute.router.query import judging_caller, routable_text, text_of_query
+from semroute.router.shadow import BlindComparer
 from semroute.types import (
     AdmissionControl,
     Attempt,
@@ -85,6 +86,7 @@ class Router:
         self._answering = Answering(config, self._chain.pool, live.without_models)
         self._share = TrafficShare(config.trial.state, config.trial.share)
         self._trial = self._trial_of(live, config)
+        self._comparer = BlindComparer.of(config, log)
         self._config = config
         self._reloader = reloader
         self._state_file = state_file
@@ -298,7 +300,7 @@ class Router:
             DeadlineError: ``constraints.deadline_s`` passed.
         """
         request, limits = valid_request(query), valid_constraints(constraints)
-        if PolicyPair(self._chain, self._trial).asks and not _is_pinned(limits):
+        if PolicyPair(self._chain, self._trial).asks and not limits.is_pinned:
             await self._open_dispatcher()
         if limits.deadline_s is None:
             decision = await self._adecide(request, limits, log)
@@ -468,7 +470,10 @@ class Router:
         else:
             recorder = self._recorder
             completion = await recorder.answered(call, decision, started, request.metadata, attempts, on_delta)
-        return replace(completion, decision=decision)
+        completion = replace(completion, decision=decision)
+        if self._comparer is not None:
+            self._comparer.offer(request, limits, completion, self._answering, self._trial, self.dispatcher)
+        return completion
 
     async def _open_dispatcher(self) -> None:
         """Open the dispatcher in a thread: its imports would block the loop.
@@ -535,6 +540,8 @@ class Router:
         if not self._begin_closing():
             return
         try:
+            if self._comparer is not None:
+                await self._comparer.finish()
             if self._dispatcher is not None:
                 from semroute.router.closing import release_here
 
@@ -579,7 +586,7 @@ class Router:
             if self._dispatcher is not None:
                 from semroute.router.closing import release
 
-                stack.callback(release, self._dispatcher)
+                stack.callback(release, self._dispatcher, self._comparer)
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -615,7 +622,7 @@ class Router:
     async def _adecide(self, request: Request, constraints: Constraints, log: bool) -> Decision:
         started, text, asked = time.perf_counter(), routable_text(request.messages), list[Attempt]()
         try:
-            policies, offload, is_pinned = self._policies(), self._workers.run, _is_pinned(constraints)
+            policies, offload, is_pinned = self._policies(), self._workers.run, constraints.is_pinned
             if policies.asks and not is_pinned:
                 client = self._calling(self.dispatcher, constraints, asked)
                 (decision,) = await policies.adecide([text], [request], client, offload)
@@ -659,10 +666,6 @@ class Router:
         if self._reloader is not None:
             self._reloader.look(self.reload)
         return PolicyPair(self._chain, self._trial)
-
-
-def _is_pinned(constraints: Constraints) -> bool:
-    return constraints.model is not None or constraints.deployment is not None
 
 
 def route(query: Query, *, index: Path | str | None = None, config: Path | str | None = None) -> Decision:

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, Protocol, cast, runtime_checkable
 
 from semroute.errors import InputError, SemrouteError, StateError
+from semroute.outcomes.log import OutcomeLog
 from semroute.outcomes.log.reader import as_dict
 from semroute.outcomes.log.redaction import RedactionPolicy
 from semroute.router import Router
@@ -24,7 +25,7 @@ from semroute.server.callers import CallerLimitError, ForbiddenError, check_righ
 from semroute.server.keys import KeyRing, Right, VirtualKey, disable_key, read_keys
 from semroute.storage import json_line
 from semroute.types import LoggedOutcome
-from semroute.workflows.experiment import write_share
+from semroute.workflows.experiment import comparison_card, write_share
 
 EXPORTED = 10_000
 """Outcomes of an export that names no limit."""
@@ -107,14 +108,19 @@ class Administration:
             return await self._reload()
 
     async def trial(self, caller: AdminCaller, _: Mapping[str, Any]) -> Mapping[str, object]:
-        """Show the policy on trial and its share."""
+        """Show the policy on trial, its share, and the card of its blind comparisons."""
         await self._check(caller, "trial", "trial.read")
         section = self._router.config.trial
         try:
             share = await asyncio.to_thread(read_share, section.state, section.share)
         except (OSError, ValueError):
             raise StateError("the file with the share of the trial cannot be read") from None
-        return {"policy": None if section.policy is None else section.policy.name, "share": share}
+        log = self._router.log
+        card = None
+        if isinstance(log, OutcomeLog):
+            card = await asyncio.to_thread(comparison_card, self._router.config, log)
+        compared = {} if card is None else {"compared": {**card.to_dict(), "max_usd": section.max_usd}}
+        return {"policy": None if section.policy is None else section.policy.name, "share": share, **compared}
 
     async def set_trial(self, caller: AdminCaller, body: Mapping[str, Any]) -> Mapping[str, object]:
         """Set the share of the queries that the policy on trial decides."""

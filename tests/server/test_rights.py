@@ -11,13 +11,14 @@ from typing import Any
 import httpx
 import pytest
 from server.conftest import Served
+from server.test_connections import soon
 from server.test_reload import Reloading, reloading
 
 from semroute.cli.main import main
 from semroute.errors import StateError
 from semroute.server.audit import AuditEvent, AuditLog
 from semroute.server.keys import USUAL_RIGHTS, create_key, disable_key, read_keys
-from semroute.testing import fail
+from semroute.testing import answer, fail
 
 __all__ = ["reloading"]
 
@@ -193,6 +194,28 @@ def test_the_share_of_a_trial_is_set_over_http(serve: Callable[..., Served], pat
     for wrong in (2, "all", True, None):
         assert admin("PUT", "/v1/trial", {"share": wrong}).status_code == 400
     assert events(path)[0]["details"] == {"share": 0.25}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streaming", [False, True])
+def test_live_answers_are_compared_behind_the_requests_and_the_card_is_shown(
+    serve: Callable[..., Served], path: Path, tmp_path: Path, streaming: bool
+) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("strategies: [rules]\nfallback: {models: [large]}\n")
+    trial = {"policy": str(policy), "state": str(tmp_path / "trial.json"), "judge": "coder", "max_usd": 1.0}
+    served = serve(trial=trial)
+    texts = {"large": "Roast the carrots first.", "small": "Boil the carrots."}
+    served.provider.always(lambda asked: answer(texts.get(asked.body["model"], "tie")))
+    team, admin = Caller(served, path, "team"), Caller(served, path, "admin", "trial")
+    answered = team("POST", "/v1/chat/completions", {**SOUP, "stream": streaming})
+    assert answered.status_code == 200
+    assert soon(lambda: admin("GET", "/v1/trial").json()["compared"]["tied"] == 1)
+    card = admin("GET", "/v1/trial").json()["compared"]
+    assert (card["won"], card["lost"], card["failed"], card["max_usd"]) == (0, 0, 0, 1.0)
+    assert card["usd"] > 0
+    assert "no worse in 100.0%" in card["sentence"]
+    assert [one.body["model"] for one in served.provider.requests] == ["small", "large", "coder"]
 
 
 @pytest.mark.slow

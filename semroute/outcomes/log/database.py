@@ -19,12 +19,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from semroute.config import Log
 from semroute.errors import InputError, StateError
-from semroute.outcomes.log import engine, reader
+from semroute.outcomes.log import comparisons, engine, reader
 from semroute.outcomes.log.engine import Database, database_url, is_unavailable, open_engine, said, where
 from semroute.outcomes.log.redaction import RedactionPolicy, storable
 from semroute.outcomes.log.schema import feedback, outcomes
 from semroute.outcomes.log.writer import CAPACITY, CLOSE_S, Writer, WriterCounts
-from semroute.types import LoggedOutcome, Outcome
+from semroute.types import LoggedComparison, LoggedOutcome, Outcome
 
 LAST = "last"
 """Name of the newest outcome."""
@@ -248,6 +248,33 @@ class OutcomeLog:
         self.flush()  # the outcome may have been recorded a moment ago
         with self._opened():
             return judge(self._engine, name, value, comment, owner=owner)
+
+    def reserve_comparison(self, comparison: LoggedComparison, max_usd: float) -> bool:
+        """Write a blind comparison if the budget of its trial allows it, as :func:`comparisons.reserve` does.
+
+        Raises:
+            StateError: the database cannot be written.
+        """
+        with self._opened():
+            return comparisons.reserve(self._engine, comparison, max_usd)
+
+    def settle_comparison(self, comparison: LoggedComparison) -> None:
+        """Write how a reserved comparison ended.
+
+        Raises:
+            StateError: the database cannot be written.
+        """
+        with self._opened():
+            comparisons.settle(self._engine, comparison)
+
+    def comparisons(self, policy: str, since: datetime | None = None) -> list[LoggedComparison]:
+        """Return the comparisons of a trial, oldest first.
+
+        Raises:
+            StateError: the database cannot be read.
+        """
+        with self._opened():
+            return list(comparisons.read_comparisons(self._engine, policy, since))
 
     def prune(self, keep_days: float | None = None) -> int:
         """Delete outcomes older than ``keep_days``; return their number.
