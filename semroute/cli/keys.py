@@ -160,7 +160,8 @@ def _cells(event: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
     """Return the cells of an event; a line that somebody wrote by hand may lack anything."""
     who, details = event.get("who"), event.get("details")
     name = " ".join(map(str, who.values())) if isinstance(who, dict) else "-"
-    about = " ".join(map(str, details.values())) if isinstance(details, dict) else ""
+    values = details.values() if isinstance(details, dict) else ()
+    about = " ".join(", ".join(map(str, one)) if isinstance(one, list) else str(one) for one in values)
     result = (
         "refused" if event.get("allowed") is not True else f"failed: {event['failed']}" if "failed" in event else "-"
     )

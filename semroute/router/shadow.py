@@ -21,7 +21,7 @@ from semroute import forks
 from semroute.config import Config
 from semroute.dispatch.constraints import Constraints
 from semroute.errors import SemrouteError, unquoted
-from semroute.router.complete import CANCELLED
+from semroute.router.complete import CANCELLED, DIRECT
 from semroute.router.experiment import is_by_trial
 from semroute.router.query import judging_caller
 from semroute.text.conversation import message_field, parts_of, text_of
@@ -175,6 +175,8 @@ class BlindComparer:
         if decision is None or outcome is None or opinion is None or opinion.other is None or opinion.draw is None:
             return None
         other = opinion.other
+        if decision.strategy in DIRECT:
+            return None  # a server has chosen the model, and neither policy
         # Reversed, as the beginning of an id is the time, and hashed apart from the order of the answers.
         if limits.is_pinned or not _has_text(completion) or hash_fraction(outcome[::-1]) >= self._trial.compare:
             return None
@@ -227,6 +229,8 @@ class BlindComparer:
 
     async def _estimate(self, case: _Case) -> float | None:
         """Return the most that a comparison is expected to cost, USD; None if it cannot be made now."""
+        from semroute.learn.labelling import MAX_CHARACTERS
+
         tiers = case.answering.tiers(case.other, case.limits) or (case.other.candidates,)
         usd = 0.0
         for candidates in tiers:
@@ -234,8 +238,9 @@ class BlindComparer:
             if estimate.closed is not None:
                 return None
             usd += self._priced(estimate.usd, candidates[0])
-        # The other answer is not known yet: it is taken to be as long as this one.
-        question = self._question(case, case.completion.text, case.completion.text)
+        # The other answer is not known yet: it is taken to be as long as the judge gets to see.
+        text = case.completion.text
+        question = self._question(case, text, (text * (MAX_CHARACTERS // len(text) + 1))[:MAX_CHARACTERS])
         judge = await self._client(case).estimate(question, (case.comparison.judge,))
         if judge.closed is not None:
             return None
