@@ -259,7 +259,8 @@ def test_the_report_has_the_spending_of_each_key_and_the_log_its_name(
     rows = json.loads(capsys.readouterr().out)["keys"]
     assert {row["name"]: row["spent"]["usd"] for row in rows} == pytest.approx(usd)
     assert [row["queries"] for row in rows] == [3, 1]
-    assert main(["report", "--log", log]) == 0
+    assert main(["report", "--log", log, "--html", str(tmp_path / "report.html")]) == 0
+    assert "<h3>By key</h3>" in (tmp_path / "report.html").read_text()
     assert "busy (" in capsys.readouterr().out
     assert main(["log", "tail", "--log", log]) == 0
     assert capsys.readouterr().out.count("busy") == 3
