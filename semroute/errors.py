@@ -350,6 +350,17 @@ class EmptyAnswerError(MalformedResponseError):
     is_the_requests: bool = False
 
 
+def unquoted(error: SemrouteError) -> str:
+    """Return an error's words, or its kind alone where a provider may be quoted.
+
+    A provider's words may repeat the query: they are for the caller whose call it was, and not for a log of all.
+    """
+    if not isinstance(error, DispatchError) or (error.deployment is None and error.status is None):
+        return str(error)
+    status = "" if error.status is None else f", status {error.status}"
+    return f"{type(error).__name__} at {error.deployment or 'a provider'}{status}"
+
+
 def _restored(kind: type[SemrouteError], args: tuple[Any, ...], state: dict[str, Any]) -> SemrouteError:
     """Return an error as it was pickled or copied.
 

@@ -14,7 +14,7 @@ from traceback import extract_tb
 from typing import Any, Literal, Protocol, TypeAlias
 
 from semroute.cascade.refusals import refusal_in
-from semroute.errors import SemrouteError
+from semroute.errors import SemrouteError, unquoted
 from semroute.plugins import Plugin, make
 from semroute.types import AnswerScorer, CheckResult, Completion, Delta, Request, TokenLogprob
 
@@ -74,15 +74,15 @@ class Check(Protocol):
 def unforeseen(error: BaseException) -> str:
     """Log an unexpected error of a check and return a description.
 
-    The error's own message is left out: it may repeat an answer or a key.
+    The error's own message is left out: it may repeat an answer or a key. What a provider said is not logged either.
     """
     if isinstance(error, SemrouteError):
-        words = str(error)
+        words, logged = str(error), unquoted(error)
     else:
         frames = extract_tb(error.__traceback__)
         where = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
-        words = f"{type(error).__name__}{where}"
-    log.warning("a check of an answer failed, and the others judge without it: %s", words)
+        words = logged = f"{type(error).__name__}{where}"
+    log.warning("a check of an answer failed, and the others judge without it: %s", logged)
     return words
 
 

@@ -43,7 +43,8 @@ def log() -> None:
 def tail(count: int, follow: bool, log_url: str | None, config_path: Path | None, as_json: bool) -> None:
     """Show the last outcomes, one a row: id, time, category, model and its tier, cost, time taken, feedback, query.
 
-    "small^2" is the model small as the second tier of a cascade.
+    "small^2" is the model small as the second tier of a cascade. Where the gateway's callers have keys, the name of the
+    key stands behind the model.
     """
     from semroute.cli.console import print_json
     from semroute.outcomes.log.reader import as_dict
@@ -57,10 +58,11 @@ def tail(count: int, follow: bool, log_url: str | None, config_path: Path | None
             for outcome in chain(shown, later):
                 print_json(as_dict(outcome))
             return
-        rows = _rows()
-        rows.print_all([cells(outcome, rows) for outcome in shown])
+        with_keys = any("key" in outcome.metadata for outcome in shown)
+        rows = _rows(with_keys=with_keys)
+        rows.print_all([cells(outcome, rows, with_keys=with_keys) for outcome in shown])
         for outcome in later:
-            rows.print(*cells(outcome, rows))
+            rows.print(*cells(outcome, rows, with_keys=with_keys))
 
 
 @log.command()
@@ -131,7 +133,7 @@ def info(log_url: str | None, config_path: Path | None, as_json: bool) -> None:
         stdout().print(figures(**{key: "-" if value is None else str(value) for key, value in facts.items()}))
 
 
-def _rows() -> RowPrinter:
+def _rows(*, with_keys: bool = False) -> RowPrinter:
     from semroute.cli.layout import Column
     from semroute.cli.tables import RowPrinter
 
@@ -140,6 +142,7 @@ def _rows() -> RowPrinter:
         Column("time, UTC", "words"),
         Column("category", "name"),
         Column("model", "name"),
+        *([Column("key", "name")] if with_keys else []),
         Column("cost, USD"),
         Column("time, ms"),
         Column("feedback"),
@@ -147,7 +150,7 @@ def _rows() -> RowPrinter:
     )
 
 
-def cells(outcome: LoggedOutcome, rows: RowPrinter) -> list[str]:
+def cells(outcome: LoggedOutcome, rows: RowPrinter, *, with_keys: bool = False) -> list[str]:
     """Return the cells of an outcome.
 
     The id is cut, which is enough for a person; --json has the whole.
@@ -159,6 +162,7 @@ def cells(outcome: LoggedOutcome, rows: RowPrinter) -> list[str]:
         f"{outcome.at:%m-%d %H:%M:%S}",
         outcome.category or "-",
         what + tier,
+        *([outcome.metadata.get("key", "-")] if with_keys else []),
         "-" if outcome.cost_usd is None else f"{outcome.cost_usd:.6f}",
         f"{outcome.latency_ms:.0f}",
         "-" if outcome.feedback is None else f"{outcome.feedback:g}",

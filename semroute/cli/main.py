@@ -240,7 +240,7 @@ _COMMANDS = {
     "rules": ("semroute.cli.route:rules", "Show which rule of semroute.yaml a query meets."),
     "ask": ("semroute.cli.ask:ask", "Route a query, call the model and print its answer."),
     "serve": ("semroute.cli.serve:serve", "Serve OpenAI's and Anthropic's formats: the gateway."),
-    "keys": ("semroute.cli.serve:keys", "Create, list and revoke the gateway's keys."),
+    "keys": ("semroute.cli.keys:keys", "Create, list and revoke the gateway's keys."),
     "connect": ("semroute.cli.serve:connect", "Point a coding agent at the gateway."),
     "feedback": ("semroute.cli.log:feedback", "Say how good an answer was."),
     "estimate": ("semroute.cli.estimate:estimate", "Say what a month of requests costs now, and routed."),

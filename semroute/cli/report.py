@@ -27,7 +27,7 @@ from semroute.evaluate.log_report import moment, ms, usd
 if TYPE_CHECKING:
     from semroute.evaluate.advice import Advice
     from semroute.evaluate.drift import Compared
-    from semroute.evaluate.experiment_report import TrialReport
+    from semroute.evaluate.experiment_report import ComparisonCard, TrialReport
     from semroute.evaluate.log_report import LogReport, Times
     from semroute.evaluate.metrics import Rate
     from semroute.workflows.report import CascadeAdvice
@@ -56,7 +56,7 @@ def report(
     config_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Report from the log: cost by model and category, the saving, escalation, and times split by escalation.
+    """Report from the log: cost by model, category and key, the saving, escalation, and times split by escalation.
 
     The saving is against sending every query to the strongest model: "baseline" in semroute.yaml, else the one that
     costs most. With --policy: whether queries, quality and prices since it was tuned (or --since) are still those that
@@ -136,6 +136,8 @@ def whole(report: LogReport) -> Iterator[RenderableType]:
         yield _titled("models", models_table(report))
         yield _titled("categories", categories_table(report))
         yield _titled("what was paid for", purposes_table(report))
+    if report.keys:
+        yield _titled("keys", keys_table(report))
     if report.checks:
         yield _titled("checks of answers", checks_table(report))
     yield _titled("decided by", counts_table(report.strategies, "strategy"))
@@ -209,6 +211,16 @@ def purposes_table(report: LogReport) -> DataTable:
     for group in report.purposes:
         table.add_row(group.name, f"{group.spent.calls:,}", usd(group.spent.usd), percent(group.share))
     return table
+
+
+def keys_table(report: LogReport) -> DataTable:
+    """Return cost by virtual key of the gateway."""
+    table = plain_table("queries", "tokens in", "tokens out", "USD", "share of USD", first="key")
+    for group in report.keys[:MOST]:
+        spent = group.spent
+        counts = (f"{count:,}" for count in (group.queries or 0, spent.input_tokens, spent.output_tokens))
+        table.add_row(Text(group.name, style="cyan"), *counts, usd(spent.usd), percent(group.share))
+    return _cut(table, len(report.keys))
 
 
 def checks_table(report: LogReport) -> DataTable:
@@ -429,6 +441,22 @@ def status(since: datetime | None, log_url: str | None, config_path: Path | None
     if made.failed:
         print_warning(f"the policy on trial failed on {made.failed:,} queries, which are left out")
     stdout().print(_table(made))
+    if found.max_usd is not None or found.compared.usd:
+        stdout().print(comparison_table(found.compared, found.max_usd))
+        print_note(found.compared.sentence)
+
+
+def comparison_table(card: ComparisonCard, max_usd: float | None) -> DataTable:
+    """Return the card of the blind comparisons: won, tied, lost, and what they cost."""
+    rows = {"won": f"{card.won:,}", "tied": f"{card.tied:,}", "lost": f"{card.lost:,}"}
+    if card.no_worse.n:
+        rows["no worse"] = rate(card.no_worse)
+    if card.lead is not None:
+        rows["won minus lost"] = f"{card.lead.value:+.1%}{interval(card.lead.low, card.lead.high)}"
+    if card.failed:
+        rows["without a result"] = f"{card.failed:,}"
+    rows["paid"] = f"USD {usd(card.usd)}" + ("" if max_usd is None else f" of {usd(max_usd)}")
+    return figures(**rows)
 
 
 def _table(made: TrialReport) -> DataTable:

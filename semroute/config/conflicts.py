@@ -22,7 +22,7 @@ def conflicts(data: object) -> list[Problem]:
 
     Two deployments of one name, one key named twice, a deployment of a model that ``models``, where it lists any, does
     not list; a group with the name of a model, or with a member that is no model; a budget for a key that nobody uses;
-    a strategy that is asked twice, two rules of one name.
+    a strategy that is asked twice, two rules of one name; a judge of a trial without a budget, or without a deployment.
     """
     if not isinstance(data, Mapping):
         return []
@@ -35,6 +35,7 @@ def conflicts(data: object) -> list[Problem]:
         *_idle_budgets(data.get("budgets"), deployments),
         *_repeated_strategies(data.get("strategies")),
         *_repeated_rules(data.get("rules")),
+        *_unusable_judge(data.get("trial"), [*_groups(data.get("groups")), *_models(deployments, None)]),
     ]
 
 
@@ -120,6 +121,23 @@ def _idle_budgets(budgets: object, deployments: list[Placed]) -> Iterator[Proble
             suggestion = did_you_mean(variable, filter(is_environment_name, used_variables))
             fix = suggestion or "name it in the api_key_env of a deployment, or remove it"
             yield Problem("error", dotted(("budgets", variable)), "no deployment uses a key of that name", fix)
+
+
+def _groups(data: object) -> list[str]:
+    return [name for name in data if isinstance(name, str)] if isinstance(data, Mapping) else []
+
+
+def _unusable_judge(trial: object, callable_names: Sequence[str]) -> Iterator[Problem]:
+    """Yield errors of the judge that compares the answers of a trial."""
+    judge = trial.get("judge") if isinstance(trial, Mapping) else None
+    if not isinstance(trial, Mapping) or not isinstance(judge, str):
+        return
+    if judge not in callable_names:
+        fix = did_you_mean(judge, callable_names) or "add a deployment of that model"
+        yield Problem("error", "trial.judge", f'no deployment serves "{dotted([judge])}"', fix)
+    if trial.get("max_usd") is None:
+        message = "a judge costs money with every request that it compares"
+        yield Problem("error", "trial.judge", message, "give the comparisons a budget: trial.max_usd, in USD")
 
 
 def _repeated_strategies(strategies: object) -> Iterator[Problem]:

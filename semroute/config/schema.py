@@ -125,11 +125,17 @@ class ExperimentConfig(Section):
             tune-policy``; None disables the experiment.
         share: share of the queries that it decides, 0 to 1; for the others its decision is only logged.
         state: file in which ``semroute trial share`` stores another share for running routers; it overrides ``share``.
+        judge: model or group that compares the answers of both policies, blind; None compares none.
+        max_usd: USD that the comparisons of this trial may cost in all, the other answers and the judge together.
+        compare: share of the requests for which the policies choose different models that is compared, 0 to 1.
     """
 
     policy: Annotated[Path | None, BeforeValidator(optional_file)] = None
     share: Annotated[Number, Field(ge=0, le=1)] = 0.0
     state: Annotated[Path, BeforeValidator(file)] = Path(".semroute/trial.json")
+    judge: Name | None = None
+    max_usd: Positive | None = None
+    compare: Annotated[Number, Field(ge=0, le=1)] = 1.0
 
 
 # Named encoder, which is not part of the index's files: a section of ``semroute.yaml``.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 import numpy as np
 
@@ -13,10 +14,13 @@ from semroute.types import Encoder, Matrix
 
 LONG = 512
 """Characters of a text beyond which its cache key is a hash, so that the cache stays small."""
+CACHE_OWNER: ContextVar[str] = ContextVar("semroute_cache_owner", default="")
+"""Owner of the vectors that are cached in this context, at most 64 bytes. A server sets it for each of its callers: a
+shared vector would show by the time that it saves that another caller has sent the same text."""
 
 
 class CachedEncoder:
-    """Encoder with an LRU cache of the last ``size`` different texts.
+    """Encoder with an LRU cache of the last ``size`` different texts, apart for each :data:`CACHE_OWNER`.
 
     Safe to share between threads; a caller owns the array that it gets, so changing it cannot corrupt the cache.
 
@@ -100,6 +104,9 @@ class CachedEncoder:
 
 
 def _key(text: str) -> str | bytes:
+    owner = CACHE_OWNER.get()
+    if owner:
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32, key=owner.encode()).digest()
     if len(text) <= LONG:
         return text
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

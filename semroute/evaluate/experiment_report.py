@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from semroute.evaluate.metrics import Interval, Rate, finite, mean_interval
-from semroute.types import TRIAL, LoggedOutcome
+from semroute.types import TRIAL, LoggedComparison, LoggedOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,57 @@ class ShareReport:
     share: float
     serving: Arm
     trying: Arm
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonCard:
+    """Blind comparisons of the two policies' answers, on requests for which they chose different models.
+
+    Attributes:
+        won: comparisons in which the answer of the policy on trial was the better one.
+        tied: those in which neither was, also where the judge's preference changed with the order of the answers.
+        lost: those in which the serving policy's answer was the better one.
+        failed: those that ended without a result, or are under way.
+        no_worse: share of won and tied among those with a result, with its Wilson interval.
+        lead: share of won minus share of lost, with the normal interval of the paired difference; None without any.
+        usd: cost of all, the other answers and the judge together.
+    """
+
+    won: int
+    tied: int
+    lost: int
+    failed: int
+    no_worse: Rate
+    lead: Interval | None
+    usd: float
+
+    @classmethod
+    def of(cls, comparisons: Iterable[LoggedComparison]) -> ComparisonCard:
+        """Count comparisons."""
+        found, usd = Counter[str | None](), 0.0
+        for one in comparisons:
+            found[one.result] += 1
+            usd += one.cost_usd
+        won, tied, lost = found["won"], found["tied"], found["lost"]
+        lead = mean_interval([1.0] * won + [0.0] * tied + [-1.0] * lost, low=-1, high=1)
+        return cls(won, tied, lost, found[None], Rate.of(won + tied, won + tied + lost), lead, usd)
+
+    @property
+    def sentence(self) -> str:
+        """Return the result as a sentence."""
+        rate = self.no_worse
+        if not rate.n:
+            return "no two answers were compared yet"
+        return (
+            f"the answers of the policy on trial were no worse in {rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%}) "
+            f"of {rate.n:,} comparisons, on requests for which the policies chose different models"
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-ready values."""
+        values = finite(asdict(self))
+        assert isinstance(values, dict)
+        return {**values, "sentence": self.sentence}
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,8 @@ class LogColumns:
         latency, first_token, decide: milliseconds; NaN where there was none.
         answered, escalated, cascaded: 0 or 1.
         categories: names by number; an outcome without a category has the name "".
-        by_model, by_category, by_purpose: cost of the calls.
+        by_model, by_category, by_purpose, by_key: cost of the calls.
+        keys: outcomes by the gateway's virtual key.
         by_day: USD by day (number of days since the epoch) and model.
         checks: check results by check: accepted, rejected.
         judged: feedback by model.
@@ -146,6 +147,8 @@ class LogColumns:
     by_model: defaultdict[str, Spent] = field(default_factory=lambda: defaultdict(Spent))
     by_category: defaultdict[str, Spent] = field(default_factory=lambda: defaultdict(Spent))
     by_purpose: defaultdict[str, Spent] = field(default_factory=lambda: defaultdict(Spent))
+    by_key: defaultdict[str, Spent] = field(default_factory=lambda: defaultdict(Spent))
+    keys: Counter[str] = field(default_factory=Counter)
     by_day: defaultdict[tuple[int, str], float] = field(default_factory=lambda: defaultdict(float))
     checks: Counter[tuple[str, bool]] = field(default_factory=Counter)
     judged: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -170,11 +173,15 @@ class LogColumns:
         self.answered.append(outcome.model is not None)
         self.escalated.append(outcome.escalated)
         self.cascaded.append(bool(outcome.tiers))
-        day = int(outcome.at.timestamp() // 86_400)
+        day, key = int(outcome.at.timestamp() // 86_400), key_of(outcome)
+        if key is not None:
+            self.keys[key] += 1
         for call in outcome.calls:
             self.by_model[call.model].add(call)
             self.by_category[name].add(call)
             self.by_purpose[purpose(call, outcome)].add(call)
+            if key is not None:
+                self.by_key[key].add(call)
             self.by_day[day, call.model] += call.cost_usd or 0.0
         self.checks.update((check.check, check.accepted) for check in outcome.checks)
         if outcome.feedback is not None and outcome.model is not None:
@@ -211,6 +218,12 @@ def purpose(call: LoggedCall, outcome: LoggedOutcome) -> str:
     if call.role == "sample":
         return "samples"
     return "answers" if call.tier == outcome.tier else "rejected answers"
+
+
+def key_of(outcome: LoggedOutcome) -> str | None:
+    """Return name and id of the gateway's virtual key behind an outcome; None without one."""
+    name, id = outcome.metadata.get("key"), outcome.metadata.get("key_id")
+    return name if name is None or id is None else f"{name} ({id})"
 
 
 def _known(value: float | None) -> float:
@@ -383,7 +396,7 @@ class LogReport:
         queries: outcomes in all.
         first, last: seconds since the epoch; None without outcomes.
         saving: the bill against the strongest model's.
-        models, categories, purposes: cost by model, category and purpose, most expensive first.
+        models, categories, purposes, keys: cost by model, category, purpose and virtual key, most expensive first.
         escalation: among queries of cascades.
         checks: share of accepted answers by check.
         latency: quantiles.
@@ -403,6 +416,7 @@ class LogReport:
     models: tuple[Group, ...]
     categories: tuple[Group, ...]
     purposes: tuple[Group, ...]
+    keys: tuple[Group, ...]
     escalation: Rate
     checks: Mapping[str, Rate]
     latency: LogLatency
@@ -445,6 +459,11 @@ def report(outcomes: Iterable[LoggedOutcome]) -> LogReport:
             Group(name, collected.by_purpose[name], _share(collected.by_purpose[name].usd, total))
             for name in PURPOSES
             if name in collected.by_purpose
+        ),
+        keys=_sorted(
+            Group(name, spent, _share(spent.usd, total), queries=count)
+            for name, count in collected.keys.items()
+            for spent in [collected.by_key.get(name, Spent())]
         ),
         escalation=Rate.of(int((cascaded & escalated).sum()), int(cascaded.sum())),
         checks={

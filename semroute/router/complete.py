@@ -262,14 +262,23 @@ def _undecided(text: str, attempts: Sequence[Attempt], elapsed_ms: float) -> Dec
     )
 
 
-def store_feedback(log: OutcomeSink | None, outcome_id: str | None, quality: float, comment: str | None) -> str:
-    """Store feedback as :meth:`semroute.router.Router.feedback` does."""
+def store_feedback(
+    log: OutcomeSink | None,
+    outcome_id: str | None,
+    quality: float,
+    comment: str | None,
+    owner: tuple[str, str] | None = None,
+) -> str:
+    """Store feedback as :meth:`semroute.router.Router.feedback` does.
+
+    With an owner, a name and a value of the metadata, only the outcomes that have it are known, by their whole ids.
+    """
     if log is None:
         raise InputError(
             "this router has no log, so that there is no outcome to judge; add log: {enabled: true} to semroute.yaml, "
             "or open it by Router.load(log=True)"
         )
-    keeps: Callable[[str, float, str | None], str] | None = getattr(log, "judge", None)
+    keeps: Callable[..., str] | None = getattr(log, "judge", None)
     if keeps is None:
         raise InputError(
             f"{type(log).__name__} keeps outcomes but no feedback; give it a method judge(outcome_id, quality, comment)"
@@ -278,7 +287,7 @@ def store_feedback(log: OutcomeSink | None, outcome_id: str | None, quality: flo
         raise InputError(
             "the outcome has no id: nothing was logged of it (log=False, or an answer from before there was a log)"
         )
-    return keeps(outcome_id, quality, comment)
+    return keeps(outcome_id, quality, comment) if owner is None else keeps(outcome_id, quality, comment, owner=owner)
 
 
 def opened_log(

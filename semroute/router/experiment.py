@@ -17,7 +17,7 @@ from pathlib import Path
 from traceback import extract_tb
 
 from semroute.config import Config
-from semroute.errors import SemrouteError
+from semroute.errors import SemrouteError, unquoted
 from semroute.router.complete import Answering
 from semroute.storage import read_json
 from semroute.strategies import Chain
@@ -218,7 +218,7 @@ class Experiment:
 
     def _failed(self, served: Sequence[Decision], error: Exception, share: float, is_pinned: bool) -> list[Decision]:
         why = _why(error)
-        log.warning("the policy on trial failed: %s", why)
+        log.warning("the policy on trial failed: %s", unquoted(error) if isinstance(error, SemrouteError) else why)
         return [self._unheard(decision, f"it failed: {why}", share, is_pinned) for decision in served]
 
     def _unheard(self, decision: Decision, said: str, share: float, is_pinned: bool) -> Decision:
@@ -257,6 +257,7 @@ def decision_followed(decision: Decision, other: Decision, draw: Assignment, by_
         elapsed_ms=other.elapsed_ms,
         attempts=other.attempts,
         draw=draw,
+        other=other,
     )
     return replace(
         decision,

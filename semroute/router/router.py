@@ -34,6 +34,7 @@ from semroute.router.load import (
     shipped_index,
 )
 from semroute.router.query import judging_caller, routable_text, routable_text_at
+from semroute.router.shadow import BlindComparer
 from semroute.types import (
     AdmissionControl,
     Attempt,
@@ -88,6 +89,7 @@ class Router:
         self._answering = Answering(config, self._chain.pool, live.without_models)
         self._share = TrafficShare(config.trial.state, config.trial.share)
         self._trial = self._trial_of(live, config)
+        self._comparer = BlindComparer.of(config, log)
         self._config = config
         self._reloader = reloader
         self._state_file = state_file
@@ -119,8 +121,8 @@ class Router:
                 the background. None never checks.
             encoders: factories of encoders by name, as the ``strategies`` of ``options``.
             options: any of the keywords of :class:`~semroute.router.load.RouterOptions`: ``config``, ``log``,
-                ``state_file``, ``http_client``, ``gates``, ``env``, ``clock``, ``tracer``, ``progress``, ``strategies``,
-                ``checks`` and ``providers``.
+                ``state_file``, ``http_client``, ``gates``, ``env``, ``clock``, ``tracer``, ``progress``,
+                ``strategies``, ``checks`` and ``providers``.
 
         Raises:
             ConfigError, ArtifactError, EncoderError, MissingExtraError, PluginError: the message names problem and
@@ -291,6 +293,11 @@ class Router:
             return self._dispatcher
 
     @property
+    def log(self) -> OutcomeSink | None:
+        """Sink of the outcomes; None where nothing is logged."""
+        return self._log
+
+    @property
     def _workers(self) -> WorkerPool:
         """Threads for blocking work; asyncio is imported with them."""
         with self._opening:
@@ -426,7 +433,10 @@ class Router:
         else:
             recorder = self._recorder
             completion = await recorder.answered(call, decision, started, request.metadata, attempts, on_delta)
-        return replace(completion, decision=decision)
+        completion = replace(completion, decision=decision)
+        if self._comparer is not None:
+            self._comparer.offer(request, limits, completion, self._answering, self._trial, self.dispatcher)
+        return completion
 
     async def _open_dispatcher(self) -> None:
         """Open the dispatcher in a thread: its imports would block the loop.
@@ -470,10 +480,20 @@ class Router:
         self._check_open()
         return store_feedback(self._log, outcome_id, quality, comment)
 
-    async def afeedback(self, outcome_id: str | None, quality: float, comment: str | None = None) -> str:
-        """Store feedback as :meth:`feedback` does, without blocking."""
+    async def afeedback(
+        self,
+        outcome_id: str | None,
+        quality: float,
+        comment: str | None = None,
+        *,
+        owner: tuple[str, str] | None = None,
+    ) -> str:
+        """Store feedback as :meth:`feedback` does, without blocking.
+
+        With an ``owner``, a name and a value of the metadata, any other outcome is unknown, and ids must be whole.
+        """
         self._check_open()
-        return await self._workers.run(store_feedback, self._log, outcome_id, quality, comment)
+        return await self._workers.run(store_feedback, self._log, outcome_id, quality, comment, owner)
 
     def close(self) -> None:
         """Release log, HTTP connections, Redis, threads and temporary files.
@@ -491,6 +511,8 @@ class Router:
         if not self._begin_closing():
             return
         try:
+            if self._comparer is not None:
+                await self._comparer.finish()
             if self._dispatcher is not None:
                 await self._dispatcher.close_here()
         finally:
@@ -532,6 +554,8 @@ class Router:
                 stack.callback(closer)
             if self._dispatcher is not None:
                 stack.callback(self._dispatcher.close_everywhere)
+            if self._comparer is not None:  # its comparisons use the dispatcher
+                stack.callback(self._comparer.finish_everywhere)
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from semroute.catalog import estimate_tokens
+from semroute.dispatch.validation import valid_request
 from semroute.errors import ContextLengthError, DispatchError, InputError, SemrouteError
 from semroute.router import Router
 from semroute.router.tracing import OpenTelemetryTracer
+from semroute.server.admin import AdminCaller, Administration
 from semroute.server.affinity import SessionTurn
 from semroute.server.anthropic_messages import Messages
 from semroute.server.anthropic_requests import request_of
-from semroute.server.callers import CallerLimitError, Callers, ForbiddenError, UnknownCallerError
+from semroute.server.callers import CallerLimitError, Callers, ForbiddenError, UnknownCallerError, check_right
 from semroute.server.formats import ServedCall, ServedError, ServerFormat, json_bytes, served_error
 from semroute.server.generations import CHECK_S, Generations
 from semroute.server.guards import LOOPBACK, MAX_BODY_BYTES, Guards
-from semroute.server.keys import DEFAULT_FILE, KeyRing, VirtualKey
+from semroute.server.keys import DEFAULT_FILE, KeyRing, Right, VirtualKey
 from semroute.server.metrics import CONTENT_TYPE
-from semroute.server.models import anthropic_list, constraints_of, openai_list
+from semroute.server.models import AUTO, anthropic_list, constraints_of, openai_list
 from semroute.server.openai_chat import ChatCompletions
 from semroute.server.openai_responses import Responses
 from semroute.server.operation import MAX_CONCURRENCY, GatewayState, Operation, show_breakers
@@ -42,6 +44,8 @@ from semroute.server.streams import PING_S, AnswerEvents, encoded
 from semroute.types import Completion, Decision, Request
 
 T = TypeVar("T")
+AdminAction: TypeAlias = Callable[[AdminCaller, Mapping[str, Any]], Awaitable[Mapping[str, object]]]
+"""Handler of an administrative route: of the caller and the body to the body of the answer."""
 
 LARGE_BODY_BYTES = 256 * 1024
 """Size from which a body is parsed in a thread, so that other requests do not wait for it."""
@@ -93,6 +97,7 @@ def create_app(
     stamp: Callable[[Router], object] | None = None,
     check_s: float = CHECK_S,
     tracer: OpenTelemetryTracer | None = None,
+    tell: Callable[[], None] | None = None,
 ) -> Operation:
     """Return the gateway as an ASGI application; it closes the router when the server ends.
 
@@ -109,6 +114,7 @@ def create_app(
         stamp: identity of the files behind a router, checked for changes; None checks nothing.
         check_s: interval of these checks, seconds.
         tracer: gets a span for each request; None traces none. The router's own tracer gets decisions and attempts.
+        tell: tells every process to reload, where there are several; None reloads in this one.
     """
     ring, state, sessions = KeyRing(keys), GatewayState(), Sessions(session_ttl_s)
 
@@ -117,15 +123,19 @@ def create_app(
             return show_breakers(generations, state.metrics)
 
         sessions.follow(router.config)
+
+        async def reload() -> Mapping[str, object]:
+            return await generations.reload_for(tell)
+
         gateway = Gateway(router, ring, sessions, ping_s, limits, state, show)
-        return _routed(gateway)
+        return _routed(gateway, Administration(router, ring, reload))
 
     generations = Generations(router, application, state.metrics, reopen=reopen, stamp=stamp, check_s=check_s)
     guarded = Guards(generations, hosts, origins)
     return Operation(guarded, generations, state, log, limits.max_concurrency, tracer, (sessions.close,))
 
 
-def _routed(gateway: Gateway) -> Starlette:
+def _routed(gateway: Gateway, admin: Administration) -> Starlette:
     """Return the application of a gateway's routes."""
     serving: dict[str, ServerFormat] = {"openai": OPENAI, "anthropic": ANTHROPIC}
     routes = [
@@ -136,6 +146,13 @@ def _routed(gateway: Gateway) -> Starlette:
         Route("/v1/models", gateway.models, methods=["GET"]),
         Route("/v1/route", gateway.route, methods=["POST"]),
         Route("/v1/feedback", gateway.feedback, methods=["POST"]),
+        Route("/v1/keys", partial(gateway.administer, admin.list_keys), methods=["GET"]),
+        Route("/v1/keys/disable", partial(gateway.administer, admin.disable), methods=["POST"]),
+        Route("/v1/keys/enable", partial(gateway.administer, admin.enable), methods=["POST"]),
+        Route("/v1/reload", partial(gateway.administer, admin.reload), methods=["POST"]),
+        Route("/v1/trial", partial(gateway.administer, admin.trial), methods=["GET"]),
+        Route("/v1/trial", partial(gateway.administer, admin.set_trial), methods=["PUT"]),
+        Route("/v1/export", partial(gateway.export, admin), methods=["GET"]),
         Route("/healthz", _alive, methods=["GET"]),
         Route("/readyz", gateway.ready, methods=["GET"]),
         Route("/metrics", gateway.metrics, methods=["GET"]),
@@ -177,17 +194,23 @@ class Gateway:
         self._ping_s, self._limits = ping_s, limits
         self._state, self._show = state, show
 
-    def _caller(self, http: HttpRequest) -> VirtualKey | None:
-        """Return the key of a request, which its record takes."""
+    def _caller(self, http: HttpRequest, right: Right | None = None) -> VirtualKey | None:
+        """Return the key of a request, which its record takes; a right that it needs must be the key's.
+
+        Raises:
+            UnknownCallerError, ForbiddenError: keys are used, and it has none, or not the right.
+        """
         key = self._callers.caller(http.headers)
         record_of(http.scope).called_by(key)
+        if right is not None:
+            check_right(key, right)
         return key
 
     async def complete(self, format: ServerFormat, http: HttpRequest) -> Response:
         """Answer a chat request, whole or streamed."""
         record = record_of(http.scope)
         try:
-            key = self._caller(http)
+            key = self._caller(http, "call")
             call = format.read(await _body(http, self._limits), http.headers)
             record.take_call(call)
             config = self._router.config
@@ -217,7 +240,7 @@ class Gateway:
     async def count_tokens(self, http: HttpRequest) -> Response:
         """Estimate the tokens of a request of Anthropic's; no model is called."""
         try:
-            self._caller(http)
+            self._caller(http, "call")
             request = request_of(await _body(http, self._limits), needs_limit=False)
         except SemrouteError as error:
             return _refused(ANTHROPIC, error, record_of(http.scope))
@@ -235,30 +258,51 @@ class Gateway:
     async def route(self, http: HttpRequest) -> Response:
         """Decide without calling a model: the decision as JSON."""
         try:
-            self._caller(http)
+            key = self._caller(http, "call")
             body = await _body(http, self._limits)
-            query = body.get("query")
-            request = Request.from_openai(body) if query is None else query
-            decision = await self._router.aroute(request)
+            query, model = body.get("query"), body.get("model", AUTO)
+            request = Request.from_openai(body) if query is None else valid_request(query)
+            decision = await self._callers.route(ServedCall(str(model), request), key)
             record_of(http.scope).take_decision(decision)
         except SemrouteError as error:
             return _refused(OPENAI, error, record_of(http.scope))
         return _json(200, decision.to_dict())
 
     async def feedback(self, http: HttpRequest) -> Response:
-        """Store a user's feedback on an answer."""
+        """Store a user's feedback on an answer; a key knows its own answers alone."""
         try:
-            self._caller(http)
+            key = self._caller(http, "feedback")
             body = await _body(http, self._limits)
             quality, comment = body.get("quality"), body.get("comment")
             if isinstance(quality, bool) or not isinstance(quality, int | float):
                 raise InputError("quality: is not a number from 0 to 1")
             if not isinstance(comment, str | None):
                 raise InputError("comment: is not text")
-            outcome = await self._router.afeedback(_outcome_id(body), quality, comment)
+            outcome = await self._callers.judge(_outcome_id(body), quality, comment, key)
         except SemrouteError as error:
             return _refused(OPENAI, error, record_of(http.scope))
         return _json(200, {"outcome_id": outcome})
+
+    async def administer(self, action: AdminAction, http: HttpRequest) -> Response:
+        """Do what needs a right of its own, and answer with its result as JSON."""
+        try:
+            caller = self._administrator(http)
+            is_empty = "transfer-encoding" not in http.headers and http.headers.get("content-length", "0") == "0"
+            return _json(200, await action(caller, {} if is_empty else await _body(http, self._limits)))
+        except SemrouteError as error:
+            return _refused(OPENAI, error, record_of(http.scope))
+
+    async def export(self, admin: Administration, http: HttpRequest) -> Response:
+        """Stream logged outcomes as JSON lines."""
+        try:
+            lines = await admin.export(self._administrator(http), http.query_params)
+        except SemrouteError as error:
+            return _refused(OPENAI, error, record_of(http.scope))
+        return StreamingResponse(lines, media_type="application/x-ndjson")
+
+    def _administrator(self, http: HttpRequest) -> AdminCaller:
+        source = "unknown" if http.client is None else http.client.host
+        return AdminCaller(self._caller(http), source, record_of(http.scope).id)
 
     async def ready(self, _: HttpRequest) -> Response:
         """Answer 200 while requests are taken, else 503."""
@@ -268,7 +312,7 @@ class Gateway:
     async def metrics(self, http: HttpRequest) -> Response:
         """Show the metrics in Prometheus' text format."""
         try:
-            self._caller(http)
+            self._caller(http, "metrics")
         except SemrouteError as error:
             return _refused(OPENAI, error, record_of(http.scope))
         await self._show()

@@ -7,14 +7,17 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
 from semroute.catalog import estimate_tokens
+from semroute.encoders.cache import CACHE_OWNER
 from semroute.errors import ContextLengthError, DispatchError, SemrouteError
 from semroute.router import Router
 from semroute.server.affinity import SessionTurn
 from semroute.server.formats import ServedCall
-from semroute.server.keys import KeyRing, VirtualKey
+from semroute.server.keys import USUAL_RIGHTS, KeyRing, Right, VirtualKey
 from semroute.types import Completion, Decision, Delta, total_cost
 from semroute.types.gates import CallResult, Rejection
 
+KEY_ID = "key_id"
+"""Metadata of an outcome by which its caller is known; a name may be given again when its key is revoked."""
 LEAST_USD = 1e-9
 """Reservation of a call, whose cost is not known yet: a budget that is used up rejects it."""
 
@@ -29,11 +32,11 @@ https://openrouter.ai/docs/features/model-routing and https://docs.litellm.ai/do
 
 
 class UnknownCallerError(SemrouteError):
-    """Request without a key, or with one that is unknown or revoked."""
+    """Request without a key, or with one that is unknown, disabled or revoked."""
 
 
 class ForbiddenError(SemrouteError):
-    """Request for a model that its key may not use."""
+    """Request for a model that its key may not use, or without the right that it needs."""
 
 
 class CallerLimitError(SemrouteError):
@@ -73,7 +76,10 @@ class Callers:
         given = headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else None)
         key = self._keys.find(given)
         if key is None:
-            raise UnknownCallerError("the key is missing, unknown or revoked: send one of semroute keys create")
+            raise UnknownCallerError(
+                "the key is missing, unknown, disabled or revoked: send one of semroute keys create"
+            )
+        CACHE_OWNER.set(key.id)
         return key
 
     async def complete(self, call: ServedCall, key: VirtualKey | None, turn: SessionTurn) -> Completion:
@@ -126,6 +132,27 @@ class Callers:
                         raise
                     _pass_on(error, turn, bill)
 
+    async def route(self, call: ServedCall, key: VirtualKey | None) -> Decision:
+        """Decide a request within its key's limits, by the metadata of its key; no model answers it.
+
+        Raises:
+            ForbiddenError, CallerLimitError: the key does not allow it.
+            SemrouteError: as :meth:`Router.aroute`.
+        """
+        async with self._admitted(call, key) as (admitted, bill):
+            decision = await self._router.aroute(admitted.request)
+            bill.decide(decision)
+            return decision
+
+    async def judge(self, outcome_id: str, quality: float, comment: str | None, key: VirtualKey | None) -> str:
+        """Store feedback on an answer; a key's own answers are the only ones that there are for it.
+
+        Raises:
+            InputError, StateError: as :meth:`Router.afeedback`.
+        """
+        owner = None if key is None else (KEY_ID, key.id)
+        return await self._router.afeedback(outcome_id, quality, comment, owner=owner)
+
     @asynccontextmanager
     async def _admitted(
         self, call: ServedCall, key: VirtualKey | None
@@ -139,7 +166,7 @@ class Callers:
         native = call.request.native
         if key.models and native is not None and (named := sorted(REROUTING & native.body.keys())):
             raise ForbiddenError(f"the key {key.name!r} is for certain models; leave out {', '.join(named)}")
-        request = replace(call.request, metadata={**key.metadata, "key": key.name})
+        request = replace(call.request, metadata={**key.metadata, "key": key.name, KEY_ID: key.id})
         gates = self._router.dispatcher.gates
         tokens = estimate_tokens(request) + (request.max_tokens or 0)
         permit = await gates.acquire(key.endpoint, tokens, LEAST_USD)
@@ -180,6 +207,12 @@ class _CallCharge:
         self.usd = None if cost is None else cost.usd + self._before_usd
         self.tokens = None if usage is None else usage.input_tokens + usage.output_tokens
 
+    def decide(self, decision: Decision) -> None:
+        """Take the counts of a decision: those of the models that were asked where the query goes."""
+        cost, counted = decision.cost, [one.usage for one in decision.attempts if one.usage is not None]
+        self.usd = 0.0 if cost is None else cost.usd
+        self.tokens = sum(usage.input_tokens + usage.output_tokens for usage in counted)
+
     def fail(self, error: DispatchError) -> None:
         """Take the cost of the attempts before an error."""
         cost = total_cost(error.attempts)
@@ -189,3 +222,18 @@ class _CallCharge:
         """Take the cost of the attempts before another try."""
         self.fail(error)
         self._before_usd = self.usd or 0.0
+
+
+def check_right(key: VirtualKey | None, right: Right) -> None:
+    """Refuse a caller without a right.
+
+    Where no keys are used, everybody on this machine may do what needs no right of its own (:data:`USUAL_RIGHTS`).
+
+    Raises:
+        ForbiddenError: the message names the right.
+    """
+    make = f"semroute keys create NAME --right {right} makes one that has it"
+    if key is None and right not in USUAL_RIGHTS:
+        raise ForbiddenError(f"this needs a key with the right {right!r}, and no keys are used here: {make}")
+    if key is not None and right not in key.rights:
+        raise ForbiddenError(f"the key {key.name!r} has not the right {right!r}: {make}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from semroute.errors import SemrouteError
+from semroute.errors import InputError, SemrouteError
 from semroute.router import Router
 from semroute.server.guards import Application, Receive, Scope, Send
 from semroute.server.metrics import Metrics
@@ -130,6 +130,29 @@ class Generations:
                 return True
         self._metrics.reloaded("failed")
         return False
+
+    async def reload_for(self, tell: Callable[[], None] | None) -> Mapping[str, object]:
+        """Reload at somebody's wish, in every process where there are several.
+
+        Args:
+            tell: tells every process to reload, this one among them; None reloads here.
+
+        Returns:
+            What was done, as JSON-ready values.
+
+        Raises:
+            InputError: nothing can be reloaded, or not what the files hold now; the log of this process says why.
+        """
+        if self._reopen is None:
+            raise InputError("this gateway was opened over no files: there is nothing to reload")
+        if tell is not None:
+            tell()
+            return {"reloaded": None, "workers": "told"}
+        if not await self.reload():
+            raise InputError(
+                "configuration or index cannot be used, and the old ones go on serving; the gateway's log says why"
+            )
+        return {"reloaded": True}
 
     @staticmethod
     def _opened(reopen: Callable[[Router], Router], old: Router) -> Router:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex, token_urlsafe
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -29,6 +29,13 @@ DEFAULT_FILE = Path(".semroute/keys.json")
 PREFIX = "sr"
 SECRET_BYTES = 32
 _KEY = re.compile(rf"{PREFIX}-([0-9a-f]{{8}})-([A-Za-z0-9_-]{{43}})")
+
+Right: TypeAlias = Literal["call", "feedback", "metrics", "keys", "trial", "reload", "export"]
+RIGHTS: tuple[Right, ...] = get_args(Right)
+"""Rights of a key: to call models, to judge its own answers, to read the metrics, to list and disable keys, to set the
+share of a trial, to reload, to export the log."""
+USUAL_RIGHTS: tuple[Right, ...] = ("call", "feedback", "metrics")
+"""Rights of a key that names none, and of those from before there were any."""
 
 Count = Annotated[int, Field(gt=0)]
 
@@ -46,7 +53,9 @@ class VirtualKey(BaseModel):
         tpm: tokens a minute, input and output together.
         budget_usd: limit of its spending in a calendar month (UTC).
         metadata: metadata of its requests, for rules and the log; a caller cannot override it.
-        revoked: whether it is refused.
+        rights: what it may do, of :data:`RIGHTS`.
+        disabled: whether it is refused until it is enabled again.
+        revoked: whether it is refused for ever.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,7 +69,14 @@ class VirtualKey(BaseModel):
     tpm: Count | None = None
     budget_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     metadata: Mapping[str, str] = {}
+    rights: tuple[Right, ...] = USUAL_RIGHTS
+    disabled: bool = False
     revoked: bool = False
+
+    @property
+    def state(self) -> Literal["active", "disabled", "revoked"]:
+        """Return whether it is taken."""
+        return "revoked" if self.revoked else "disabled" if self.disabled else "active"
 
     @property
     def endpoint(self) -> Endpoint:
@@ -72,6 +88,10 @@ class VirtualKey(BaseModel):
         """Return True if the key may ask for a model name."""
         return not self.models or model in self.models
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the key as JSON-ready values, without the digest of its secret."""
+        return {**self.model_dump(mode="json", exclude={"digest", "disabled", "revoked"}), "state": self.state}
+
 
 class KeyRing:
     """Virtual keys of a file, read again when it changes. Safe to share between threads.
@@ -81,7 +101,7 @@ class KeyRing:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._lock = threading.Lock()
         self._stamp: tuple[int, int] | None = None
         self._keys: Mapping[str, VirtualKey] = {}
@@ -92,20 +112,20 @@ class KeyRing:
         return not self._current()
 
     def find(self, secret: str | None) -> VirtualKey | None:
-        """Return the key of a caller; None if it is unknown or revoked."""
+        """Return the key of a caller; None if it is unknown, disabled or revoked."""
         keys, match = self._current(), _KEY.fullmatch(secret or "")
         key = keys.get(match[1]) if match else None
         # An unknown id costs as much time as a wrong secret.
         expected = key.digest if key is not None else "0" * 64
         is_right = hmac.compare_digest(_digest(match[2] if match else ""), expected)
-        return key if key is not None and is_right and not key.revoked else None
+        return key if key is not None and is_right and key.state == "active" else None
 
     def _current(self) -> Mapping[str, VirtualKey]:
-        stamp = _stamp(self._path)
+        stamp = _stamp(self.path)
         with self._lock:
             if stamp != self._stamp:
                 # A damaged file refuses everybody rather than letting them in.
-                self._keys = {key.id: key for key in read_keys(self._path)}
+                self._keys = {key.id: key for key in read_keys(self.path)}
                 self._stamp = stamp
             return self._keys
 
@@ -119,6 +139,7 @@ def create_key(
     tpm: int | None = None,
     budget_usd: float | None = None,
     metadata: Mapping[str, str] | None = None,
+    rights: Sequence[Right] = USUAL_RIGHTS,
 ) -> tuple[VirtualKey, str]:
     """Make a key and add it to the file.
 
@@ -143,6 +164,7 @@ def create_key(
                 tpm=tpm,
                 budget_usd=budget_usd,
                 metadata=metadata or {},
+                rights=tuple(dict.fromkeys(rights)),
             )
         except ValidationError as error:
             raise InputError(_problem(error)) from None
@@ -160,11 +182,20 @@ def revoke_key(path: Path, name: str) -> VirtualKey:
     Raises:
         InputError: there is no such key.
     """
+    return _changed(path, name, revoked=True)
+
+
+def disable_key(path: Path, name: str, *, disabled: bool = True) -> VirtualKey:
+    """Refuse a key until it is enabled again, or enable it; arguments and errors are those of :func:`revoke_key`."""
+    return _changed(path, name, disabled=disabled)
+
+
+def _changed(path: Path, name: str, **values: bool) -> VirtualKey:
     with _changing(path) as keys:
         for place, key in enumerate(keys):
             if name in (key.name, key.id) and not key.revoked:
-                keys[place] = revoked = key.model_copy(update={"revoked": True})
-                return revoked
+                keys[place] = changed = key.model_copy(update=values)
+                return changed
         known = [key.name for key in keys if not key.revoked]
         raise InputError(f"there is no key {name!r}{did_you_mean(name, known)}; semroute keys list shows them")
 

@@ -21,7 +21,10 @@ FORMATS: Mapping[str, str] = {
     "/v1/messages/count_tokens": "messages",
 }
 """Wire format of each route that has one."""
-ROUTES = frozenset({*FORMATS, "/v1/models", "/v1/route", "/v1/feedback", "/healthz", "/readyz", "/metrics", "/"})
+ADMIN_ROUTES = frozenset({"/v1/keys", "/v1/keys/disable", "/v1/keys/enable", "/v1/reload", "/v1/trial", "/v1/export"})
+ROUTES = frozenset(
+    {*FORMATS, *ADMIN_ROUTES, "/v1/models", "/v1/route", "/v1/feedback", "/healthz", "/readyz", "/metrics", "/"}
+)
 """Routes that are named in metrics and log lines; every other path is ``other``."""
 OTHER = "other"
 NONE = "none"

@@ -55,7 +55,7 @@ def log_fields(record: ServedRecord, elapsed_s: float) -> dict[str, object]:
         "time": datetime.fromtimestamp(record.at, UTC).isoformat(timespec="milliseconds"),
         "request_id": record.id,
         "route": record.route,
-        "method": record.method if record.method in ("GET", "POST", "HEAD") else "other",
+        "method": record.method if record.method in ("GET", "POST", "PUT", "HEAD") else "other",
         "status": record.status,
         "ms": round(elapsed_s * 1000, 1),
         "first_token_ms": None if record.first_token_s is None else round(record.first_token_s * 1000, 1),

@@ -238,6 +238,11 @@ def _may_reload() -> bool:
     return signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
 
+def _tell_supervisor() -> None:
+    """Have the supervisor pass a SIGHUP on to every worker."""
+    os.kill(os.getppid(), signal.SIGHUP)
+
+
 def serve_on(
     listening: socket.socket,
     settings: ServeSettings,
@@ -262,6 +267,7 @@ def serve_on(
         reopen=settings.open,
         stamp=settings.stamp if settings.is_watching else None,
         tracer=tracer,
+        tell=_tell_supervisor if multiprocessing.parent_process() is not None and _may_reload() else None,
     )
     config = uvicorn.Config(
         app,

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute.errors import SemrouteError, unquoted
 from semroute.plugins import Plugin, make, said
 from semroute.strategies.semantic import SemanticMatch
 from semroute.types import ModelClient, Request, StrategyResult
@@ -222,14 +223,15 @@ class PluginModelStrategy:
         try:
             result = await self._strategy.adecide(context, client)
         except Exception as error:
-            return _abstained(self._plugin, self.name, said(error))
+            logged = unquoted(error) if isinstance(error, SemrouteError) else None
+            return _abstained(self._plugin, self.name, said(error), logged)
         if not isinstance(result, StrategyResult):
             return _abstained(self._plugin, self.name, f"it gave a {type(result).__name__}, and no StrategyResult")
         return replace(result, strategy=self.name)
 
 
-def _abstained(plugin: Plugin, name: str, why: str) -> StrategyResult:
-    log.warning("%s failed, and the strategies after it decide: %s", plugin, why)
+def _abstained(plugin: Plugin, name: str, why: str, logged: str | None = None) -> StrategyResult:
+    log.warning("%s failed, and the strategies after it decide: %s", plugin, logged or why)
     return StrategyResult(name, "passed", f"the plugin failed: {why}")
 
 

@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 from semroute import forks
 from semroute.catalog import price_of
 from semroute.config import Config, Price
+from semroute.encoders.cache import CACHE_OWNER
 from semroute.errors import DispatchError
 from semroute.eventloop import stall_meter, timeout
 from semroute.strategies.base import Pool, RoutingContext
@@ -103,8 +104,8 @@ class Question:
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 over every word of the question, to cache its answer."""
-        asked = [self.candidates, list(map(dict, self.request.messages)), self.as_json]
+        """SHA-256 over every word of the question and its owner, to cache its answer."""
+        asked = [CACHE_OWNER.get(), self.candidates, list(map(dict, self.request.messages)), self.as_json]
         return hashlib.sha256(json.dumps(asked).encode()).digest()
 
     def read(self, text: str) -> str | None:

@@ -47,7 +47,17 @@ from semroute.types.protocols import (
     QualityPredictor,
     TokenCounter,
 )
-from semroute.types.records import CallRole, LoggedCall, LoggedCheck, LoggedOutcome, LoggedTier, Outcome, OutcomeSink
+from semroute.types.records import (
+    CallRole,
+    ComparisonResult,
+    LoggedCall,
+    LoggedCheck,
+    LoggedComparison,
+    LoggedOutcome,
+    LoggedTier,
+    Outcome,
+    OutcomeSink,
+)
 
 __all__ = [
     "TRIAL",
@@ -63,6 +73,7 @@ __all__ = [
     "CategoryScore",
     "CategoryScorer",
     "CheckResult",
+    "ComparisonResult",
     "Completion",
     "Cost",
     "Decision",
@@ -74,6 +85,7 @@ __all__ = [
     "Head",
     "LoggedCall",
     "LoggedCheck",
+    "LoggedComparison",
     "LoggedOutcome",
     "LoggedTier",
     "Matrix",

@@ -145,6 +145,7 @@ class StrategyResult:
         elapsed_ms: wall time, milliseconds.
         attempts: the calls that it made (a judge's); they are part of what the query costs.
         draw: the A/B assignment, where there is an experiment.
+        other: whole decision of the policy that is not followed, where there is an experiment; in no log.
     """
 
     strategy: str
@@ -155,6 +156,7 @@ class StrategyResult:
     elapsed_ms: float = 0.0
     attempts: tuple[Attempt, ...] = ()
     draw: Assignment | None = None
+    other: Decision | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, object]:
         """Return the result as JSON-ready values, with only the cost of its calls."""

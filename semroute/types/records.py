@@ -10,6 +10,9 @@ from typing import Literal, Protocol, TypeAlias
 from semroute.types.chat import Completion
 from semroute.types.decision import Attempt, Decision
 
+ComparisonResult: TypeAlias = Literal["won", "tied", "lost"]
+"""Result of a blind comparison, as the policy on trial sees it."""
+
 CallRole: TypeAlias = Literal["answer", "sample", "judge"]
 """Role of a call: an answer, one more sample of a tier's answer, or the judge's decision."""
 
@@ -179,3 +182,32 @@ class LoggedOutcome:
     calls: tuple[LoggedCall, ...] = ()
     checks: tuple[LoggedCheck, ...] = ()
     tiers: tuple[LoggedTier, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedComparison:
+    """Blind comparison of the two answers that the policies of a trial give to one request.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        at: when it began, UTC.
+        policy: the pair of policies, as :attr:`~semroute.types.Assignment.policy` names it.
+        outcome_id: outcome of the request.
+        serving: model of the serving policy's answer; before there is one, its first candidate.
+        trying: the same of the policy on trial.
+        judge: model or group that compared.
+        cost_usd: of the other answer and of the judge; the estimate until it has ended.
+        result: None where there is none.
+        error_kind: why there is none; None while it is under way.
+    """
+
+    id: str
+    at: datetime
+    policy: str
+    outcome_id: str
+    serving: str
+    trying: str
+    judge: str
+    cost_usd: float
+    result: ComparisonResult | None = None
+    error_kind: str | None = None

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from semroute.config import Config
+from semroute.config.schema import ExperimentConfig
 from semroute.errors import InputError
-from semroute.evaluate.experiment_report import TrialReport, trial_report
+from semroute.evaluate.experiment_report import ComparisonCard, TrialReport, trial_report
+from semroute.outcomes.log import OutcomeLog
 from semroute.router.experiment import read_share, trial_fingerprint, tried_config
 from semroute.storage import atomic_write
 from semroute.workflows.workspace import Workspace
@@ -24,15 +27,20 @@ class ExperimentStatus:
         policy: file of the policy.
         share: share of the queries that it decides now, 0 to 1.
         report: results of both policies by share.
+        compared: blind comparisons of their answers.
+        max_usd: budget of these; None where none are made.
     """
 
     policy: Path
     share: float
     report: TrialReport
+    compared: ComparisonCard
+    max_usd: float | None
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON-ready values."""
-        return {"policy": str(self.policy), "share": self.share, **self.report.to_dict()}
+        compared = {**self.compared.to_dict(), "max_usd": self.max_usd}
+        return {"policy": str(self.policy), "share": self.share, **self.report.to_dict(), "compared": compared}
 
 
 def set_share(workspace: Workspace, share: float) -> Path:
@@ -47,7 +55,11 @@ def set_share(workspace: Workspace, share: float) -> Path:
     Raises:
         InputError: no policy is under test, the share is out of range, or the state cannot be written.
     """
-    section = workspace.config.trial
+    return write_share(workspace.config.trial, share)
+
+
+def write_share(section: ExperimentConfig, share: float) -> Path:
+    """Set the traffic share as :func:`set_share` does, by the section ``trial``."""
     if section.policy is None:
         raise InputError(_NO_POLICY)
     if not 0.0 <= share <= 1.0:
@@ -59,6 +71,19 @@ def set_share(workspace: Workspace, share: float) -> Path:
     except OSError as error:
         raise InputError(f"{section.state}: cannot be written ({error.strerror or error})") from error
     return section.policy
+
+
+def comparison_card(config: Config, log: OutcomeLog) -> ComparisonCard | None:
+    """Return the card of the blind comparisons of a trial; None where nothing is compared.
+
+    Raises:
+        ConfigError: the policy's file cannot be used.
+        StateError: the log cannot be read.
+    """
+    tried = tried_config(config)
+    if tried is None or config.trial.judge is None:
+        return None
+    return ComparisonCard.of(log.comparisons(trial_fingerprint(config, tried)))
 
 
 def experiment_status(
@@ -84,5 +109,7 @@ def experiment_status(
     except (OSError, ValueError) as error:
         raise InputError(f"{section.state}: cannot be read ({error}); run: semroute trial share 0") from error
     with workspace.open_log(log_url) as opened:
-        made = trial_report(opened.outcomes(since), trial_fingerprint(config, tried))
-    return ExperimentStatus(section.policy, share, made)
+        pair = trial_fingerprint(config, tried)
+        made = trial_report(opened.outcomes(since), pair)
+        card = ComparisonCard.of(opened.comparisons(pair, since))
+    return ExperimentStatus(section.policy, share, made, card, section.max_usd)

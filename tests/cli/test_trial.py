@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import yaml
 from cli.runner import run
 
 from semroute.cli.main import main
+from semroute.router.experiment import trial_fingerprint, tried_config
+from semroute.types import LoggedComparison
+from semroute.workflows.workspace import Workspace
 
 
 @pytest.fixture
@@ -50,6 +54,29 @@ def test_the_status_is_that_of_this_trial_alone_and_since_when_it_is_asked_for(p
     run("route", "how to boil an egg")
     assert status() == (1, 1)
     assert "1 queries of trials of other policies" in run("trial", "status").stderr
+
+
+@pytest.mark.slow
+def test_the_status_has_the_card_of_the_comparisons(policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    run("route", "how to boil an egg")
+    workspace = Workspace(None, None)
+    tried = tried_config(workspace.config)
+    assert tried is not None
+    pair, now = trial_fingerprint(workspace.config, tried), datetime.now(UTC)
+    with workspace.open_log() as log:
+        for number, result in enumerate(["won", "won", "tied", "lost"]):
+            name = f"{number:032x}"
+            row = LoggedComparison(name, now, pair, "f" * 32, "small", "tiny", "judge", 0.25, result)  # type: ignore[arg-type]
+            assert log.reserve_comparison(row, 5.0)
+            log.settle_comparison(row)
+    done = run("trial", "status")
+    shown = " ".join((done.stdout + done.stderr).split())
+    for words in ("won 2", "tied 1", "lost 1", "no worse 75.0%", "won minus lost +25.0%", "paid USD 1.00"):
+        assert words in shown
+    assert "no worse in 75.0%" in shown
+    told = json.loads(run("trial", "status", "--json").stdout)["compared"]
+    assert (told["won"], told["tied"], told["lost"], told["usd"]) == (2, 1, 1, 1.0)
 
 
 def test_what_cannot_be_done_is_said(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,6 +70,17 @@ def test_a_key_named_twice_in_a_deployment_is_refused_without_repeating_it() -> 
     assert "A_KEY" not in problem.text
 
 
+def test_the_judge_of_a_trial_has_a_deployment_and_a_budget() -> None:
+    place = {"deployments": [{"name": "a", "model": "large"}], "groups": {"both": ["large"]}}
+    for judge in ("large", "both"):
+        assert conflicts({**place, "trial": {"judge": judge, "max_usd": 5}}) == []
+    assert conflicts({**place, "trial": {"policy": "p.yaml"}}) == []
+    (unpaid,) = conflicts({**place, "trial": {"judge": "large"}})
+    assert (unpaid.key, "trial.max_usd" in str(unpaid.fix)) == ("trial.judge", True)
+    (unknown,) = conflicts({**place, "trial": {"judge": "larch", "max_usd": 5}})
+    assert "large" in str(unknown.fix)
+
+
 def test_conflicts_of_a_file_have_lines() -> None:
     text = (
         "models: {m: {}}\ndeployments:\n  - name: a\n    model: m\n    api_key_env:\n      - A_KEY\n      - A_KEY\n"

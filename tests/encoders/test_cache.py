@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.encoders.cache import LONG, CachedEncoder
+from semroute.encoders.cache import CACHE_OWNER, LONG, CachedEncoder
 from semroute.encoders.export import ExportedEncoder
 from semroute.errors import EncoderError
 from semroute.types import Encoder, Matrix
@@ -49,6 +49,16 @@ def test_a_known_text_is_not_encoded_again_and_a_repeated_one_once() -> None:
     second = cached.encode(["b", "c", "a"])
     assert inside.asked == ["a", "b", "c"]
     np.testing.assert_array_equal(first[[1, 0]], second[[0, 2]])
+
+
+def test_no_owner_finds_what_another_has_cached() -> None:
+    inside = Counting()
+    cached = CachedEncoder(inside)
+    for owner in ("", "one", "two", "one", ""):
+        token = CACHE_OWNER.set(owner)
+        cached.encode(["a"])
+        CACHE_OWNER.reset(token)
+    assert inside.asked == ["a", "a", "a"]
 
 
 def test_the_least_recently_used_text_goes_first() -> None:

@@ -142,7 +142,8 @@ def test_the_keys_metadata_decides_by_rules_and_stands_in_the_log(serve: Callabl
     assert answered.model == "small"
     served.router.close()
     (outcome,) = served.router._log.outcomes()  # type: ignore[union-attr]
-    assert dict(outcome.metadata) == {"plan": "free", "key": "free users"}
+    (key,) = read_keys(path)
+    assert dict(outcome.metadata) == {"plan": "free", "key": "free users", "key_id": key.id}
 
 
 def test_the_command_prints_a_key_once_and_lists_it_without_its_secret(

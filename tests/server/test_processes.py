@@ -229,6 +229,11 @@ def test_any_worker_shows_the_counts_of_all_and_all_reload(start: Callable[..., 
     served.process.send_signal(signal.SIGHUP)
     assert soon(lambda: 'semroute_reloads_total{result="ok"} 2.0' in httpx.get(f"{served.url}/metrics").text)
     assert all("fresh" in served.models() for _ in range(6))
+    _, secret = create_key(served.folder / ".semroute/keys.json", "admin", rights=["reload", "metrics"])
+    known = {"authorization": f"Bearer {secret}"}
+    assert httpx.post(f"{served.url}/v1/reload", headers=known).json() == {"reloaded": None, "workers": "told"}
+    ok = 'semroute_reloads_total{result="ok"} 4.0'
+    assert soon(lambda: ok in httpx.get(f"{served.url}/metrics", headers=known).text)
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.strategies.judge import Recall
+from semroute.encoders.cache import CACHE_OWNER
+from semroute.strategies.judge import Question, Recall
+from semroute.types import Request
 
 
 def test_a_value_is_forgotten_when_it_is_too_old() -> None:
@@ -33,6 +35,16 @@ def test_nothing_is_remembered_where_there_is_no_room() -> None:
     recall: Recall[int] = Recall(0, 5.0, lambda: 0.0)
     recall.put(b"a", 1)
     assert recall.get(b"a") is None
+
+
+def test_a_judgement_is_remembered_for_its_owner_alone() -> None:
+    asked = Question(("small", "large"), Request(({"role": "user", "content": "boil an egg"},)), as_json=False)
+    digests = set()
+    for owner in ("", "one", "two", "one"):
+        token = CACHE_OWNER.set(owner)
+        digests.add(asked.digest)
+        CACHE_OWNER.reset(token)
+    assert len(digests) == 3
 
 
 @pytest.mark.slow

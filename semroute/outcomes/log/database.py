@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,19 +19,22 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from semroute.config import Log
 from semroute.errors import InputError, StateError
-from semroute.outcomes.log import engine, reader
+from semroute.outcomes.log import comparisons, engine, reader
 from semroute.outcomes.log.engine import Database, database_url, is_unavailable, open_engine, said, where
 from semroute.outcomes.log.redaction import RedactionPolicy, storable
 from semroute.outcomes.log.schema import feedback, outcomes
 from semroute.outcomes.log.writer import CAPACITY, CLOSE_S, Writer, WriterCounts
-from semroute.types import LoggedOutcome, Outcome
+from semroute.types import LoggedComparison, LoggedOutcome, Outcome
 
 LAST = "last"
 """Name of the newest outcome."""
 _MAX_SHOWN = 5
+_ID = re.compile("[0-9a-f]{32}")
 
 
-def judge(engine: Engine, name: str, value: float, comment: str | None = None) -> str:
+def judge(
+    engine: Engine, name: str, value: float, comment: str | None = None, *, owner: tuple[str, str] | None = None
+) -> str:
     """Store feedback on an outcome; earlier feedback stays, the latest counts.
 
     Args:
@@ -37,6 +42,8 @@ def judge(engine: Engine, name: str, value: float, comment: str | None = None) -
         name: an outcome's id, a unique prefix of it, or ``last``.
         value: 0 (bad) to 1 (good).
         comment: words of the user.
+        owner: name and value of the metadata that the outcome must have, as a stranger's must not be told from one
+            that does not exist; then only its whole id names it. None knows every outcome.
 
     Returns:
         The outcome's id.
@@ -50,7 +57,7 @@ def judge(engine: Engine, name: str, value: float, comment: str | None = None) -
         raise InputError("the name of an outcome and a comment on it are text")
     if not 0.0 <= value <= 1.0:
         raise InputError(f"a judgement is good, bad, or a number from 0 to 1, and not {value:g}")
-    outcome_id = find(engine, name)
+    outcome_id = find(engine, name) if owner is None else _find_own(engine, name, owner)
     with engine.begin() as connection:
         text = None if comment is None else storable(comment)
         connection.execute(feedback.insert().values(outcome_id=outcome_id, at=time.time(), value=value, comment=text))
@@ -77,6 +84,21 @@ def find(engine: Engine, name: str) -> str:
     if len(matches) > 1:
         raise InputError(f"more than one outcome begins with that: {', '.join(matches)}; give more of it")
     return str(matches[0])
+
+
+def _find_own(engine: Engine, name: str, owner: tuple[str, str]) -> str:
+    """Return the id of an outcome if it is its owner's.
+
+    Raises:
+        InputError: it is not, or there is none; the message is the same.
+    """
+    whole = name.strip().lower().replace("-", "")
+    query = select(outcomes.c.id, outcomes.c.metadata).where(outcomes.c.id == whole)
+    with engine.connect() as connection:
+        found = connection.execute(query).one_or_none() if _ID.fullmatch(whole) else None
+    if found is None or json.loads(found.metadata).get(owner[0]) != owner[1]:
+        raise InputError(f'no answer to this key has the id "{name[:40]}"')
+    return str(found.id)
 
 
 # Retention: outcomes that are too old are deleted, a few at a time.
@@ -214,7 +236,9 @@ class OutcomeLog:
         with self._opened():
             return engine.dropped(self._engine)
 
-    def judge(self, name: str, value: float, comment: str | None = None) -> str:
+    def judge(
+        self, name: str, value: float, comment: str | None = None, *, owner: tuple[str, str] | None = None
+    ) -> str:
         """Store a user's feedback on an outcome, as :func:`judge` does.
 
         Raises:
@@ -223,7 +247,34 @@ class OutcomeLog:
         """
         self.flush()  # the outcome may have been recorded a moment ago
         with self._opened():
-            return judge(self._engine, name, value, comment)
+            return judge(self._engine, name, value, comment, owner=owner)
+
+    def reserve_comparison(self, comparison: LoggedComparison, max_usd: float) -> bool:
+        """Write a blind comparison if the budget of its trial allows it, as :func:`comparisons.reserve` does.
+
+        Raises:
+            StateError: the database cannot be written.
+        """
+        with self._opened():
+            return comparisons.reserve(self._engine, comparison, max_usd)
+
+    def settle_comparison(self, comparison: LoggedComparison) -> None:
+        """Write how a reserved comparison ended.
+
+        Raises:
+            StateError: the database cannot be written.
+        """
+        with self._opened():
+            comparisons.settle(self._engine, comparison)
+
+    def comparisons(self, policy: str, since: datetime | None = None) -> list[LoggedComparison]:
+        """Return the comparisons of a trial, oldest first.
+
+        Raises:
+            StateError: the database cannot be read.
+        """
+        with self._opened():
+            return list(comparisons.read_comparisons(self._engine, policy, since))
 
     def prune(self, keep_days: float | None = None) -> int:
         """Delete outcomes older than ``keep_days``; return their number.

@@ -21,7 +21,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 """Newest migration."""
 
 metadata = MetaData()
@@ -137,6 +137,23 @@ feedback = Table(
     Column("comment", Text),
     Index("feedback_outcome", "outcome_id"),
 )
+
+comparisons = Table(
+    "comparisons",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("policy", String(12), nullable=False),
+    Column("outcome_id", String(32), nullable=False),
+    Column("serving", Text, nullable=False),
+    Column("trying", Text, nullable=False),
+    Column("judge", Text, nullable=False),
+    Column("cost_usd", Double, nullable=False),
+    Column("result", String(4)),
+    Column("error_kind", Text),
+    Index("comparisons_policy", "policy"),
+)
+"""Blind comparisons of a trial's answers. No foreign key: they outlive their outcomes, as what a budget has spent."""
 
 settings = Table("settings", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
 """Settings of the database as a whole, such as the key of the hashes."""

@@ -52,6 +52,7 @@ def test_a_log_of_the_first_schema_is_migrated_without_loss(url: str) -> None:
         log.record(outcome())
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE trials DROP COLUMN logprobs"))
+        connection.execute(text("DROP TABLE comparisons"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     engine.dispose()
     with open_log(Log(url=url, answers="full"), {}) as log:
