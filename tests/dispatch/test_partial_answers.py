@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import aclosing
 from random import Random
 
-import httpx
 import pytest
+import transports
 
 from semroute.config import Config
 from semroute.dispatch import Dispatcher
@@ -18,6 +18,7 @@ from semroute.types import Attempt, Completion, Delta, Request, Tool
 
 QUESTION = Request(({"role": "user", "content": "weather?"},), tools=(Tool("get_weather"),), max_tokens=100)
 CALL = Call("get_weather", {"city": "Oslo"})
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def stream(
 
     async def work() -> tuple[list[Delta], Completion | DispatchError | None]:
         deltas: list[Delta] = []
-        async with httpx.AsyncClient() as client:
+        async with transports.client() as client:
             dispatcher = Dispatcher(config, client=client, env={}, random=Random(0))
             try:
                 async with aclosing(dispatcher.stream(QUESTION, ("m",), attempts=attempts)) as events:
