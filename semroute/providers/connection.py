@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -207,7 +207,7 @@ def build(
     try:
         return client.build_request(
             "POST",
-            f"{deployment.base_url.rstrip('/')}{path}",
+            _address(f"{deployment.base_url.rstrip('/')}{path}"),
             content=encode(body, target),
             headers={"content-type": "application/json", "accept-encoding": ACCEPTED, **headers},
             params=query,
@@ -217,6 +217,12 @@ def build(
     except httpx.InvalidURL:
         message = f"{deployment.name}: {deployment.base_url} is not an address; correct base_url"
         raise RequestError(message, deployment=deployment.name, fault=Fault.ADDRESS) from None
+
+
+@lru_cache(maxsize=1024)
+def _address(text: str) -> httpx.URL:
+    """Parse an address once: for a small request that took a tenth of the client's time."""
+    return httpx.URL(text)
 
 
 class _Connecting:

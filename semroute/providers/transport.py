@@ -22,7 +22,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
-from semroute import forks
+from semroute import eventloop, forks
 
 Trace: TypeAlias = Callable[[str, Mapping[str, Any]], Awaitable[None]]
 """``trace`` extension of a request: awaited with the name of a step and its details."""
@@ -53,7 +53,8 @@ _ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
 )
 """Errors of aiohttp, the first that fits counts, with httpx's. Only the ``Connect…`` ones say that nothing was sent."""
 
-_trace: ContextVar[Trace | None] = ContextVar("semroute_http_trace", default=None)
+_connecting: ContextVar[tuple[Trace | None, float | None]] = ContextVar("semroute_connecting", default=(None, None))
+"""The running request's trace, and its longest time to connect in seconds."""
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -100,7 +101,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """
         session, places = self._opened()
         timeouts = request.extensions.get("timeout", {})
-        _trace.set(request.extensions.get("trace"))
+        _connecting.set((request.extensions.get("trace"), timeouts.get("connect")))
         if places is not None:
             await _acquire(places, timeouts.get("pool"))
         response = None
@@ -148,9 +149,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             headers=_headers(request.headers),
             data=body,
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=timeouts.get("connect"), sock_read=timeouts.get("read")
-            ),
+            timeout=aiohttp.ClientTimeout(total=None, sock_read=timeouts.get("read")),
             server_hostname=request.extensions.get("sni_hostname"),
         )
 
@@ -223,12 +222,12 @@ class _Connector(aiohttp.TCPConnector):
         super()._release(key, protocol, should_close=should_close or is_full)
 
     async def _create_connection(self, req: aiohttp.ClientRequest, traces: Any, timeout: Any) -> ResponseHandler:
-        trace = _trace.get()
+        trace, connect_s = _connecting.get()
         if trace is not None:
             await trace("connection.connect_tcp.started", {"host": req.url.raw_host, "port": req.port})
         try:
-            # aiohttp's own bounds neither the look-up nor all addresses of a name together.
-            async with asyncio.timeout(timeout.sock_connect):
+            # aiohttp's own bounds neither the look-up nor all addresses of a name together, and counts our stalls.
+            async with asyncio.timeout(None) if connect_s is None else eventloop.timeout(connect_s):
                 protocol = await super()._create_connection(req, traces, timeout)
         except TimeoutError:
             raise httpx.ConnectTimeout("the connection was not made in time") from None
