@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import urllib.request
 import zlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -35,18 +36,23 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 """Variables that name a proxy, in lower case or upper; the lower case counts where both are set."""
 
 
-def open_client(**options: Any) -> httpx.AsyncClient:
+def open_client(
+    make_transport: Callable[[], httpx.AsyncBaseTransport] | None = None, **options: Any
+) -> httpx.AsyncClient:
     """Return a client that uses the environment's proxies and certificates.
 
     It follows no redirect.
 
     Args:
+        make_transport: opens the transport, which reads no proxies (:func:`has_proxies`); None for httpx's own.
         options: further ones of :class:`httpx.AsyncClient`.
 
     Raises:
         ConfigError: a variable cannot be used; the message names it without its value.
     """
     try:
+        if make_transport is not None:
+            options["transport"] = make_transport()
         client = httpx.AsyncClient(follow_redirects=False, **options)
     except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:
         raise ConfigError(_environment_fault(error)) from None
@@ -55,6 +61,11 @@ def open_client(**options: Any) -> httpx.AsyncClient:
         if not 0 <= (httpx.URL(url).port or 0) < 2**16:
             raise ConfigError(f"{name} names a port above 65535: correct it, or unset it")
     return client
+
+
+def has_proxies() -> bool:
+    """Return True if the environment names a proxy, or the system does where httpx asks it."""
+    return bool(urllib.request.getproxies().keys() & {"http", "https", "all"})
 
 
 def _proxies() -> Iterator[tuple[str, str]]:

@@ -11,9 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import numpy as np
 import pytest
+import transports
 from hypothesis import settings
+
+from semroute.providers.transport import AiohttpTransport
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -136,6 +140,19 @@ def _tiny_model(folder: Path, pooling: str | tuple[str, ...] = "mean", *, dense:
         modules.append(parts.Dense(64, 32))
     SentenceTransformer(modules=modules, device="cpu").save(str(folder / "model"), create_model_card=False)
     return folder / "model"
+
+
+@pytest.fixture(params=[httpx.AsyncHTTPTransport, AiohttpTransport], ids=["httpx", "aiohttp"])
+def transport_class(request: pytest.FixtureRequest) -> type[httpx.AsyncBaseTransport]:
+    """Each HTTP transport that clients are opened with; what needs it runs with both."""
+    kind: type[httpx.AsyncBaseTransport] = request.param
+    return kind
+
+
+@pytest.fixture
+def each_transport(transport_class: type[httpx.AsyncBaseTransport], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients of ``transports.client`` have each transport in turn."""
+    monkeypatch.setattr(transports, "chosen", transport_class)
 
 
 @pytest.fixture

@@ -94,6 +94,7 @@ DISTRIBUTIONS = {
 }
 """Distributions of modules that are called otherwise."""
 NAMED_FIRST = {
+    "aiohttp",
     "onnx",
     "prometheus_client",
     "psycopg",
@@ -104,6 +105,7 @@ NAMED_FIRST = {
     "torch",
     "transformers",
     "uvicorn",
+    "yarl",
 }
 """Modules of extras that are also imported plainly, where ``require`` or the like has named the extra before."""
 BASE = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -122,7 +122,7 @@ async def open_stream(
                 return
             try:
                 for event in parser.feed(piece):
-                    with tokens.given_out():
+                    with tokens:
                         yield event
             except streaming.EventTooLongError:
                 raise too_long(target, streaming.MAX_EVENT) from None
@@ -131,30 +131,27 @@ async def open_stream(
 
 
 class _Tokens:
-    """Token counter of a stream, which updates the clock.
+    """Token counter of a stream, entered for each event, which updates the clock.
 
-    A comment, a ping or the frame of an empty text is no sign of an answer.
+    The clock is paused while the reader holds the event; then progress counts, even if the reader leaves. A comment, a
+    ping or the frame of an empty text is no sign of an answer.
     """
 
     def __init__(self, clock: CallClock, progress: Callable[[], int] | None) -> None:
         self._clock = clock
+        self._pause = clock.paused()
         self._events = self._seen = 0
         self._progress = progress or (lambda: self._events)
 
-    @contextmanager
-    def given_out(self) -> Iterator[None]:
-        """Pause the clock while the reader holds an event, then count progress.
-
-        Progress counts even if the reader leaves.
-        """
+    def __enter__(self) -> None:
         self._events += 1
-        try:
-            with self._clock.paused():
-                yield
-        finally:
-            if (now := self._progress()) > self._seen:
-                self._seen = now
-                self._clock.begin()
+        self._pause.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._pause.__exit__(*error)
+        if (now := self._progress()) > self._seen:
+            self._seen = now
+            self._clock.begin()
 
 
 async def drain(events: AsyncGenerator[streaming.ServerSentEvent]) -> None:

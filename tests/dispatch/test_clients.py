@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
+from pathlib import Path
 
 import httpx
 import pytest
 
+from semroute.errors import ConfigError
+from semroute.http_client import PROXIES
 from semroute.providers.connection import ClientPool, close, shared_client
+from semroute.providers.transport import AiohttpTransport
 
 
 @pytest.mark.slow
@@ -38,6 +43,39 @@ def test_a_closed_client_is_replaced() -> None:
     assert first is not second
     assert first.is_closed
     assert not was_closed
+
+
+def shared_transport() -> httpx.AsyncBaseTransport:
+    return asyncio.run(shared_client())._transport_for_url(httpx.URL("https://example.invalid/"))
+
+
+@pytest.fixture
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.usefixtures("_no_proxies")
+def test_calls_go_over_aiohttp_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(shared_transport(), AiohttpTransport)
+    monkeypatch.delitem(sys.modules, AiohttpTransport.__module__)
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    assert isinstance(shared_transport(), httpx.AsyncHTTPTransport)
+
+
+@pytest.mark.usefixtures("_no_proxies")
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
+def test_a_proxy_of_any_kind_keeps_httpxs_own_transport(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert isinstance(shared_transport(), httpx.AsyncHTTPTransport)
+
+
+@pytest.mark.usefixtures("_no_proxies")
+def test_a_certificate_file_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    with pytest.raises(ConfigError, match=r"^SSL_CERT_FILE "):
+        shared_transport()
 
 
 class User:

@@ -6,8 +6,8 @@ import asyncio
 from contextlib import aclosing
 from random import Random
 
-import httpx
 import pytest
+import transports
 
 from semroute.config import Config
 from semroute.dispatch import Dispatcher
@@ -17,6 +17,7 @@ from semroute.types import Attempt, Completion, Delta, Request, Tool
 
 QUESTION = Request(({"role": "user", "content": "weather?"},), tools=(Tool("get_weather"),), max_tokens=100)
 CALL = Call("get_weather", {"city": "Oslo"})
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 
 def stream(
@@ -37,7 +38,7 @@ def stream(
 
     async def work() -> tuple[list[Delta], Completion | DispatchError | None]:
         deltas: list[Delta] = []
-        async with httpx.AsyncClient() as client:
+        async with transports.client() as client:
             dispatcher = Dispatcher(config, client=client, env={}, random=Random(0))
             try:
                 async with aclosing(dispatcher.stream(QUESTION, ("m",), attempts=attempts)) as events:

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+import transports
 
 from semroute.config import Deployment, Timeouts
 from semroute.errors import (
@@ -36,6 +37,7 @@ from semroute.providers.target import CallTarget
 ANSWER = {"text": "é" * 1000}
 PLAIN = json.dumps(ANSWER).encode()
 MIB = 2**20
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 Ask = Callable[[httpx.AsyncClient, CallTarget], Awaitable[Any]]
 
@@ -57,7 +59,7 @@ async def read(client: httpx.AsyncClient, where: CallTarget) -> list[str]:
 
 def asked(raw: Any, script: list[Any], ask: Ask, **more: Any) -> Any:
     async def work() -> Any:
-        async with raw.serve(script) as server, httpx.AsyncClient(trust_env=False) as client:
+        async with raw.serve(script) as server, transports.client() as client:
             where = Deployment(name="spot", model="small", base_url=server.url, **more)
             return await ask(client, CallTarget(where, None, None))
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+import transports
 
 from semroute.config import Deployment, Timeouts
 from semroute.errors import ProviderTimeoutError, UnavailableError
@@ -23,6 +24,7 @@ from semroute.testing import FakeProvider, hang, stall_after
 from semroute.types import Completion, Request
 
 T = TypeVar("T")
+pytestmark = pytest.mark.usefixtures("each_transport")
 HELLO = Request(({"role": "user", "content": "one two three four five six"},), max_tokens=100)
 LONG_S = 30.0
 FORMATS = ("openai", "anthropic", "gemini")
@@ -41,7 +43,7 @@ def run(work: Callable[[httpx.AsyncClient, JumpingLoop], Coroutine[Any, Any, T]]
     async def inside() -> T:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, JumpingLoop)
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with transports.client() as client:
             return await work(client, loop)
 
     with asyncio.Runner(loop_factory=JumpingLoop) as runner:

@@ -1,0 +1,367 @@
+"""HTTP transport of httpx's clients over aiohttp, at a fraction of the CPU time.
+
+httpx's own transport parses HTTP in Python and walks its pool for every call; aiohttp does the first in C and not the
+second. The client stays httpx's, and so do its errors: retries and costs depend on whether a call may have reached the
+provider, so that each error here is the one that httpx raises in the same place. Needs the extra "serve";
+:mod:`semroute.providers.connection` chooses it where it is installed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any, TypeAlias
+
+import aiohttp
+import httpx
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
+from yarl import URL
+
+from semroute import eventloop, forks
+
+Trace: TypeAlias = Callable[[str, Mapping[str, Any]], Awaitable[None]]
+"""``trace`` extension of a request: awaited with the name of a step and its details."""
+
+WRITE_BYTES = 2**16
+"""Bytes of a request's body that are written before the socket is waited for."""
+
+MAX_FIELD = 2**16
+"""Longest status line or header of a response, bytes; h11, below httpx's own transport, takes 100 kB of all headers."""
+
+_AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+"""Headers that aiohttp adds unless it is told not to: httpx's client has decided about them."""
+
+_ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
+    (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
+    (aiohttp.ClientConnectorError, httpx.ConnectError),  # names, refused connections, TLS
+    (aiohttp.InvalidURL, httpx.ConnectError),
+    (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol),
+    (UnicodeError, httpx.ConnectError),  # of the resolver: a name that there cannot be
+    (OverflowError, httpx.ConnectError),  # of the socket: a port that there cannot be
+    (ValueError, httpx.LocalProtocolError),  # a header that cannot be written
+    (TimeoutError, httpx.ReadTimeout),
+    (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
+    (aiohttp.ClientResponseError, httpx.RemoteProtocolError),  # not HTTP
+    (aiohttp.ClientPayloadError, httpx.RemoteProtocolError),  # a body that was cut off
+    (aiohttp.ClientError, httpx.ReadError),
+    (OSError, httpx.ReadError),
+)
+"""Errors of aiohttp, the first that fits counts, with httpx's. Only the ``Connect…`` ones say that nothing was sent."""
+
+_connecting: ContextVar[tuple[Trace | None, float | None]] = ContextVar("semroute_connecting", default=(None, None))
+"""The running request's trace, and its longest time to connect in seconds."""
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """HTTP/1.1 over aiohttp's connections, without proxies, redirects or cookies.
+
+    Connections belong to the event loop that opened them; in another loop, or in a forked child, others are opened. The
+    ``trace`` extension is awaited for two steps alone, ``connection.connect_tcp.started`` before a connection is made
+    and ``http11.send_request_headers.started`` after it.
+
+    Args:
+        verify: as of :class:`httpx.AsyncClient`, with the same certificates of the environment.
+        cert: client certificate, as of :class:`httpx.AsyncClient`.
+        trust_env: read ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``.
+        limits: of connections; one that is in use when the last permitted is asked for is waited for.
+
+    Raises:
+        OSError, ValueError: a certificate cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        verify: Any = True,
+        cert: Any = None,
+        trust_env: bool = True,
+        limits: httpx.Limits = httpx.Limits(max_connections=100, max_keepalive_connections=20),  # noqa: B008  # immutable
+    ) -> None:
+        self._tls = httpx.create_ssl_context(verify, cert, trust_env)
+        self._tls.set_alpn_protocols(["http/1.1"])
+        self._limits = limits
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._places: asyncio.Semaphore | None = None
+        self._open: set[_ResponseStream] = set()
+        self._finalizer: weakref.finalize[..., AiohttpTransport] | None = None
+        forks.in_child(self, AiohttpTransport._leave_behind)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request, and return the head of its response with an open body.
+
+        Raises:
+            httpx.TransportError: the request failed; :class:`httpx.ConnectError` and :class:`httpx.ConnectTimeout` if
+                nothing of it was sent.
+        """
+        session, places = self._opened()
+        timeouts = request.extensions.get("timeout", {})
+        _connecting.set((request.extensions.get("trace"), timeouts.get("connect")))
+        if places is not None:
+            await _acquire(places, timeouts.get("pool"))
+        response = None
+        try:
+            response = await self._sent(session, request, timeouts)
+        except (aiohttp.ClientError, ValueError, OverflowError, OSError) as error:
+            raise _mapped(error) from error
+        finally:
+            if response is None and places is not None:
+                places.release()
+        stream = _ResponseStream(response, places, self._open)
+        reason = (response.reason or "").encode("utf-8", "surrogateescape")
+        version = b"HTTP/1.0" if response.version == aiohttp.HttpVersion10 else b"HTTP/1.1"
+        return httpx.Response(
+            response.status,
+            headers=list(response.raw_headers),
+            stream=stream,
+            extensions={"http_version": version, "reason_phrase": reason},
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections; a response that is still read fails."""
+        session, self._session = self._session, None
+        # Its reader would otherwise never hear of it.
+        for stream in list(self._open):
+            await stream.aclose()
+        if session is not None:
+            self._forget()
+            await session.close()
+
+    async def _sent(
+        self, session: aiohttp.ClientSession, request: httpx.Request, timeouts: Mapping[str, float | None]
+    ) -> aiohttp.ClientResponse:
+        url = request.url
+        # Without a user's name, which is in a header, and as it is escaped already.
+        address = f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.decode('ascii')}"
+        body: object = None
+        if not isinstance(request.stream, httpx.ByteStream):
+            body = _parts(request)
+        elif request.content:
+            body = _RequestBody(request.content, timeouts.get("write"))
+        return await session.request(
+            request.method,
+            URL(address, encoded=True),
+            headers=_headers(request.headers),
+            data=body,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_read=timeouts.get("read")),
+            server_hostname=request.extensions.get("sni_hostname"),
+        )
+
+    def _opened(self) -> tuple[aiohttp.ClientSession, asyncio.Semaphore | None]:
+        """Return the running loop's session and places; open them on first use."""
+        loop = asyncio.get_running_loop()
+        if self._session is None or self._loop is not loop:
+            if self._finalizer is not None:  # of a loop that is over
+                self._finalizer()
+            most = self._limits.max_connections
+            self._loop, self._places = loop, None if most is None else asyncio.Semaphore(most)
+            self._session = aiohttp.ClientSession(
+                connector=_Connector(self._tls, self._limits),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                skip_auto_headers=_AUTOMATIC,
+                max_line_size=MAX_FIELD,
+                max_field_size=MAX_FIELD,
+            )
+            self._finalizer = weakref.finalize(self, _close_left_open, self._session, loop)
+        return self._session, self._places
+
+    def _forget(self) -> None:
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        self._session = self._loop = self._finalizer = None
+
+    def _leave_behind(self) -> None:
+        forks.leave_behind(self._session, *self._open)
+        self._forget()
+        self._open = set()
+
+
+def _close_left_open(session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop) -> None:
+    """Close what the owner of a transport has left open, which aiohttp would complain about on standard error."""
+    if loop.is_closed():
+        with suppress(StopIteration):  # there is nothing left to wait for
+            session.close().send(None)
+    else:
+        with suppress(RuntimeError):  # closed by now
+            asyncio.run_coroutine_threadsafe(session.close(), loop)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connections with httpx's limits, and without those that a server has closed.
+
+    aiohttp learns of a closed connection from the event loop, which may not have looked since: after a blocked loop the
+    first request would be lost in it, and could not be sent again, since the server may have read it.
+    """
+
+    def __init__(self, tls: Any, limits: httpx.Limits) -> None:
+        self._most_idle = limits.max_keepalive_connections
+        # Without a cache of names and with the resolver that asyncio has: what httpx's transport does.
+        super().__init__(
+            ssl=tls,
+            limit=0,
+            use_dns_cache=False,
+            resolver=aiohttp.ThreadedResolver(),
+            keepalive_timeout=limits.keepalive_expiry,
+        )
+
+    async def _get(self, key: Any, traces: Any) -> Any:
+        idle = self._conns.get(key)
+        while idle and _has_ended(idle[0][0]):
+            idle.popleft()[0].close()
+        return await super()._get(key, traces)
+
+    def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        is_full = self._most_idle is not None and sum(map(len, self._conns.values())) >= self._most_idle
+        super()._release(key, protocol, should_close=should_close or is_full)
+
+    async def _create_connection(self, req: aiohttp.ClientRequest, traces: Any, timeout: Any) -> ResponseHandler:
+        trace, connect_s = _connecting.get()
+        if trace is not None:
+            await trace("connection.connect_tcp.started", {"host": req.url.raw_host, "port": req.port})
+        try:
+            # aiohttp's own bounds neither the look-up nor all addresses of a name together, and counts our stalls.
+            async with asyncio.timeout(None) if connect_s is None else eventloop.timeout(connect_s):
+                protocol = await super()._create_connection(req, traces, timeout)
+        except TimeoutError:
+            raise httpx.ConnectTimeout("the connection was not made in time") from None
+        try:
+            if trace is not None:
+                await trace("http11.send_request_headers.started", {})
+        except BaseException:
+            protocol.close()
+            raise
+        return protocol
+
+
+class _RequestBody(aiohttp.Payload):
+    """Bytes of a request, written as fast as the server reads them.
+
+    Args:
+        content: the whole body.
+        write_s: longest time to write it, seconds; None for no limit.
+    """
+
+    _autoclose = True
+
+    def __init__(self, content: bytes, write_s: float | None) -> None:
+        super().__init__(content)
+        self._size = len(content)
+        self._write_s = write_s
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return str(self._value.decode(encoding, errors))
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        view = memoryview(self._value)
+        try:
+            async with asyncio.timeout(self._write_s):
+                # A server may answer, and close, before it has read all: the answer counts.
+                with suppress(ConnectionError):
+                    for start in range(0, len(view), WRITE_BYTES):
+                        await writer.write(view[start : start + WRITE_BYTES])
+                    await writer.drain()
+        except TimeoutError:
+            raise httpx.WriteTimeout("the request was not read in time") from None
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        await self.write(writer)
+
+
+class _ResponseStream(httpx.AsyncByteStream):
+    """Body of a response as it arrives, still encoded.
+
+    Args:
+        response: whose head was read.
+        places: to release with the response, if connections are limited.
+        streams: where it is listed until it is closed.
+    """
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, places: asyncio.Semaphore | None, streams: set[_ResponseStream]
+    ) -> None:
+        self._response = response
+        self._places = places
+        self._streams = streams
+        self._error: Exception | None = None
+        streams.add(self)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            if self._error is not None:
+                raise self._error
+            data = await self._response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            # What came before the connection was cut is part of the answer.
+            if self._error is None and (rest := self._response.content._read_nowait(-1)):
+                self._error = error
+                return rest
+            raise _mapped(error) from error
+        if not data:
+            raise StopAsyncIteration
+        return data
+
+    async def aclose(self) -> None:
+        """Close the connection, unless the body was read to its end."""
+        if self in self._streams:
+            self._streams.discard(self)
+            self._response.close()
+            if self._places is not None:
+                self._places.release()
+
+
+def _headers(headers: httpx.Headers) -> list[tuple[str, str]]:
+    """Return the headers of a request, except for its framing in chunks, which aiohttp adds itself."""
+    # aiohttp loses the first of two that are one but for their letters' case.
+    spelt: dict[bytes, bytes] = {}
+    return [
+        (spelt.setdefault(name.lower(), name).decode("ascii"), value.decode())
+        for name, value in headers.raw
+        if name.lower() != b"transfer-encoding"
+    ]
+
+
+async def _parts(request: httpx.Request) -> AsyncIterator[bytes]:
+    """Yield the body of a request whose length is not known."""
+    if not isinstance(request.stream, httpx.AsyncByteStream):
+        raise RuntimeError("an asynchronous client sends no body of a synchronous iterator")
+    async for part in request.stream:
+        yield part
+
+
+async def _acquire(places: asyncio.Semaphore, seconds: float | None) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await places.acquire()
+    except TimeoutError:
+        raise httpx.PoolTimeout("no connection of the pool was free in time") from None
+
+
+def _mapped(error: Exception) -> httpx.TransportError:
+    """Return httpx's error for one of aiohttp's."""
+    if isinstance(error.__cause__, httpx.TransportError):  # of the body, which aiohttp writes in a task of its own
+        return error.__cause__
+    kind = next(ours for theirs, ours in _ERRORS if isinstance(error, theirs))
+    return kind(str(error) or type(error).__name__)
+
+
+def _has_ended(protocol: ResponseHandler) -> bool:
+    """Return True if an idle connection has something to read: its end."""
+    transport = protocol.transport
+    if transport is None or transport.is_closing():
+        return True
+    number = transport.get_extra_info("socket").fileno()
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([number], [], [], 0)[0])
+    poller = select.poll()  # takes numbers above 1,023 too
+    poller.register(number, select.POLLIN)
+    return bool(poller.poll(0))
