@@ -1,6 +1,7 @@
 """Request parameters, and their support by a deployment's wire format.
 
-Sources: https://platform.openai.com/docs/api-reference/chat/create, https://docs.anthropic.com/en/api/messages,
+Sources: https://platform.openai.com/docs/api-reference/chat/create and .../responses/create,
+https://docs.anthropic.com/en/api/messages,
 https://platform.claude.com/docs/en/build-with-claude/effort, https://ai.google.dev/api/generate-content,
 https://ai.google.dev/gemini-api/docs/thinking. Differences of a vendor's own server are in its row
 (:mod:`semroute.config.deployments`).
@@ -36,9 +37,9 @@ NAMES = (
 )
 """Parameters of a request that are its fields; those of :data:`MARKERS` are further ones."""
 
-MARKERS = frozenset({"cache_control", "strict", "custom_tools", "allowed_tools"})
-"""Parameters that stand within messages, tools or the tool choice: a cache marker, ``strict`` of a tool, tools that are
-no functions, and a tool choice among several tools."""
+MARKERS = frozenset({"cache_control", "strict", "custom_tools", "allowed_tools", "stop"})
+"""Parameters that are found in other fields: a cache marker, ``strict`` of a tool, tools that are no functions, a tool
+choice among several tools, and texts at which the answer stops."""
 
 MIN_THINKING = 1024
 """Smallest budget of thinking that Anthropic takes, tokens."""
@@ -88,6 +89,12 @@ _EXTRA: Mapping[str, frozenset[str]] = {
         audioTimestamp routingConfig modelSelectionConfig imageConfig enableEnhancedCivicAnswers
         """
     ),
+    "responses": _names(
+        """
+        context_management max_tool_calls metadata moderation prompt_cache_key prompt_cache_options
+        prompt_cache_retention response_format safety_identifier store top_logprobs truncation
+        """
+    ),
 }
 """Further parameters of each vendor's own API. Other servers of OpenAI's format take names of their own, too."""
 
@@ -95,6 +102,7 @@ _WORDLESS: Mapping[str, frozenset[str]] = {
     "openai": frozenset(),
     "anthropic": _names("seed presence_penalty frequency_penalty n verbosity"),
     "gemini": _names("user verbosity"),
+    "responses": _names("top_k seed presence_penalty frequency_penalty n thinking_budget"),
 }
 """Parameters that a format's adapter does not support."""
 
@@ -217,7 +225,13 @@ def _takes_extra(deployment: Deployment, name: str, value: object, native: str |
 
 
 def _takes_value(deployment: Deployment, name: str, value: object) -> bool:
-    """Return False for OpenAI's ``metadata`` at Anthropic, whose own has a user's identifier and nothing else."""
+    """Return False for a value that the format's parameter of that name does not have.
+
+    Anthropic's ``metadata`` has a user's identifier and nothing else. Responses are not stored, since no later request
+    could name them: another deployment may answer it.
+    """
+    if deployment.format == "responses":
+        return name != "store" or value is False
     if deployment.format != "anthropic" or name != "metadata":
         return True
     return isinstance(value, Mapping) and value.keys() <= {"user_id"}
@@ -297,6 +311,15 @@ def _gemini(name: str, value: object, deployment: Deployment) -> str | None:
     return None
 
 
+def _responses(name: str, value: object, deployment: Deployment) -> str | None:
+    match name:
+        case "presence_penalty" | "frequency_penalty":
+            return None if value == 0 else ""
+        case "top_k" | "seed" | "n" | "thinking_budget" | "cache_control" | "stop":
+            return ""
+    return None
+
+
 def _of_plugin(name: str, value: object, deployment: Deployment) -> str | None:
     return None
 
@@ -305,6 +328,7 @@ _RULES: Mapping[str, Callable[[str, object, Deployment], str | None]] = {
     "openai": _openai,
     "anthropic": _anthropic,
     "gemini": _gemini,
+    "responses": _responses,
 }
 """Reason why a format does not support a value, appended to "does not carry NAME"; None where it does."""
 
@@ -329,6 +353,7 @@ def _markers(request: Request) -> dict[str, object]:
         "strict": any(getattr(tool, "strict", None) for tool in tools),
         "custom_tools": any(getattr(tool, "definition", None) is not None for tool in tools),
         "allowed_tools": isinstance(choice, Mapping) and choice.get("type") != "function",
+        "stop": bool(request.stop),
     }
     return {name: True for name, is_set in found.items() if is_set}
 

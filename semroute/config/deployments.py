@@ -75,6 +75,13 @@ class Vendor:
     seed: str = "seed"
     prices: str | None = None
 
+    def speaks(self, format: object) -> bool:
+        """Return True if its servers may be called in a format.
+
+        Those of OpenAI's format may have OpenAI's Responses beside it, under the same address and with the same key.
+        """
+        return format == self.format or (format == "responses" and self.format == "openai")
+
 
 # Parameters that OpenAI's own API has no field for; other servers of its format have some of them.
 _NOT_OPENAIS = ("top_k", "thinking_budget", "cache_control")
@@ -227,7 +234,12 @@ VENDORS: Mapping[str, Vendor] = {
 }
 """Rows by vendor. A server that is not here is ``format: openai`` (or another) with its own ``base_url``."""
 
-UNNAMED: Mapping[str, str] = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
+UNNAMED: Mapping[str, str] = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "gemini": "google",
+    "responses": "openai",
+}
 """Default row of a deployment with a format and no ``provider``."""
 
 
@@ -255,7 +267,7 @@ def with_vendor_row(keys: Mapping[Any, Any]) -> Mapping[Any, Any]:
         raise bad_value(
             "no such provider", f"{suggestion} A server without a row takes format and base_url", key="provider"
         )
-    if format not in (None, vendor.format):
+    if format is not None and not vendor.speaks(format):
         message = f'provider "{provider}" speaks the format "{vendor.format}"'
         raise bad_value(message, "leave format out", key="format")
     if vendor.base_url is None and "base_url" not in keys:
@@ -409,7 +421,8 @@ class Deployment(Section):
         name: unique name of the deployment.
         model: the logical model that it serves.
         provider: the vendor's row in :data:`~semroute.config.deployments.VENDORS`; None is a server that has none.
-        format: the wire format that it speaks, built in or a plugin's; the provider's where one is named.
+        format: the wire format that it speaks, built in or a plugin's; the provider's where one is named, unless that
+            speaks OpenAI's, and is to be called in ``responses``.
         base_url: address under which the format's paths lie; the provider's where one is named and has one.
         upstream_model: the provider's own name for the model; the logical name when left out.
         api_key_env: the environment variables that hold its keys, one or several; empty where no key is wanted.
@@ -487,7 +500,7 @@ class Deployment(Section):
         if self.provider is not None:
             return VENDORS[self.provider]
         address = self.base_url.rstrip("/")
-        return next((row for row in VENDORS.values() if row.format == self.format and row.base_url == address), None)
+        return next((row for row in VENDORS.values() if row.speaks(self.format) and row.base_url == address), None)
 
     @property
     def upstream(self) -> str:

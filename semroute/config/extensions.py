@@ -23,7 +23,7 @@ BUILT_IN: Mapping[Kind, tuple[str, ...]] = {
     "strategies": ("rules", "semantic", "classifier", "judge"),
     "checks": ("format", "confidence", "quality", "consistency", "without_logprobs", "sample_temperature"),
     "encoders": ("onnx", "static", "torch", "remote", "plugin"),
-    "providers": ("openai", "anthropic", "gemini"),
+    "providers": ("openai", "anthropic", "gemini", "responses"),
 }
 """Names that no plugin can have: what is built in comes first."""
 

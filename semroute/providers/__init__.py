@@ -11,11 +11,17 @@ from collections.abc import Mapping
 from semroute.config import Deployment
 from semroute.providers import anthropic, gemini, openai
 from semroute.providers.adapter import Adapter, AdapterFactory, plugin_adapter
+from semroute.providers.responses import ResponsesAdapter
 from semroute.providers.target import CallTarget
 
 __all__ = ["ADAPTERS", "Adapter", "AdapterFactory", "CallTarget", "adapter_of"]
 
-ADAPTERS: Mapping[str, Adapter] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
+ADAPTERS: Mapping[str, Adapter] = {
+    "openai": openai,
+    "anthropic": anthropic,
+    "gemini": gemini,
+    "responses": ResponsesAdapter(),
+}
 """Built-in adapter by value of a deployment's ``format``."""
 
 

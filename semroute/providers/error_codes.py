@@ -542,6 +542,8 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "timeout_error": 504,
     "timeout": 504,
     "deadline_exceeded": 504,
+    "invalid_encrypted_content": 400,
+    "invalid_prompt": 400,
     "invalid_request_error": 400,
     "invalid_request": 400,
     "invalid_argument": 400,

@@ -29,6 +29,7 @@ _ADDED_TO_CALLS = frozenset({"extra_content", "index"})
 """Fields of a tool call that are no part of a request: Gemini's signature, and the position in a stream, which the
 clients leave in the call that they send back."""
 _REASONING_PARTS = frozenset({"thinking", "redacted_thinking", "reasoning"})
+_CALL_ITEMS = frozenset({"function_call", "custom_tool_call"})
 _MARKED = frozenset({"messages", "system", "tools", "content", "function"})
 """Fields below which a cache marker stands."""
 
@@ -115,6 +116,27 @@ def messages_body(
         raise CapabilityError(f"{name}: Anthropic takes no temperature for thinking", deployment=name)
     _set_temperature(body, found)
     body.setdefault("max_tokens", DEFAULT_MAX_TOKENS)
+    if stream or body.get("stream"):
+        body["stream"] = stream
+    return body
+
+
+def responses_body(
+    target: CallTarget, request: Request, native: NativeBody, found: Parameters, *, stream: bool
+) -> dict[str, object]:
+    """Return a native body of OpenAI's Responses for a deployment.
+
+    Changed are the model, ``stream``, parameters that the deployment does not carry and that may be left out, and a
+    temperature that a cascade asks for. ``store`` is false where it is missing, whatever the vendor's default.
+
+    Args: as of :func:`chat_body`.
+    """
+    body = _without(native.body, request, found)
+    body["model"] = target.deployment.upstream
+    _set_temperature(body, found)
+    body.setdefault("store", False)
+    if not stream:
+        body.pop("stream_options", None)
     if stream or body.get("stream"):
         body["stream"] = stream
     return body
@@ -260,6 +282,18 @@ def whole_message(target: CallTarget, answer: Mapping[str, Any], completion: Com
     return {**answer, "model": target.deployment.model}
 
 
+def whole_response(
+    target: CallTarget, request: Request, answer: Mapping[str, Any], completion: Completion
+) -> Mapping[str, Any] | None:
+    """Return the vendor's own body of an answer of Responses; see :func:`whole_chat`."""
+    if native_body(target, request) is None:
+        return None
+    calls = [item.get("call_id") for item in answer["output"] if item.get("type") in _CALL_ITEMS]
+    if calls != [call.id for call in completion.tool_calls]:
+        return None
+    return {**answer, "model": target.deployment.model}
+
+
 class ChatEvents:
     """Native events of one stream of OpenAI's format, with the logical model's name.
 
@@ -318,4 +352,31 @@ class MessageEvents:
         message = data.get("message")
         if isinstance(message, dict):
             data = {**data, "message": {**message, "model": self._model}}
+        return replace(piece, native=(data,))
+
+
+class ResponseEvents:
+    """Native events of one stream of OpenAI's Responses, with the logical model's name.
+
+    They end with the first call that has to be put right: from there on a piece has its parsed content alone.
+
+    Args:
+        target: deployment and credential.
+    """
+
+    def __init__(self, target: CallTarget) -> None:
+        self._model = target.deployment.model
+        self._is_native = True
+
+    def add(self, piece: Delta, data: Any) -> Delta:
+        """Return a piece with the event that it was read from."""
+        item = data.get("item") if isinstance(data, dict) else None
+        ids = [call.id for call in piece.tool_calls if call.id is not None]
+        is_own = not ids or (isinstance(item, dict) and ids == [item.get("call_id")])
+        self._is_native = self._is_native and isinstance(data, dict) and is_own
+        if not self._is_native:
+            return piece
+        response = data.get("response")
+        if isinstance(response, dict):
+            data = {**data, "response": {**response, "model": self._model}}
         return replace(piece, native=(data,))

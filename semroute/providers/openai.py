@@ -157,18 +157,18 @@ def _response_format(target: CallTarget, request: Request) -> dict[str, object]:
     schema = request.json_schema
     if not isinstance(schema, Mapping):
         raise _wrong(target, "json_schema is not a mapping")
-    is_strict = schema.get("type") == "object" and _is_strict(schema)
-    named = {"name": "answer", "schema": dict(schema), "strict": is_strict, **request.json_schema_options}
+    strict = schema.get("type") == "object" and is_strict(schema)
+    named = {"name": "answer", "schema": dict(schema), "strict": strict, **request.json_schema_options}
     return {"type": "json_schema", "json_schema": named}
 
 
-def _is_strict(schema: object) -> bool:
+def is_strict(schema: object) -> bool:
     """Return True if OpenAI accepts the schema in strict mode.
 
     Strict mode guarantees valid answers, and refuses open objects. Source: https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
     """
     if isinstance(schema, list | tuple):
-        return all(_is_strict(part) for part in schema)
+        return all(is_strict(part) for part in schema)
     if not isinstance(schema, Mapping):
         return True
     if schema.get("type") == "object" or "properties" in schema:
@@ -181,7 +181,7 @@ def _is_strict(schema: object) -> bool:
         return False
     nested = (schema.get("items"), schema.get("anyOf"))
     named = (schema.get(name) for name in ("properties", "$defs", "definitions"))
-    return _is_strict(nested) and all(_is_strict(list(group.values())) for group in named if isinstance(group, Mapping))
+    return is_strict(nested) and all(is_strict(list(group.values())) for group in named if isinstance(group, Mapping))
 
 
 def _wrong(target: CallTarget, message: str) -> RequestError:
@@ -573,7 +573,7 @@ async def complete(client: httpx.AsyncClient, target: CallTarget, request: Reque
             answer = await post_json(client, target, PATH, body, headers=headers, within_s=clock, query=query)
             return read_answer(answer, target, request, since(started))
         except RequestError as error:
-            if not _leave_out(body, request, error):
+            if not leave_out(body, request, error):
                 raise
 
 
@@ -622,11 +622,11 @@ async def _open(
                     yield event
             return
         except RequestError as error:
-            if not _leave_out(body, request, error):
+            if not leave_out(body, request, error):
                 raise
 
 
-def _leave_out(body: dict[str, object], request: Request, error: RequestError) -> bool:
+def leave_out(body: dict[str, object], request: Request, error: RequestError) -> bool:
     """Drop refused parameters from a body; return False if there are none.
 
     Only those that may be left out are dropped.

@@ -9,8 +9,8 @@
         provider.always(fail(500))                            # all of them fail, until always(None)
         provider.set_speed(first_token_s=0.2, token_s=0.01)
 
-It speaks three wire formats on one port, and every scripted reply renders itself in that of its request: OpenAI chat
-completions (and embeddings) at :attr:`~FakeProvider.base_url`, Anthropic Messages at
+It speaks four wire formats on one port, and every scripted reply renders itself in that of its request: OpenAI chat
+completions and Responses (and embeddings) at :attr:`~FakeProvider.base_url`, Anthropic Messages at
 :attr:`~FakeProvider.anthropic_url`, Gemini at :attr:`~FakeProvider.gemini_url`; all of them streamed or not.
 
 ``python -m semroute.testing --port 8099`` runs one at the prompt, which other processes control by ``POST /_control``
@@ -35,6 +35,7 @@ from semroute.testing.replies import (
     error_in_200,
     fail,
     hang,
+    invalid_encrypted_content,
     malformed,
     malformed_event,
     no_end_marker,
@@ -68,6 +69,7 @@ __all__ = [
     "error_in_200",
     "fail",
     "hang",
+    "invalid_encrypted_content",
     "malformed",
     "malformed_event",
     "no_end_marker",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
-from semroute.testing import answers, anthropic, gemini, openai
+from semroute.testing import answers, anthropic, gemini, openai, responses
 from semroute.testing.answers import Records, RefusedError, Window
 from semroute.testing.http import HttpRequest, Response
 from semroute.testing.replies import JSON, Answer, ChatRequest, Failure, Reply, StreamEvent, encode
@@ -57,6 +57,7 @@ class Route:
 _OPENAI = r"(/openai)?/v1|/openai/deployments/[^/]+"
 _ROUTES: Sequence[tuple[str, re.Pattern[str], Route]] = (
     ("POST", re.compile(rf"({_OPENAI})/chat/completions"), Route(openai, "chat")),
+    ("POST", re.compile(rf"({_OPENAI})/responses"), Route(responses, "chat")),
     ("POST", re.compile(rf"({_OPENAI})/embeddings"), Route(openai, "embeddings")),
     ("POST", re.compile(r"/v1/messages"), Route(anthropic, "chat")),
     (

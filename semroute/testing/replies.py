@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-# Types shared by the three wire formats: request, answer, failure.
+# Types shared by the wire formats: request, answer, failure.
 #
 # A wire format turns its request into a :class:`ChatRequest` and renders an :class:`Answer` or a :class:`Failure`.
 
@@ -57,6 +57,7 @@ class ChatRequest:
         answers: alternatives that are wanted, 1 or more.
         serial: number of the request, for the ids in the answer.
         as_list: true if a stream is one JSON array instead of server-sent events (Gemini without ``alt=sse``).
+        seals: true if reasoning is to come with its encrypted content (Responses).
     """
 
     model: str
@@ -72,6 +73,7 @@ class ChatRequest:
     answers: int = 1
     serial: int = 0
     as_list: bool = False
+    seals: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +360,12 @@ def context_length() -> Reply:
     return Reply(failure=Failure(400, message, "context_length", param="messages"))
 
 
+def invalid_encrypted_content() -> Reply:
+    """Fail with the 400 of reasoning that another account sealed (Responses)."""
+    message = "The encrypted content gAAA...DQ== could not be verified."
+    return Reply(failure=Failure(400, message, code="invalid_encrypted_content", param="input"))
+
+
 def content_filter() -> Reply:
     """Fail with the provider's content filter.
 
@@ -516,6 +524,7 @@ NAMED: Mapping[str, tuple[_Maker, Callable[[str], object] | None]] = {
     "refusal": (refusal, None),
     "quota": (quota_exhausted, None),
     "context-length": (context_length, None),
+    "invalid-encrypted-content": (invalid_encrypted_content, None),
     "content-filter": (content_filter, None),
     "error": (error_in_200, None),
     "empty": (empty_choices, None),

@@ -144,7 +144,7 @@ class FakeProvider:
 
     @property
     def base_url(self) -> str:
-        """``base_url`` of a deployment of the format ``openai``.
+        """``base_url`` of a deployment of the format ``openai`` or ``responses``.
 
         Known while the server runs.
         """

@@ -34,7 +34,15 @@ def test_a_format_alone_means_its_own_vendors_address_and_no_key(format: str) ->
     plain = deployment(format=format)
     assert plain.base_url == VENDORS[UNNAMED[format]].base_url
     assert plain.api_key_env == ()
-    assert plain.vendor.format == format
+    assert plain.vendor.speaks(format)
+
+
+@pytest.mark.parametrize("provider", ["openai", "groq", "vllm"])
+def test_a_vendor_of_openais_format_may_be_called_in_responses(provider: str) -> None:
+    place = deployment(provider=provider, format="responses")
+    assert (place.format, place.base_url) == ("responses", VENDORS[provider].base_url)
+    assert place.vendor is place.row is VENDORS[provider]
+    assert deployment(format="responses").row is VENDORS["openai"]
 
 
 def test_the_rows_are_usable() -> None:
@@ -53,6 +61,7 @@ def test_the_rows_are_usable() -> None:
         ("provider: azure", 2, "base_url", "is missing"),
         ("provider: vertex", 2, "base_url", "add your own address"),
         ("provider: anthropic\n    format: openai", 5, "format", 'speaks the format "anthropic"; leave format out'),
+        ("provider: google\n    format: responses", 5, "format", 'speaks the format "gemini"; leave format out'),
         ("provider: openai\n    base_url: ftp://x", 5, "base_url", "http"),
         ("provider: openai\n    bogus:", 5, "bogus", "unknown key"),
     ],

@@ -17,12 +17,17 @@ from semroute.testing import FakeProvider, Reply, answer
 from semroute.types import BreakerState, Completion, Delta, Request
 
 HELLO = Request(({"role": "user", "content": "hello there you"},), max_tokens=100)
-FORMATS = pytest.mark.parametrize("format", ["openai", "anthropic", "gemini"])
+FORMATS = pytest.mark.parametrize("format", ["openai", "anthropic", "gemini", "responses"])
 BOTH = pytest.mark.parametrize("streams", [False, True])
 
 
 def place(name: str, format: str, provider: FakeProvider, usd: float = 1.0, **more: Any) -> dict[str, Any]:
-    url = {"openai": provider.base_url, "anthropic": provider.anthropic_url, "gemini": provider.gemini_url}[format]
+    url = {
+        "openai": provider.base_url,
+        "anthropic": provider.anthropic_url,
+        "gemini": provider.gemini_url,
+        "responses": provider.base_url,
+    }[format]
     price = {"input": usd, "output": usd}
     return {"name": name, "model": "m", "format": format, "base_url": url, "price": price, **more}
 

@@ -20,7 +20,7 @@ from semroute.types import CallResult, Completion, Delta, Permit, Request
 
 HELLO = Request(({"role": "user", "content": "hello there you"},), max_tokens=100)
 KEYS = {"THE_KEY": "the-key"}
-FORMATS = ["openai", "anthropic", "gemini"]
+FORMATS = ["openai", "anthropic", "gemini", "responses"]
 GOOGLE = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}
 
 
@@ -136,7 +136,12 @@ def _fresh(providers: tuple[FakeProvider, FakeProvider]) -> None:
 def config(providers: tuple[FakeProvider, FakeProvider], wire: str, **more: Any) -> Config:
     """A deployment of the format, and one that costs more and answers; both with the same key unless told."""
     first, second = providers
-    url = {"openai": first.base_url, "anthropic": first.anthropic_url, "gemini": first.gemini_url}[wire]
+    url = {
+        "openai": first.base_url,
+        "anthropic": first.anthropic_url,
+        "gemini": first.gemini_url,
+        "responses": first.base_url,
+    }[wire]
     one, other = {"model": "large", "api_key_env": "THE_KEY"}, {"model": "large", "api_key_env": "THE_KEY"}
     return Config.model_validate(
         {

@@ -25,14 +25,19 @@ from semroute.testing import answer as scripted
 from semroute.types import BreakerState, CallResult, Completion, Delta, Request
 
 HELLO = Request(({"role": "user", "content": "hello there you"},), max_tokens=100)
-FORMATS = ("openai", "anthropic", "gemini")
+FORMATS = ("openai", "anthropic", "gemini", "responses")
 DEADLINE_S = 1.0
 ONCE = {"in_a_row": 2, "open_s": 5.0, "jitter": 0.0, "probes": 1}
 T = TypeVar("T")
 
 
 def place(name: str, provider: FakeProvider, price: float, format: str = "openai", **more: Any) -> dict[str, Any]:
-    urls = {"openai": provider.base_url, "anthropic": provider.anthropic_url, "gemini": provider.gemini_url}
+    urls = {
+        "openai": provider.base_url,
+        "anthropic": provider.anthropic_url,
+        "gemini": provider.gemini_url,
+        "responses": provider.base_url,
+    }
     cost = {"input": price, "output": price}
     return {"name": name, "model": "large", "base_url": urls[format], "format": format, "price": cost, **more}
 

@@ -43,7 +43,7 @@ AFTER_A_RESULT = Request(
     tools=WEATHER.tools,
 )
 
-FORMATS = pytest.mark.parametrize("format", ["openai", "anthropic", "gemini"])
+FORMATS = pytest.mark.parametrize("format", ["openai", "anthropic", "gemini", "responses"])
 BOTH = pytest.mark.parametrize("streams", [False, True])
 
 
@@ -59,7 +59,12 @@ def ask(
     **more: Any,
 ) -> Completion:
     """The completion; pieces are added to ``said`` as they come."""
-    url = {"openai": provider.base_url, "anthropic": provider.anthropic_url, "gemini": provider.gemini_url}[format]
+    url = {
+        "openai": provider.base_url,
+        "anthropic": provider.anthropic_url,
+        "gemini": provider.gemini_url,
+        "responses": provider.base_url,
+    }[format]
     where = CallTarget(
         Deployment(name="spot", model="m", format=format, base_url=url, upstream_model="gemini-x", **more)
     )
@@ -205,11 +210,19 @@ EVENTS: dict[Format, list[dict[str, Any]]] = {
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hi"}},
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 4}},
     ],
+    "responses": [
+        {"type": "response.output_text.delta", "delta": "hi"},
+        {
+            "type": "response.completed",
+            "response": {"status": "completed", "usage": {"input_tokens": 9, "output_tokens": 4}},
+        },
+    ],
 }
 ZERO: dict[Format, dict[str, Any]] = {
     "openai": {"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}},
     "gemini": {"candidates": [{"index": 0}], "usageMetadata": {"promptTokenCount": 0}},
     "anthropic": {"type": "message_delta", "delta": {}, "usage": {"input_tokens": 0, "output_tokens": 0}},
+    "responses": {"type": "response.completed", "response": {"usage": {"input_tokens": 0, "output_tokens": 0}}},
 }
 
 

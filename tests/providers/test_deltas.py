@@ -24,13 +24,18 @@ from semroute.types import Completion, Delta, ReasoningBlock, Request, Tool, Too
 QUESTION = Request(
     ({"role": "user", "content": "weather?"},), tools=(Tool("get_weather"), Tool("get_time"), Tool("get"))
 )
-FORMATS = pytest.mark.parametrize("format", ["openai", "anthropic", "gemini"])
+FORMATS = pytest.mark.parametrize("format", ["openai", "anthropic", "gemini", "responses"])
 OSLO = Call("get_weather", {"city": "Oslo", "days": [1, 2, 3]})
 
 
 def target(provider: FakeProvider, format: Format, **more: Any) -> CallTarget:
-    url = {"openai": provider.base_url, "anthropic": provider.anthropic_url, "gemini": provider.gemini_url}[format]
-    upstream = {"openai": "m", "anthropic": "claude-sonnet-4-5", "gemini": "gemini-2.5-pro"}[format]
+    url = {
+        "openai": provider.base_url,
+        "anthropic": provider.anthropic_url,
+        "gemini": provider.gemini_url,
+        "responses": provider.base_url,
+    }[format]
+    upstream = {"anthropic": "claude-sonnet-4-5", "gemini": "gemini-2.5-pro"}.get(format, "m")
     return CallTarget(Deployment(name="spot", model="m", format=format, base_url=url, upstream_model=upstream, **more))
 
 
@@ -200,7 +205,7 @@ def test_the_message_of_an_answer_goes_back_to_its_vendor_and_to_every_other(
     provider: FakeProvider, format: Format
 ) -> None:
     first = ask(provider, format, answer("I look.", calls=(OSLO, OSLO), reasoning="hm hm"))
-    for other in ("openai", "anthropic", "gemini"):
+    for other in ("openai", "anthropic", "gemini", "responses"):
         assert ask(provider, other, answer("It rains."), loop(first)).text == "It rains."
 
 

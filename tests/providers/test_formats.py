@@ -1,4 +1,4 @@
-"""Calls in the three wire formats alike, whole and streamed, against the shipped double over real HTTP.
+"""Calls in the wire formats alike, whole and streamed, against the shipped double over real HTTP.
 
 What an answer means is in test_answers.py; what one format alone has is in the folder of its name.
 """
@@ -93,11 +93,13 @@ class Wire:
     uncarried: Request
     counts_early: bool  # tokens of a stream are counted before its end
     writes_cache: bool = False
+    stops: bool = True  # at texts of the request
 
     def target(self, provider: FakeProvider, **settings: Any) -> CallTarget:
-        urls = {"openai": provider.base_url, "anthropic": provider.anthropic_url, "gemini": provider.gemini_url}
+        urls = {"anthropic": provider.anthropic_url, "gemini": provider.gemini_url}
+        url = urls.get(self.format, provider.base_url)
         fields = {"upstream_model": f"{self.format}-test", "api_key_env": "TEST_KEY", "timeout_s": 5.0, **settings}
-        deployment = Deployment(name="spot", model="large", format=self.format, base_url=urls[self.format], **fields)
+        deployment = Deployment(name="spot", model="large", format=self.format, base_url=url, **fields)
         return CallTarget(deployment, "TEST_KEY", KEY)
 
     def ask(
@@ -153,6 +155,16 @@ WIRES = (
         lambda body: [part["functionResponse"]["id"] for part in body["contents"][2]["parts"]],
         Request(({**USER, "name": "Ann"},)),
         counts_early=True,
+    ),
+    Wire(
+        "responses",
+        "/v1/responses",
+        ("authorization", f"Bearer {KEY}"),
+        lambda body: [item["call_id"] for item in body["input"] if item.get("type") == "function_call_output"],
+        replace(HELLO, stop=("END",)),
+        counts_early=False,
+        writes_cache=True,
+        stops=False,
     ),
 )
 EACH = pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.format)
@@ -248,7 +260,7 @@ def test_calls_come_back_and_their_results_are_understood(provider: FakeProvider
 @EACH
 @BOTH
 def test_a_request_with_everything_is_taken_by_the_server(provider: FakeProvider, wire: Wire, streams: bool) -> None:
-    found = wire.ask(wire.target(provider), EVERYTHING, streams=streams)
+    found = wire.ask(wire.target(provider), EVERYTHING if wire.stops else replace(EVERYTHING, stop=()), streams=streams)
     assert found.usage is not None
     assert isinstance(json.loads(found.text)["a"], int)
 
@@ -338,7 +350,7 @@ def test_a_server_that_says_nothing_is_not_waited_for(provider: FakeProvider, wi
 @EACH
 @BOTH
 def test_what_cannot_be_carried_is_refused_before_any_call(provider: FakeProvider, wire: Wire, streams: bool) -> None:
-    with pytest.raises(CapabilityError, match=r"logprobs|'name'|safetySettings"):
+    with pytest.raises(CapabilityError, match=r"logprobs|'name'|safetySettings|stop"):
         wire.ask(wire.target(provider), wire.uncarried, streams=streams)
     assert provider.requests == []
 

@@ -27,7 +27,7 @@ T = TypeVar("T")
 pytestmark = pytest.mark.usefixtures("each_transport")
 HELLO = Request(({"role": "user", "content": "one two three four five six"},), max_tokens=100)
 LONG_S = 30.0
-FORMATS = ("openai", "anthropic", "gemini")
+FORMATS = ("openai", "anthropic", "gemini", "responses")
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
@@ -55,7 +55,12 @@ def target(url: str, format: str = "openai", **more: Any) -> CallTarget:
 
 
 def url_of(provider: FakeProvider, format: str) -> str:
-    urls = {"openai": provider.base_url, "anthropic": provider.anthropic_url, "gemini": provider.gemini_url}
+    urls = {
+        "openai": provider.base_url,
+        "anthropic": provider.anthropic_url,
+        "gemini": provider.gemini_url,
+        "responses": provider.base_url,
+    }
     return urls[format]
 
 

@@ -198,11 +198,16 @@ def test_a_stream_whose_provider_does_not_count_takes_what_was_said_from_the_lim
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wire", ["openai", "anthropic", "gemini"])
+@pytest.mark.parametrize("wire", ["openai", "anthropic", "gemini", "responses"])
 def test_cents_in_the_log_are_cents_at_the_provider(
     routing_index: Path, provider: FakeProvider, kept: Kept, wire: str, tmp_path: Path
 ) -> None:
-    url = {"openai": provider.base_url, "anthropic": provider.anthropic_url, "gemini": provider.gemini_url}[wire]
+    url = {
+        "openai": provider.base_url,
+        "anthropic": provider.anthropic_url,
+        "gemini": provider.gemini_url,
+        "responses": provider.base_url,
+    }[wire]
     base = config(provider, cascade=CASCADE, log={"url": f"sqlite:///{tmp_path}/log.db"})
     places = [place.model_copy(update={"format": wire, "base_url": url}) for place in base.deployments]
     settings = base.model_copy(update={"deployments": tuple(places)})

@@ -56,7 +56,12 @@ DOORS: tuple[Door, ...] = (
 
 
 def router_for(format: str, provider: FakeProvider, folder: Path) -> Router:
-    urls = {"openai": provider.base_url, "anthropic": provider.anthropic_url, "gemini": provider.gemini_url}
+    urls = {
+        "openai": provider.base_url,
+        "anthropic": provider.anthropic_url,
+        "gemini": provider.gemini_url,
+        "responses": provider.base_url,
+    }
     places = [
         {"name": model, "model": model, "format": format, "base_url": urls[format]}
         for model in ("small", "large", "coder")
@@ -68,7 +73,7 @@ def router_for(format: str, provider: FakeProvider, folder: Path) -> Router:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["openai", "anthropic", "gemini"])
+@pytest.mark.parametrize("format", ["openai", "anthropic", "gemini", "responses"])
 def test_only_our_errors_come_out_of_any_door(format: str, provider: FakeProvider, routing_index: Path) -> None:
     router = router_for(format, provider, routing_index)
     refused = answered = 0

@@ -16,11 +16,16 @@ from semroute.testing.__main__ import main
 from semroute.testing.answers import instance
 from semroute.testing.replies import reply
 
-FORMATS = ("openai", "anthropic", "gemini")
+FORMATS = ("openai", "anthropic", "gemini", "responses")
 
 
 def address(provider: FakeProvider, format: str) -> str:
-    return {"openai": provider.base_url, "anthropic": provider.anthropic_url, "gemini": provider.gemini_url}[format]
+    return {
+        "openai": provider.base_url,
+        "anthropic": provider.anthropic_url,
+        "gemini": provider.gemini_url,
+        "responses": provider.base_url,
+    }[format]
 
 
 @pytest.mark.slow

@@ -1,0 +1,102 @@
+"""Sealed items of Responses: encrypted reasoning and compactions, which one deployment alone can open.
+
+A client sends them back with every request of a conversation. Source:
+https://platform.openai.com/docs/guides/reasoning#encrypted-reasoning-items; their refusal:
+https://github.com/openai/codex/issues/8145
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from threading import Lock
+from typing import Any
+
+REFUSED = "invalid_encrypted_content"
+"""Code of the 400 that refuses items which another account sealed."""
+
+MOST = 20_000
+"""Most items that are remembered: some hundred bytes each."""
+
+
+class SealedItems:
+    """Memory of sealed items, by their digests: who sealed them, and who refused them.
+
+    Items that are not known, as after a restart, are sent to any deployment, which refuses what it cannot open.
+
+    Args:
+        most: most items that are remembered; the oldest are forgotten.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._owners: OrderedDict[bytes, str] = OrderedDict()
+        self._refused: OrderedDict[tuple[bytes, str], None] = OrderedDict()
+        self._lock = Lock()  # event loops of several threads share the adapter
+
+    def note(self, deployment: str, items: object) -> None:
+        """Note that a deployment sealed the items of an answer."""
+        found = [sealed for item in _listed(items) if (sealed := _content(item)) is not None]
+        with self._lock:
+            for sealed in found:
+                _remember(self._owners, _digest(sealed), deployment, self._most)
+
+    def keep_own(self, body: dict[str, Any], deployment: str) -> None:
+        """Leave out of a body's input what others sealed, what the deployment refused, and reasoning without content.
+
+        Reasoning without content is known by its id alone, to a server that stored it: it stays where the client asks
+        for storage.
+        """
+        is_stored = body.get("store") is True
+        self._filter(body, lambda sealed: is_stored if sealed is None else self._may_open(sealed, deployment))
+
+    def strip(self, body: dict[str, Any], deployment: str) -> bool:
+        """Leave all sealed items out of a body's input, and remember that the deployment refused them.
+
+        Returns:
+            False if there are none.
+        """
+        found = [sealed for item in _listed(body.get("input")) if (sealed := _content(item)) is not None]
+        with self._lock:
+            for sealed in found:
+                _remember(self._refused, (_digest(sealed), deployment), None, self._most)
+        self._filter(body, lambda sealed: sealed is None)
+        return bool(found)
+
+    def _filter(self, body: dict[str, Any], keeps: Callable[[str | None], bool]) -> None:
+        items = body.get("input")
+        if not isinstance(items, list):
+            return
+        kept = [item for item in items if not _is_sealable(item) or keeps(_content(item))]
+        if len(kept) < len(items):
+            body["input"] = kept
+
+    def _may_open(self, sealed: str, deployment: str) -> bool:
+        digest = _digest(sealed)
+        with self._lock:
+            return self._owners.get(digest, deployment) == deployment and (digest, deployment) not in self._refused
+
+
+def _listed(items: object) -> Iterable[object]:
+    return items if isinstance(items, list) else ()
+
+
+def _is_sealable(item: object) -> bool:
+    return isinstance(item, Mapping) and (item.get("type") == "reasoning" or _content(item) is not None)
+
+
+def _content(item: object) -> str | None:
+    sealed = item.get("encrypted_content") if isinstance(item, Mapping) else None
+    return sealed if isinstance(sealed, str) and sealed else None
+
+
+def _digest(sealed: str) -> bytes:
+    return hashlib.blake2b(sealed.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _remember(memory: OrderedDict[Any, Any], key: Any, value: Any, most: int) -> None:
+    memory[key] = value
+    memory.move_to_end(key)
+    while len(memory) > most:
+        memory.popitem(last=False)
