@@ -313,7 +313,9 @@ def opened_log(
     from semroute.outcomes.log import open_log
 
     opened = open_log(config.log, env, may_be_down=True)
-    on_failure.callback(opened.close)
+    close = getattr(opened, "close", None)
+    if callable(close):
+        on_failure.callback(close)
     return opened
 
 
