@@ -41,6 +41,11 @@ class Constraints:
     wants: frozenset[str] = frozenset()
     prefer: str | None = None
 
+    @property
+    def is_pinned(self) -> bool:
+        """True if the caller names the model or the deployment, so that nothing is decided."""
+        return self.model is not None or self.deployment is not None
+
     def against(self, deployment: Deployment, cost: Cost | None, names: frozenset[str]) -> Iterator[str]:
         """Yield the reasons why a deployment may not be called; nothing if it may.
 

@@ -121,6 +121,21 @@ def routable_text(query: Query) -> str:
     return text
 
 
+def routable_texts(requests: Sequence[Request]) -> list[str]:
+    """Return :func:`routable_text` of each request.
+
+    Raises:
+        QueryError: as there; the message names the place of the query.
+    """
+    texts = list[str]()
+    for place, request in enumerate(requests):
+        try:
+            texts.append(routable_text(request.messages))
+        except QueryError as error:
+            raise QueryError(f"queries[{place}]: {error}") from None
+    return texts
+
+
 def as_messages(query: Query) -> tuple[Message, ...]:
     """Return the query as chat messages; clients' objects become mappings."""
     return ({"role": "user", "content": query},) if isinstance(query, str) else tuple(map(as_message, query))

@@ -18,14 +18,14 @@ from semroute.config.load import configured
 from semroute.config.schema import DEFAULT_INDEX
 from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.dispatch.validation import valid_constraints, valid_queries, valid_request
-from semroute.errors import DeadlineError, InputError, QueryError, SemrouteError
+from semroute.errors import DeadlineError, InputError, SemrouteError
 from semroute.index.artifact import MemoryArtifact
 from semroute.index.manifest import MANIFEST
-from semroute.router.complete import Answering, Recorder, opened_log, store_feedback
+from semroute.router.complete import Answering, Recorder, owned_log, store_feedback
 from semroute.router.decide import ClientFactory, PolicyPair, chain_of
 from semroute.router.experiment import Experiment, Propensities, TrafficShare, is_by_trial, tried_config
 from semroute.router.load import ENVIRONMENT, LoadedIndex, Reloader, locate_index, shipped_index
-from semroute.router.query import judging_caller, routable_text
+from semroute.router.query import judging_caller, routable_text, routable_texts
 from semroute.types import (
     AdmissionControl,
     Attempt,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from semroute.dispatch import Dispatcher
     from semroute.eventloop import WorkerPool
+    from semroute.router.batching import DecisionBatcher
 
 HttpClient: TypeAlias = "httpx.AsyncClient | Callable[[], httpx.AsyncClient] | None"
 
@@ -96,6 +97,7 @@ class Router:
         self._is_closed = False
         self._dispatcher: Dispatcher | None = None
         self._pool: WorkerPool | None = None
+        self._batches: DecisionBatcher | None = None
         self._replacing, self._opening = forks.lock(), forks.lock()
 
     @classmethod
@@ -158,7 +160,7 @@ class Router:
         reloader = None if reload_every_s is None else Reloader(folder, reload_every_s, clock or time.monotonic)
         live = LoadedIndex.open(folder, settings, env)
         with ExitStack() as on_failure:
-            sink = _opened_log(log, settings, env, on_failure)
+            sink = owned_log(log, settings, env, on_failure)
             router = cls(
                 live,
                 settings,
@@ -234,7 +236,7 @@ class Router:
             parts = build_live(source, settings, env, progress)
             for close in parts.closers:
                 on_failure.callback(close)
-            sink = _opened_log(log, parts.config, env, on_failure)
+            sink = owned_log(log, parts.config, env, on_failure)
             router = cls(
                 parts.live,
                 parts.config,
@@ -283,7 +285,7 @@ class Router:
             InputError: one of them cannot be routed; the message names it.
         """
         requests = valid_queries(queries)
-        texts = [_text_of(request, place) for place, request in enumerate(requests)]
+        texts = routable_texts(requests)
         decisions = self._decide(texts, requests) if texts else []
         return self._noted([self._with_cascade(one) for one in decisions], requests, log) if texts else []
 
@@ -298,7 +300,7 @@ class Router:
             DeadlineError: ``constraints.deadline_s`` passed.
         """
         request, limits = valid_request(query), valid_constraints(constraints)
-        if PolicyPair(self._chain, self._trial).asks and not _is_pinned(limits):
+        if PolicyPair(self._chain, self._trial).asks and not limits.is_pinned:
             await self._open_dispatcher()
         if limits.deadline_s is None:
             decision = await self._adecide(request, limits, log)
@@ -338,6 +340,16 @@ class Router:
 
                 self._pool = WorkerPool("semroute-decide")
             return self._pool
+
+    @property
+    def _batcher(self) -> DecisionBatcher:
+        workers = self._workers
+        with self._opening:
+            if self._batches is None:
+                from semroute.router.batching import DecisionBatcher
+
+                self._batches = DecisionBatcher(self._decide, workers)
+            return self._batches
 
     def complete(
         self,
@@ -445,7 +457,9 @@ class Router:
         most_s = self._config.retries.deadline_s
         limit_s = most_s if limits.deadline_s is None else min(limits.deadline_s, most_s)
         # One deadline for the decision and the answer.
-        decision = await self._decided_within(request, replace(limits, deadline_s=limit_s), limit_s, log)
+        decision = self._pinned(request, limits)
+        if decision is None:
+            decision = await self._decided_within(request, replace(limits, deadline_s=limit_s), limit_s, log)
         limits = replace(limits, deadline_s=max(limit_s - (time.perf_counter() - started), 0.0))
         if revise is not None:
             decision = revise(decision)
@@ -559,6 +573,8 @@ class Router:
                 stack.callback(close)
             if self._pool is not None:
                 stack.callback(self._pool.close)
+            if self._batches is not None:
+                stack.callback(self._batches.close)
             for closer in self._closers:
                 stack.callback(closer)
             if self._dispatcher is not None:
@@ -597,15 +613,21 @@ class Router:
         answering = Answering(tried, chain.pool, live.without_models)
         return Experiment(chain, answering, self._share, Propensities(config, tried))
 
+    def _pinned(self, request: Request, limits: Constraints) -> Decision | None:
+        """Return the decision of a caller who pins what is called; None if the query is to be decided."""
+        return self._answering.pinned(routable_text(request.messages), limits) if limits.is_pinned else None
+
     async def _adecide(self, request: Request, constraints: Constraints, log: bool) -> Decision:
         started, text, asked = time.perf_counter(), routable_text(request.messages), list[Attempt]()
         try:
-            policies, offload, is_pinned = self._policies(), self._workers.run, _is_pinned(constraints)
+            policies, offload, is_pinned = self._policies(), self._workers.run, constraints.is_pinned
             if policies.asks and not is_pinned:
                 client = self._calling(self.dispatcher, constraints, asked)
                 (decision,) = await policies.adecide([text], [request], client, offload)
-            else:
+            elif is_pinned or self._live.waits:
                 (decision,) = await offload(policies.decide, [text], [request], is_pinned=is_pinned)
+            else:
+                decision = await self._batcher.decide(text, request)
             return self._with_cascade(decision, constraints)
         except BaseException as error:
             if self._recorder is not None and log and asked:
@@ -644,28 +666,6 @@ class Router:
         if self._reloader is not None:
             self._reloader.look(self.reload)
         return PolicyPair(self._chain, self._trial)
-
-
-def _opened_log(
-    log: OutcomeSink | bool | None, config: Config, env: Mapping[str, str], on_failure: ExitStack
-) -> OutcomeSink | None:
-    """Open the log; ``on_failure`` closes it unless the program handed it in."""
-    sink = opened_log(log, config, env)
-    close = getattr(sink, "close", None)
-    if sink is not log and callable(close):
-        on_failure.callback(close)
-    return sink
-
-
-def _is_pinned(constraints: Constraints) -> bool:
-    return constraints.model is not None or constraints.deployment is not None
-
-
-def _text_of(request: Request, place: int) -> str:
-    try:
-        return routable_text(request.messages)
-    except QueryError as error:
-        raise QueryError(f"queries[{place}]: {error}") from None
 
 
 def route(query: Query, *, index: Path | str | None = None, config: Path | str | None = None) -> Decision:

@@ -24,6 +24,7 @@ from semroute.types.chat import (
     tier_words,
 )
 from semroute.types.decision import (
+    PINNED,
     TRIAL,
     Assignment,
     Attempt,
@@ -50,6 +51,7 @@ from semroute.types.protocols import (
 from semroute.types.records import CallRole, LoggedCall, LoggedCheck, LoggedOutcome, LoggedTier, Outcome, OutcomeSink
 
 __all__ = [
+    "PINNED",
     "TRIAL",
     "AdmissionControl",
     "Alternative",
