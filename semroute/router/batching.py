@@ -77,7 +77,7 @@ class DecisionBatcher:
             self._waiting.append(query)
             if not self._is_deciding:
                 self._is_deciding = True
-                self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="semroute-batch")
+                self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="semroute-decide")
                 self._thread.submit(self._run)
         decision = await query.result
         if decision is None:
