@@ -25,6 +25,7 @@ from semroute.errors import DispatchError, InputError, SemrouteError
 from semroute.router.query import ConstrainedClient
 from semroute.strategies import Pool
 from semroute.types import (
+    PINNED,
     AnswerScorer,
     Attempt,
     Completion,
@@ -328,9 +329,6 @@ CHOSEN = frozenset({"judge", "classifier"})
 DIRECT = frozenset({"session", "housekeeping"})
 """Strategies of a server that revises decisions: their candidates are called in their order, without a cascade."""
 
-PINNED = "pinned"
-"""Strategy name of a decision that the caller, and no strategy, has made."""
-
 
 class Answering:
     """Answering of decisions by cascade or by candidates in their order.
@@ -404,6 +402,16 @@ class Answering:
             decision.query, request, client, deadline_s=deadline_s, on_delta=on_delta, spent_usd=spent_usd
         )
 
+    def pinned(self, text: str, limits: Constraints) -> Decision | None:
+        """Return the decision of a caller who pins a model or a deployment.
+
+        None where a query has to be decided all the same: strengths that its category prefers (``wants``) choose among
+        the deployments of what is pinned.
+        """
+        if limits.deployment is None and any(override.wants for override in self._config.categories.values()):
+            return None
+        return pinned_decision(text, limits, self._config)
+
     def tiers(self, decision: Decision, limits: Constraints = ANYTHING) -> tuple[tuple[str, ...], ...]:
         """Return the models and groups of each tier; empty without a cascade."""
         cascade = self._cascade(decision, limits)
@@ -411,7 +419,7 @@ class Answering:
 
     def _cascade(self, decision: Decision, limits: Constraints) -> Cascade | None:
         """Return the cascade of a decision, or None if it needs none."""
-        if limits.model is not None or limits.deployment is not None or decision.strategy in DIRECT:
+        if limits.is_pinned or decision.strategy in DIRECT:
             return None
         if decision.strategy in CHOSEN or self._is_chosen_by_plugin(decision):
             cascade = self._narrowed(self._from_chosen(decision.candidates[0]), decision, by=("rules", "semantic"))

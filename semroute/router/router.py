@@ -33,7 +33,7 @@ from semroute.router.load import (
     locate_index,
     shipped_index,
 )
-from semroute.router.query import judging_caller, routable_text, routable_text_at
+from semroute.router.query import judging_caller, routable_text, routable_texts
 from semroute.router.shadow import BlindComparer
 from semroute.types import (
     AdmissionControl,
@@ -52,6 +52,7 @@ from semroute.types.tracing import UNTRACED, NoteDecision, Tracer
 if TYPE_CHECKING:
     from semroute.dispatch import Dispatcher
     from semroute.eventloop import WorkerPool
+    from semroute.router.batching import DecisionBatcher
 
 
 class Router:
@@ -101,6 +102,7 @@ class Router:
         self._is_closed = False
         self._dispatcher: Dispatcher | None = None
         self._pool: WorkerPool | None = None
+        self._batches: DecisionBatcher | None = None
         self._replacing, self._opening = forks.lock(), forks.lock()
 
     @classmethod
@@ -243,7 +245,7 @@ class Router:
             InputError: one of them cannot be routed; the message names it.
         """
         requests = valid_queries(queries)
-        texts = [routable_text_at(request.messages, place) for place, request in enumerate(requests)]
+        texts = routable_texts(requests)
         decisions = self._decide(texts, requests) if texts else []
         return self._noted([self._with_cascade(one) for one in decisions], requests, log) if texts else []
 
@@ -306,6 +308,16 @@ class Router:
 
                 self._pool = WorkerPool("semroute-decide")
             return self._pool
+
+    @property
+    def _batcher(self) -> DecisionBatcher:
+        workers = self._workers
+        with self._opening:
+            if self._batches is None:
+                from semroute.router.batching import DecisionBatcher
+
+                self._batches = DecisionBatcher(self._decide, workers)
+            return self._batches
 
     def complete(
         self,
@@ -414,7 +426,9 @@ class Router:
         limit_s = most_s if limits.deadline_s is None else min(limits.deadline_s, most_s)
         # One deadline for the decision and the answer.
         with self._traced() as note:
-            decision = await self._decided_within(request, replace(limits, deadline_s=limit_s), limit_s, log)
+            decision = self._pinned(request, limits)
+            if decision is None:
+                decision = await self._decided_within(request, replace(limits, deadline_s=limit_s), limit_s, log)
             limits = replace(limits, deadline_s=max(limit_s - (time.perf_counter() - started), 0.0))
             if revise is not None:
                 decision = revise(decision)
@@ -550,6 +564,8 @@ class Router:
                 stack.callback(close)
             if self._pool is not None:
                 stack.callback(self._pool.close)
+            if self._batches is not None:
+                stack.callback(self._batches.close)
             for closer in self._closers:
                 stack.callback(closer)
             if self._dispatcher is not None:
@@ -588,6 +604,10 @@ class Router:
         answering = Answering(tried, chain.pool, live.without_models)
         return Experiment(chain, answering, self._share, Propensities(config, tried))
 
+    def _pinned(self, request: Request, limits: Constraints) -> Decision | None:
+        """Return the decision of a caller who pins what is called; None if the query is to be decided."""
+        return self._answering.pinned(routable_text(request.messages), limits) if limits.is_pinned else None
+
     async def _adecide(self, request: Request, constraints: Constraints, log: bool) -> Decision:
         started, text, asked = time.perf_counter(), routable_text(request.messages), list[Attempt]()
         try:
@@ -595,8 +615,10 @@ class Router:
             if policies.asks and not is_pinned:
                 client = self._calling(self.dispatcher, constraints, asked)
                 (decision,) = await policies.adecide([text], [request], client, offload)
-            else:
+            elif is_pinned or self._live.waits:
                 (decision,) = await offload(policies.decide, [text], [request], is_pinned=is_pinned)
+            else:
+                decision = await self._batcher.decide(text, request)
             return self._with_cascade(decision, constraints)
         except BaseException as error:
             if self._recorder is not None and log and asked:

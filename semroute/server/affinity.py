@@ -179,7 +179,7 @@ class SessionTurn:
 
     @property
     def _is_pinned(self) -> bool:
-        return self._limits.model is not None or self._limits.deployment is not None
+        return self._limits.is_pinned
 
     def _moves(self, completion: Completion) -> bool:
         """Return False where the model only stood in for another one that could not answer."""

@@ -10,12 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from semroute.catalog import estimate_tokens
@@ -46,6 +43,7 @@ from semroute.types import Completion, Decision, Request
 T = TypeVar("T")
 AdminAction: TypeAlias = Callable[[AdminCaller, Mapping[str, Any]], Awaitable[Mapping[str, object]]]
 """Handler of an administrative route: of the caller and the body to the body of the answer."""
+Handler: TypeAlias = Callable[[HttpRequest], Awaitable[Response]]
 
 LARGE_BODY_BYTES = 256 * 1024
 """Size from which a body is parsed in a thread, so that other requests do not wait for it."""
@@ -118,7 +116,7 @@ def create_app(
     """
     ring, state, sessions = KeyRing(keys), GatewayState(), Sessions(session_ttl_s)
 
-    def application(router: Router) -> Starlette:
+    def application(router: Router) -> RouteTable:
         def show() -> Coroutine[Any, Any, None]:
             return show_breakers(generations, state.metrics)
 
@@ -135,35 +133,60 @@ def create_app(
     return Operation(guarded, generations, state, log, limits.max_concurrency, tracer, (sessions.close,))
 
 
-def _routed(gateway: Gateway, admin: Administration) -> Starlette:
+def _routed(gateway: Gateway, admin: Administration) -> RouteTable:
     """Return the application of a gateway's routes."""
-    serving: dict[str, ServerFormat] = {"openai": OPENAI, "anthropic": ANTHROPIC}
-    routes = [
-        Route("/v1/chat/completions", partial(gateway.complete, OPENAI), methods=["POST"]),
-        Route("/v1/responses", partial(gateway.complete, RESPONSES), methods=["POST"]),
-        Route("/v1/messages", partial(gateway.complete, ANTHROPIC), methods=["POST"]),
-        Route("/v1/messages/count_tokens", gateway.count_tokens, methods=["POST"]),
-        Route("/v1/models", gateway.models, methods=["GET"]),
-        Route("/v1/route", gateway.route, methods=["POST"]),
-        Route("/v1/feedback", gateway.feedback, methods=["POST"]),
-        Route("/v1/keys", partial(gateway.administer, admin.list_keys), methods=["GET"]),
-        Route("/v1/keys/disable", partial(gateway.administer, admin.disable), methods=["POST"]),
-        Route("/v1/keys/enable", partial(gateway.administer, admin.enable), methods=["POST"]),
-        Route("/v1/reload", partial(gateway.administer, admin.reload), methods=["POST"]),
-        Route("/v1/trial", partial(gateway.administer, admin.trial), methods=["GET"]),
-        Route("/v1/trial", partial(gateway.administer, admin.set_trial), methods=["PUT"]),
-        Route("/v1/export", partial(gateway.export, admin), methods=["GET"]),
-        Route("/healthz", _alive, methods=["GET"]),
-        Route("/readyz", gateway.ready, methods=["GET"]),
-        Route("/metrics", gateway.metrics, methods=["GET"]),
-        Route("/", _alive, methods=["GET"]),
-    ]
-    handlers: Mapping[Any, Any] = {
-        HTTPException: partial(_unserved, serving),
-        _LeftError: _left,
-        Exception: partial(_failed, serving),
-    }
-    return Starlette(routes=routes, exception_handlers=handlers)
+    return RouteTable(
+        {
+            "/v1/chat/completions": {"POST": partial(gateway.complete, OPENAI)},
+            "/v1/responses": {"POST": partial(gateway.complete, RESPONSES)},
+            "/v1/messages": {"POST": partial(gateway.complete, ANTHROPIC)},
+            "/v1/messages/count_tokens": {"POST": gateway.count_tokens},
+            "/v1/models": {"GET": gateway.models},
+            "/v1/route": {"POST": gateway.route},
+            "/v1/feedback": {"POST": gateway.feedback},
+            "/v1/keys": {"GET": partial(gateway.administer, admin.list_keys)},
+            "/v1/keys/disable": {"POST": partial(gateway.administer, admin.disable)},
+            "/v1/keys/enable": {"POST": partial(gateway.administer, admin.enable)},
+            "/v1/reload": {"POST": partial(gateway.administer, admin.reload)},
+            "/v1/trial": {
+                "GET": partial(gateway.administer, admin.trial),
+                "PUT": partial(gateway.administer, admin.set_trial),
+            },
+            "/v1/export": {"GET": partial(gateway.export, admin)},
+            "/healthz": {"GET": _alive},
+            "/readyz": {"GET": gateway.ready},
+            "/metrics": {"GET": gateway.metrics},
+            "/": {"GET": _alive},
+        }
+    )
+
+
+class RouteTable:
+    """ASGI application of routes: one look-up, and no middleware between server and handler.
+
+    Args:
+        routes: handlers of each path by method; HEAD goes where GET does.
+    """
+
+    def __init__(self, routes: Mapping[str, Mapping[str, Handler]]) -> None:
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; an error of the gateway's own is answered with a 500, and raised for its log."""
+        http, path = HttpRequest(scope, receive), scope["path"]
+        handlers = self._routes.get(path) or self._routes.get(path.removesuffix("/"), {})
+        handler = handlers.get("GET" if scope["method"] == "HEAD" else scope["method"])
+        if handler is None:
+            response = _unserved(http, 405 if handlers else 404)
+        else:
+            try:
+                response = await handler(http)
+            except _LeftError:
+                response = Response(status_code=LEFT)
+            except Exception as error:
+                await _error(served_error(_format_of(path), error))(scope, receive, send)
+                raise
+        await response(scope, receive, send)
 
 
 class Gateway:
@@ -218,13 +241,13 @@ class Gateway:
             await self._sessions.refresh(caller, http.headers, call.request)
             turn = SessionTurn(config, self._sessions, caller, http.headers, call.request, limits)
             if not call.streaming:
-                completion = await _while_connected(http, self._callers.complete(call, key, turn))
+                completion = await _while_connected(http.receive, self._callers.complete(call, key, turn))
                 record.take(completion)
                 return _json(200, format.answer(call, completion), answer_headers(completion) | turn_headers(turn))
             events = AnswerEvents(self._callers.stream(call, key, turn, record.take_decision), record)
             try:
                 # The status is still open: an error before the first piece is an error of HTTP.
-                first = await _while_connected(http, events.next(self._ping_s))
+                first = await _while_connected(http.receive, events.next(self._ping_s))
             except BaseException as error:
                 await events.stop()
                 if format is RESPONSES and isinstance(error, ContextLengthError):
@@ -370,23 +393,34 @@ async def _body(http: HttpRequest, limits: GatewayLimits) -> Mapping[str, Any]:
     return body
 
 
-async def _while_connected(http: HttpRequest, work: Coroutine[Any, Any, T]) -> T:
+async def _while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     """Wait for ``work``, and cancel it when the client leaves.
 
     Raises:
         _LeftError: the client has left; what the call cost is booked.
     """
-    task = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_disconnected(http.receive))
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("a request is served in a task")
+    watch = asyncio.ensure_future(_disconnected(receive))
+    has_left = False
+
+    def leave(watch: asyncio.Future[None]) -> None:
+        nonlocal has_left
+        if not watch.cancelled():
+            has_left = True
+            task.cancel()
+
+    watch.add_done_callback(leave)
     try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise _LeftError
+        return await work
+    except asyncio.CancelledError:
+        if has_left and not task.uncancel():
+            raise _LeftError from None
+        raise
     finally:
-        task.cancel()
+        watch.remove_done_callback(leave)
         watch.cancel()
-        await asyncio.wait({task, watch})
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -402,18 +436,11 @@ class EventResponse(Response):
         self._chunks, self._events, self._shown = chunks, events, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sending = asyncio.ensure_future(self._send(send))
-        watch = asyncio.ensure_future(_disconnected(receive))
         try:
-            await asyncio.wait({sending, watch}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
-        except OSError:
+            await _while_connected(receive, self._send(send))
+        except (OSError, _LeftError):
             pass  # the client has left
         finally:
-            sending.cancel()
-            watch.cancel()
-            await asyncio.wait({sending, watch})
             await self._events.stop()
 
     async def _send(self, send: Send) -> None:
@@ -495,23 +522,14 @@ def _error(error: ServedError) -> Response:
     return _json(error.status, error.body, headers)
 
 
-async def _left(_: HttpRequest, __: Exception) -> Response:
-    return Response(status_code=LEFT)
-
-
 async def _alive(_: HttpRequest) -> Response:
     return _json(200, {"status": "ok"})
 
 
-def _format_of(formats: Mapping[str, ServerFormat], http: HttpRequest) -> ServerFormat:
-    return formats["anthropic" if http.url.path.startswith("/v1/messages") else "openai"]
+def _format_of(path: str) -> ServerFormat:
+    return ANTHROPIC if path.startswith("/v1/messages") else OPENAI
 
 
-async def _unserved(formats: Mapping[str, ServerFormat], http: HttpRequest, error: Exception) -> Response:
-    status = getattr(error, "status_code", 404)
+def _unserved(http: HttpRequest, status: int) -> Response:
     message = f"{http.method} {http.url.path} is not served here; GET /v1/models lists the models"
-    return _error(_format_of(formats, http).error(status, "not_found", message))
-
-
-async def _failed(formats: Mapping[str, ServerFormat], http: HttpRequest, error: Exception) -> Response:
-    return _error(served_error(_format_of(formats, http), error))
+    return _error(_format_of(http.url.path).error(status, "not_found", message))

@@ -24,6 +24,7 @@ from semroute.types.chat import (
     tier_words,
 )
 from semroute.types.decision import (
+    PINNED,
     TRIAL,
     Assignment,
     Attempt,
@@ -60,6 +61,7 @@ from semroute.types.records import (
 )
 
 __all__ = [
+    "PINNED",
     "TRIAL",
     "AdmissionControl",
     "Alternative",

@@ -105,6 +105,8 @@ StrategyResultKind: TypeAlias = Literal["decided", "narrowed", "passed"]
 
 TRIAL = "trial"
 """Strategy name of an experiment's policy, in decisions and strategy results."""
+PINNED = "pinned"
+"""Strategy name of a decision that the caller, and no strategy, has made."""
 
 
 @dataclass(frozen=True, slots=True)
