@@ -135,12 +135,14 @@ class ModelCard:
         context: the longest input and output together, in tokens; None where unknown.
         capabilities: its capabilities; None where unknown.
         strengths: strength from 0 to 1 by field; a missing field is unknown.
+        max_output: the longest answer, in tokens; None where unknown.
     """
 
     name: str
     context: int | None = None
     capabilities: frozenset[str] | None = None
     strengths: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    max_output: int | None = None
 
 
 def model_card(name: str, config: Config) -> ModelCard:
@@ -157,6 +159,7 @@ def model_card(name: str, config: Config) -> ModelCard:
         spec.context or min(windows, default=None),
         None if spec.capabilities is None else frozenset(spec.capabilities),
         spec.strengths,
+        spec.max_output,
     )
 
 

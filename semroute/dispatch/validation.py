@@ -20,7 +20,7 @@ from numbers import Integral, Real
 from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
-from semroute.dispatch.constraints import ANYTHING, Constraints
+from semroute.dispatch.constraints import ANYTHING, POLICIES, PREFERENCES, Constraints
 from semroute.errors import InputError, QueryError
 from semroute.text.conversation import fields_of
 from semroute.types import Message, NativeBody, Query, Request, Tool
@@ -159,8 +159,10 @@ def valid_queries(queries: Sequence[Query | Request]) -> list[Request]:
     return found
 
 
-def valid_constraints(constraints: Constraints | None, model: str | None = None) -> Constraints:
-    """Return the constraints in plain values, pinned to ``model`` if given.
+def valid_constraints(
+    constraints: Constraints | None, model: str | None = None, prefer: str | None = None
+) -> Constraints:
+    """Return the constraints in plain values, with ``model`` and ``prefer`` if given.
 
     Raises:
         InputError: one of them cannot be used.
@@ -178,6 +180,8 @@ def valid_constraints(constraints: Constraints | None, model: str | None = None)
             raise
         if model is not None:
             changes["model"] = _checked(walk, "model", model, _word)
+        if prefer is not None:
+            changes["preference"] = _checked(walk, "prefer", prefer, _LIMITS["preference"])
     except _FaultError as fault:
         raise _error(fault, InputError) from None
     return replace(constraints, **changes) if changes else constraints
@@ -583,20 +587,30 @@ def _named(walk: _ValueWalk, value: Any) -> object:
     return _word(walk, value)
 
 
-def _schema(walk: _ValueWalk, value: Any) -> object:
-    if not issubclass(type(value), Mapping):
-        raise _FaultError(f"is {_name(value)}, not a mapping (a JSON schema)")
-    return walk.plain(value)
+def _one_of(*words: str | None) -> Field:
+    def check(walk: _ValueWalk, value: Any) -> object:
+        word = _word(walk, value)
+        if word not in words:
+            raise _FaultError(f"is none of {', '.join(filter(None, words))}")
+        return word
+
+    return check
 
 
-def _optional_schema(walk: _ValueWalk, value: Any) -> object:
-    return None if value is None else _schema(walk, value)
+def _mapping_of(what: str) -> Field:
+    def check(walk: _ValueWalk, value: Any) -> object:
+        if not issubclass(type(value), Mapping):
+            raise _FaultError(f"is {_name(value)}, not a mapping {what}")
+        return walk.plain(value)
+
+    return check
+
+
+_schema = _mapping_of("(a JSON schema)")
 
 
 def _schema_options(walk: _ValueWalk, value: Any) -> object:
-    if not issubclass(type(value), Mapping):
-        raise _FaultError(f"is {_name(value)}, not a mapping with name, description or strict")
-    options = cast("dict[str, object]", walk.plain(value))
+    options = cast("dict[str, object]", _mapping_of("with name, description or strict")(walk, value))
     for name, option in options.items():
         if name not in ("name", "description", "strict"):
             raise _FaultError("is none of name, description and strict", name)
@@ -606,20 +620,12 @@ def _schema_options(walk: _ValueWalk, value: Any) -> object:
     return options
 
 
-def _optional_flag(walk: _ValueWalk, value: Any) -> object:
-    return None if value is None else _flag(walk, value)
-
-
-def _parameters(walk: _ValueWalk, value: Any) -> object:
-    if not issubclass(type(value), Mapping):
-        raise _FaultError(f"is {_name(value)}, not a mapping of parameters by their names on the wire")
-    return walk.plain(value)
+def _optional(check: Field) -> Field:
+    return lambda walk, value: None if value is None else check(walk, value)
 
 
 def _metadata(walk: _ValueWalk, value: Any) -> object:
-    if not issubclass(type(value), Mapping):
-        raise _FaultError(f"is {_name(value)}, not a mapping of texts to texts")
-    known = cast("dict[str, object]", walk.plain(value))
+    known = cast("dict[str, object]", _mapping_of("of texts to texts")(walk, value))
     for key, text in known.items():
         if type(text) is not str:
             raise _FaultError(f"is {_name(text)}, not text", key)
@@ -637,9 +643,9 @@ _TOOL_FIELDS: Mapping[str, Field] = {
     "name": _named,
     "description": _text,
     "parameters": _schema,
-    "cache_control": _optional_schema,
-    "strict": _optional_flag,
-    "definition": _optional_schema,
+    "cache_control": _optional(_schema),
+    "strict": _optional(_flag),
+    "definition": _optional(_schema),
 }
 
 _OWN = "leave it out for the provider's own"
@@ -651,7 +657,7 @@ _FIELDS: Mapping[str, Field] = {
     "stop": _stop,
     "tools": _tools,
     "tool_choice": _tool_choice,
-    "json_schema": _optional_schema,
+    "json_schema": _optional(_schema),
     "json_schema_options": _schema_options,
     "logprobs": _flag,
     "metadata": _metadata,
@@ -664,10 +670,10 @@ _FIELDS: Mapping[str, Field] = {
     "reasoning_effort": _word,
     "thinking_budget": _whole(-1, MAX_TOKENS),
     "verbosity": _word,
-    "parallel_tool_calls": _optional_flag,
+    "parallel_tool_calls": _optional(_flag),
     "service_tier": _word,
     "user": _word,
-    "extra": _parameters,
+    "extra": _mapping_of("of parameters by their names on the wire"),
     "droppable": _name_set,
     "native": _native,
 }
@@ -684,5 +690,8 @@ _LIMITS: Mapping[str, Field] = {
     "deadline_s": _number(MAX_NUMBER, "leave it out for the configuration's"),
     "wants": _name_set,
     "prefer": _word,
+    "preference": _one_of(*PREFERENCES),
+    "category": _word,
+    "policy": _one_of(*POLICIES, None),
 }
 """Check of each field of :class:`~semroute.dispatch.constraints.Constraints`."""

@@ -23,6 +23,7 @@ from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.errors import DispatchError, InputError, SemrouteError
 from semroute.router.query import ConstrainedClient
 from semroute.strategies import Pool
+from semroute.strategies.chain import REQUESTED
 from semroute.types import (
     AnswerScorer,
     Attempt,
@@ -307,8 +308,9 @@ CHOSEN = frozenset({"judge", "classifier"})
 """Strategies that choose a model and not a category: that model is called, and no tier below it; tiers above it only if
 ``cascade.start`` is ``decided``."""
 
-DIRECT = frozenset({"session", "housekeeping"})
-"""Strategies of a server that revises decisions: their candidates are called in their order, without a cascade."""
+DIRECT = frozenset({"preference", "session", "housekeeping"})
+"""Strategies that revise a decision, the caller's preference and a server's: their candidates are called in their
+order, without a cascade."""
 
 PINNED = "pinned"
 """Strategy name of a decision that the caller, and no strategy, has made."""
@@ -392,7 +394,9 @@ class Answering:
         if limits.model is not None or limits.deployment is not None or decision.strategy in DIRECT:
             return None
         if decision.strategy in CHOSEN or self._is_chosen_by_plugin(decision):
-            cascade = self._narrowed(self._from_chosen(decision.candidates[0]), decision, by=("rules", "semantic"))
+            cascade = self._narrowed(
+                self._from_chosen(decision.candidates[0]), decision, by=("rules", "semantic", REQUESTED)
+            )
         elif decision.strategy == "rules" and decision.category is None:
             return None
         elif decision.category in self._own:

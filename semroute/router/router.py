@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -15,17 +14,16 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from semroute import forks
 from semroute.config import Config
 from semroute.config.load import configured
-from semroute.config.schema import DEFAULT_INDEX
-from semroute.dispatch.constraints import ANYTHING, Constraints
+from semroute.dispatch.constraints import ANYTHING, Constraints, Preference
 from semroute.dispatch.validation import valid_constraints, valid_queries, valid_request
 from semroute.errors import DeadlineError, InputError, QueryError, SemrouteError
 from semroute.index.artifact import MemoryArtifact
-from semroute.index.manifest import MANIFEST
 from semroute.router.complete import Answering, Recorder, opened_log, store_feedback
 from semroute.router.decide import ClientFactory, PolicyPair, chain_of
 from semroute.router.experiment import Experiment, Propensities, TrafficShare, is_by_trial, tried_config
-from semroute.router.load import ENVIRONMENT, LoadedIndex, Reloader, locate_index, shipped_index
+from semroute.router.load import LoadedIndex, Reloader, locate_index, shipped_index
 from semroute.router.query import judging_caller, routable_text
+from semroute.router.requested import as_requested, preferred
 from semroute.types import (
     AdmissionControl,
     Attempt,
@@ -259,22 +257,36 @@ class Router:
         """Configuration of this router."""
         return self._config
 
-    def route(self, query: Query | Request, *, log: bool = True) -> Decision:
+    def route(
+        self,
+        query: Query | Request,
+        *,
+        prefer: Preference | None = None,
+        constraints: Constraints | None = None,
+        log: bool = True,
+    ) -> Decision:
         """Route a string or the last user turn of chat messages to a model.
 
-        A :class:`~semroute.types.Request` also shows the rules tools, a schema and the caller's metadata. With
-        ``log=False`` nothing of the query is stored, whatever is configured.
+        Args:
+            query: the query; a :class:`~semroute.types.Request` also shows the rules tools, a schema and the caller's
+                metadata.
+            prefer: ``cheap`` or ``best``: the models that the decision names are called from the lowest price up, or
+                from the highest down, without a cascade. ``balanced``, the default, leaves the decision as it is.
+            constraints: preference, category or policy of the decision; its other limits are for calls.
+            log: False stores nothing of the query, whatever is configured.
 
         Raises:
             QueryError: the query is empty, or is neither text nor messages.
             InputError: another field of the request cannot be used; the message names its path.
             EncoderError: a remote encoder did not answer.
         """
-        request = valid_request(query)
-        (decision,) = self._decide([routable_text(request.messages)], [request])
-        return self._noted([self._with_cascade(decision)], [request], log)[0]
+        request, limits = valid_request(query), valid_constraints(constraints, prefer=prefer)
+        (decision,) = self._decide([routable_text(request.messages)], [request], limits)
+        return self._noted([self._answerable(decision, limits)], [request], log)[0]
 
-    def route_many(self, queries: Sequence[Query | Request], *, log: bool = True) -> list[Decision]:
+    def route_many(
+        self, queries: Sequence[Query | Request], *, prefer: Preference | None = None, log: bool = True
+    ) -> list[Decision]:
         """Route many queries at once, in their order, as :meth:`route` does.
 
         ``elapsed_ms`` is each query's share of the time.
@@ -282,13 +294,18 @@ class Router:
         Raises:
             InputError: one of them cannot be routed; the message names it.
         """
-        requests = valid_queries(queries)
+        requests, limits = valid_queries(queries), valid_constraints(None, prefer=prefer)
         texts = [_text_of(request, place) for place, request in enumerate(requests)]
-        decisions = self._decide(texts, requests) if texts else []
-        return self._noted([self._with_cascade(one) for one in decisions], requests, log) if texts else []
+        decisions = self._decide(texts, requests, limits) if texts else []
+        return self._noted([self._answerable(one, limits) for one in decisions], requests, log) if texts else []
 
     async def aroute(
-        self, query: Query | Request, *, constraints: Constraints = ANYTHING, log: bool = True
+        self,
+        query: Query | Request,
+        *,
+        prefer: Preference | None = None,
+        constraints: Constraints = ANYTHING,
+        log: bool = True,
     ) -> Decision:
         """Route as :meth:`route` does, without blocking the event loop.
 
@@ -297,7 +314,7 @@ class Router:
         Raises:
             DeadlineError: ``constraints.deadline_s`` passed.
         """
-        request, limits = valid_request(query), valid_constraints(constraints)
+        request, limits = valid_request(query), valid_constraints(constraints, prefer=prefer)
         if PolicyPair(self._chain, self._trial).asks and not _is_pinned(limits):
             await self._open_dispatcher()
         if limits.deadline_s is None:
@@ -344,6 +361,7 @@ class Router:
         query: Query | Request,
         *,
         model: str | None = None,
+        prefer: Preference | None = None,
         constraints: Constraints | None = None,
         log: bool = True,
     ) -> Completion:
@@ -353,6 +371,7 @@ class Router:
             query: the query; a conversation is sent whole. A :class:`~semroute.types.Request` also carries tools,
                 a JSON schema, limits and the like.
             model: call this model or group instead of the decision's.
+            prefer: as for :meth:`route`.
             constraints: the request's own limits, such as regions, a price ceiling or a deadline.
             log: True stores the outcome if this router has a log; False stores nothing of the query, whatever is
                 configured.
@@ -364,13 +383,14 @@ class Router:
         """
         from semroute import _sync
 
-        return _sync.run(self.acomplete(query, model=model, constraints=constraints, log=log))
+        return _sync.run(self.acomplete(query, model=model, prefer=prefer, constraints=constraints, log=log))
 
     async def acomplete(
         self,
         query: Query | Request,
         *,
         model: str | None = None,
+        prefer: Preference | None = None,
         constraints: Constraints | None = None,
         log: bool = True,
         revise: Revision | None = None,
@@ -381,7 +401,7 @@ class Router:
         ``revise`` returns the decision that is answered and logged in place of the one that it is called with, for a
         server that knows more than the request, such as the cache of a conversation.
         """
-        request, limits = valid_request(query), valid_constraints(constraints, model)
+        request, limits = valid_request(query), valid_constraints(constraints, model, prefer)
         return await self._answer(request, limits, log=log, revise=revise)
 
     def astream(
@@ -389,6 +409,7 @@ class Router:
         query: Query | Request,
         *,
         model: str | None = None,
+        prefer: Preference | None = None,
         constraints: Constraints | None = None,
         log: bool = True,
         on_decision: Callable[[Decision], None] | None = None,
@@ -406,7 +427,7 @@ class Router:
         from semroute.eventloop import streamed
 
         async def call(on_delta: OnDelta) -> Completion:
-            request, limits = valid_request(query), valid_constraints(constraints, model)
+            request, limits = valid_request(query), valid_constraints(constraints, model, prefer)
             return await self._answer(request, limits, on_delta, log=log, on_decision=on_decision, revise=revise)
 
         return streamed(call)
@@ -416,6 +437,7 @@ class Router:
         query: Query | Request,
         *,
         model: str | None = None,
+        prefer: Preference | None = None,
         constraints: Constraints | None = None,
         log: bool = True,
     ) -> Generator[Delta | Completion]:
@@ -428,7 +450,7 @@ class Router:
         from semroute import _sync
 
         self._check_open()
-        return _sync.iterate(self.astream(query, model=model, constraints=constraints, log=log))
+        return _sync.iterate(self.astream(query, model=model, prefer=prefer, constraints=constraints, log=log))
 
     async def _answer(
         self,
@@ -600,13 +622,14 @@ class Router:
     async def _adecide(self, request: Request, constraints: Constraints, log: bool) -> Decision:
         started, text, asked = time.perf_counter(), routable_text(request.messages), list[Attempt]()
         try:
-            policies, offload, is_pinned = self._policies(), self._workers.run, _is_pinned(constraints)
+            policies, offload, is_pinned = self._policies(constraints), self._workers.run, _is_pinned(constraints)
+            category = constraints.category
             if policies.asks and not is_pinned:
                 client = self._calling(self.dispatcher, constraints, asked)
-                (decision,) = await policies.adecide([text], [request], client, offload)
+                (decision,) = await policies.adecide([text], [request], client, offload, category=category)
             else:
-                (decision,) = await offload(policies.decide, [text], [request], is_pinned=is_pinned)
-            return self._with_cascade(decision, constraints)
+                (decision,) = await offload(policies.decide, [text], [request], is_pinned=is_pinned, category=category)
+            return self._answerable(decision, constraints)
         except BaseException as error:
             if self._recorder is not None and log and asked:
                 self._recorder.undecided(text, asked, error, started, request.metadata)
@@ -624,26 +647,29 @@ class Router:
             message = f"the request's deadline of {limit_s:g} s passed while it was being decided where the query goes"
             raise DeadlineError(message) from None
 
-    def _with_cascade(self, decision: Decision, constraints: Constraints = ANYTHING) -> Decision:
+    def _answerable(self, decision: Decision, constraints: Constraints) -> Decision:
+        """Return a decision with its cascade, or with its models in the order that the caller prefers."""
+        decision = as_requested(decision, constraints)
         tiers = self._answers(decision).tiers(decision, constraints)
-        return replace(decision, cascade=tiers) if tiers else decision
+        decision = replace(decision, cascade=tiers) if tiers else decision
+        return decision if _is_pinned(constraints) else preferred(decision, constraints.preference, self._config)
 
     def _noted(self, decisions: list[Decision], requests: Sequence[Request], log: bool) -> list[Decision]:
         if self._recorder is not None and log:
             self._recorder.decided(decisions, [request.metadata for request in requests])
         return decisions
 
-    def _decide(self, texts: Sequence[str], requests: Sequence[Request]) -> list[Decision]:
+    def _decide(self, texts: Sequence[str], requests: Sequence[Request], constraints: Constraints) -> list[Decision]:
         """Decide for a synchronous caller; models are called on the shared loop."""
-        policies = self._policies()
+        policies = self._policies(constraints)
         client = self._calling(self.dispatcher, ANYTHING, None) if policies.asks else None
-        return policies.decide(texts, requests, client)
+        return policies.decide(texts, requests, client, category=constraints.category)
 
-    def _policies(self) -> PolicyPair:
+    def _policies(self, constraints: Constraints) -> PolicyPair:
         self._check_open()
         if self._reloader is not None:
             self._reloader.look(self.reload)
-        return PolicyPair(self._chain, self._trial)
+        return PolicyPair(self._chain, self._trial).asked_by(constraints)
 
 
 def _opened_log(
@@ -666,34 +692,3 @@ def _text_of(request: Request, place: int) -> str:
         return routable_text(request.messages)
     except QueryError as error:
         raise QueryError(f"queries[{place}]: {error}") from None
-
-
-def route(query: Query, *, index: Path | str | None = None, config: Path | str | None = None) -> Decision:
-    """Route one query by the artifact that :meth:`Router.load` finds.
-
-    It is loaded once and kept. The artifact, ``SEMROUTE_INDEX`` and the working folder are looked up at every call, so
-    another folder is another router; an artifact replaced on disk is picked up within a second.
-    """
-    configured = Path("semroute.yaml" if config is None else config)
-    key = (
-        None if index is None else str(index),
-        os.environ.get(ENVIRONMENT),
-        str(Path.cwd()),
-        None if config is None else str(config),
-        _changed(configured),
-        # An index that is built after the first call must be found by the next one.
-        (DEFAULT_INDEX / MANIFEST).exists(),
-    )
-    return _kept(key).route(query)
-
-
-@lru_cache(maxsize=8)
-def _kept(key: tuple[str | None, str | None, str, str | None, int | None, bool]) -> Router:
-    return Router.load(key[0], config=key[3], reload_every_s=1.0)
-
-
-def _changed(path: Path) -> int | None:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return None

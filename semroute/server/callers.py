@@ -9,6 +9,7 @@ from dataclasses import replace
 from semroute.catalog import estimate_tokens
 from semroute.errors import ContextLengthError, DispatchError, SemrouteError
 from semroute.router import Router
+from semroute.router.requested import plain_name
 from semroute.server.affinity import SessionTurn
 from semroute.server.formats import ServedCall
 from semroute.server.keys import KeyRing, VirtualKey
@@ -134,7 +135,7 @@ class Callers:
         if key is None:
             yield call, bill
             return
-        if not key.allows(call.model):
+        if not key.allows(call.model) and not key.allows(plain_name(call.model)):
             raise ForbiddenError(f"the key {key.name!r} may not use {call.model!r}; it may use {', '.join(key.models)}")
         native = call.request.native
         if key.models and native is not None and (named := sorted(REROUTING & native.body.keys())):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from semroute.dispatch.constraints import Preference
 from semroute.dispatch.validation import valid_request
 from semroute.errors import DataError, InputError
 from semroute.router.query import routable_text
@@ -44,6 +45,7 @@ def route_rows(
     source: Path | str,
     ready: Callable[[], bool] = lambda: True,
     metadata: Mapping[str, str] = NOTHING,
+    prefer: Preference | None = None,
 ) -> Iterator[Decision | DataError]:
     """Yield the decision or the error of each row, in order.
 
@@ -56,6 +58,7 @@ def route_rows(
         source: their file, for messages.
         ready: whether the next query can be had without waiting.
         metadata: metadata of the caller, for rules.
+        prefer: as for :meth:`semroute.router.Router.route_many`.
 
     Raises:
         DataError: as ``queries``; decisions on earlier rows have been yielded.
@@ -75,7 +78,8 @@ def route_rows(
                 ended = True
                 break
             found.append(row if isinstance(row, DataError) else _request(row, source, metadata))
-        decisions = iter(router.route_many([one for one in found if not isinstance(one, DataError)]))
+        requests = [one for one in found if not isinstance(one, DataError)]
+        decisions = iter(router.route_many(requests, prefer=prefer))
         for one in found:
             yield one if isinstance(one, DataError) else next(decisions)
         if failure is not None:
