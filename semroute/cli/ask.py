@@ -92,7 +92,7 @@ def ask(
             print_text(completion.text or completion.refusal or "")
     tiers = tier_count(workspace.config, completion)
     for result in completion.tiers:
-        print_note(f"  {tier_words(result.tier, tiers)}, {result.candidate}: {result.reason}")
+        print_note(f"  {tier_words(result.tier, tiers)}, {result.label}: {result.reason}")
     print_note(summary(completion, tiers))
 
 

@@ -25,7 +25,7 @@ from semroute.cli.layout import Column
 from semroute.cli.main import SuggestingGroup
 from semroute.cli.tables import DataTable, RowPrinter, number
 from semroute.data.examples import shortened
-from semroute.types import total_cost
+from semroute.types import tier_label, total_cost
 
 if TYPE_CHECKING:
     from semroute.dispatch.constraints import Preference
@@ -292,7 +292,8 @@ def _facts(decision: Decision, colour: str) -> DataTable:
     table.add_row("query", Text(shortened(decision.query, 240)))
     table.add_row("model", Text.assemble((decision.model, "bold"), *_then(decision.candidates[1:])))
     if decision.cascade:
-        tiers = (" or ".join(tier) for tier in decision.cascade)
+        efforts = decision.efforts or (None,) * len(decision.cascade)
+        tiers = (tier_label(" or ".join(tier), effort) for tier, effort in zip(decision.cascade, efforts, strict=True))
         table.add_row("cascade", Text.assemble(", then ".join(tiers), ("  where an answer is not accepted", "dim")))
     if decision.categories:
         _add_scores(table, decision, colour)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from semroute import forks
 from semroute.cascade import Cascade
+from semroute.cascade.cascade import with_effort
 from semroute.config import Config
 from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.errors import DispatchError, InputError, SemrouteError
@@ -375,6 +376,7 @@ class Answering:
             limits = replace(limits, wants=limits.wants.union(own.wants))
         cascade = self._cascade(decision, limits)
         if cascade is None:
+            request = with_effort(request, decision.efforts[0] if decision.efforts else None)
             return await dispatcher.complete(request, decision.candidates, limits, attempts=attempts, on_delta=on_delta)
         most_s = self._config.retries.deadline_s
         deadline_s = most_s if limits.deadline_s is None else min(limits.deadline_s, most_s)
@@ -384,10 +386,13 @@ class Answering:
             decision.query, request, client, deadline_s=deadline_s, on_delta=on_delta, spent_usd=spent_usd
         )
 
-    def tiers(self, decision: Decision, limits: Constraints = ANYTHING) -> tuple[tuple[str, ...], ...]:
-        """Return the models and groups of each tier; empty without a cascade."""
+    def with_tiers(self, decision: Decision, limits: Constraints = ANYTHING) -> Decision:
+        """Return a decision with models, groups and effort of each tier; the same without a cascade."""
         cascade = self._cascade(decision, limits)
-        return () if cascade is None else tuple(tier.candidates for tier in cascade.tiers)
+        if cascade is None:
+            return decision
+        tiers = tuple(tier.candidates for tier in cascade.tiers)
+        return replace(decision, cascade=tiers, efforts=cascade.efforts)
 
     def _cascade(self, decision: Decision, limits: Constraints) -> Cascade | None:
         """Return the cascade of a decision, or None if it needs none."""

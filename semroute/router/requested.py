@@ -54,13 +54,23 @@ def preferred(decision: Decision, preference: Preference, config: Config) -> Dec
         by_name = dict(zip(named, known, strict=True))
         # A stable sort: of equal prices the decision's first is the better choice.
         order = tuple(sorted(named, key=lambda name: sign * by_name[name]))
+    # The first tier of a model has its lowest effort, the last one its highest.
+    effort = _effort(decision, order[0], is_last=preference == "best")
     most = {"cheap": "costs least", "best": "costs most"}[preference]
     reason = f"{preference}: {order[0]} {most} of {', '.join(named)}; {decision.reason}"
-    return revised(decision, order, PREFERENCE, reason)
+    return replace(revised(decision, order, PREFERENCE, reason), efforts=effort)
+
+
+def _effort(decision: Decision, name: str, *, is_last: bool) -> tuple[str | None, ...]:
+    """Return the effort of the first or last tier that calls a name; empty where it has none."""
+    tiers = zip(decision.cascade, decision.efforts, strict=False)
+    efforts = [effort for tier, effort in tiers if name in tier]
+    found = efforts[-1 if is_last else 0] if efforts else None
+    return () if found is None else (found,)
 
 
 def revised(decision: Decision, candidates: tuple[str, ...], strategy: str, reason: str) -> Decision:
-    """Return a decision with other candidates, which are called in their order, without a cascade.
+    """Return a decision with other candidates, which are called in their order, without a cascade and its efforts.
 
     Its model was not drawn, so that no propensity holds for it.
     """
@@ -70,6 +80,7 @@ def revised(decision: Decision, candidates: tuple[str, ...], strategy: str, reas
         model=candidates[0],
         candidates=candidates,
         cascade=(),
+        efforts=(),
         strategy=strategy,
         reason=reason,
         opinions=(*without_propensity(decision).opinions, result),

@@ -650,8 +650,7 @@ class Router:
     def _answerable(self, decision: Decision, constraints: Constraints) -> Decision:
         """Return a decision with its cascade, or with its models in the order that the caller prefers."""
         decision = as_requested(decision, constraints)
-        tiers = self._answers(decision).tiers(decision, constraints)
-        decision = replace(decision, cascade=tiers) if tiers else decision
+        decision = self._answers(decision).with_tiers(decision, constraints)
         return decision if _is_pinned(constraints) else preferred(decision, constraints.preference, self._config)
 
     def _noted(self, decisions: list[Decision], requests: Sequence[Request], log: bool) -> list[Decision]:

@@ -24,7 +24,7 @@ from semroute.router.requested import (
     without_propensity,
 )
 from semroute.testing import FakeProvider, answer
-from semroute.types import Assignment, Decision, StrategyResult
+from semroute.types import Assignment, Decision, Request, StrategyResult
 from semroute.workflows.configuration import check_configuration
 
 SOUP, FIX = "recipe for carrot soup", "fix this python traceback"
@@ -192,6 +192,24 @@ def test_the_library_takes_a_preference_and_the_cascade_has_no_say(routing_index
         with pytest.raises(InputError, match="prefer: is none of cheap, balanced, best"):
             router.route(SOUP, prefer=wrong)
     assert route(SOUP, index=routing_index, prefer="best").strategy == "preference"
+
+
+@pytest.mark.slow
+def test_the_cheapest_thinks_as_its_first_tier_and_the_best_as_its_last(
+    routing_index: Path, provider: FakeProvider
+) -> None:
+    tiers = [{"use": "small", "effort": "low"}, {"use": "small", "effort": "high"}]
+    sections: Any = {"cascade": {"tiers": tiers}, "categories": {"cooking": {"models": ["small"]}}}
+    provider.always(answer("fine"))
+    with Router.load(routing_index, config=config(url=provider.base_url, **sections)) as router:
+        decided = router.route(SOUP)
+        assert (decided.cascade, decided.efforts) == ((("small",), ("small",)), ("low", "high"))
+        assert decided.to_dict()["efforts"] == ["low", "high"]
+        router.complete(SOUP)
+        router.complete(SOUP, prefer="cheap")
+        assert router.complete(SOUP, prefer="best").tiers == ()
+        router.complete(Request(({"role": "user", "content": SOUP},), reasoning_effort="none"), prefer="best")
+    assert [request.body.get("reasoning_effort") for request in provider.requests] == ["low", "low", "high", "none"]
 
 
 @pytest.mark.slow
