@@ -309,7 +309,7 @@ CHOSEN = frozenset({"judge", "classifier"})
 """Strategies that choose a model and not a category: that model is called, and no tier below it; tiers above it only if
 ``cascade.start`` is ``decided``."""
 
-DIRECT = frozenset({"preference", "session", "housekeeping"})
+DIRECT = frozenset({"preference", "stall", "session", "housekeeping"})
 """Strategies that revise a decision, the caller's preference and a server's: their candidates are called in their
 order, without a cascade."""
 

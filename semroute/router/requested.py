@@ -13,10 +13,13 @@ from semroute.config.values import dotted
 from semroute.dispatch.constraints import ANYTHING, POLICIES, PREFERENCES, Constraints, PolicyName, Preference
 from semroute.errors import NoDeploymentError
 from semroute.text.names import did_you_mean
-from semroute.types import TRIAL, Decision, StrategyResult
+from semroute.text.signals import tool_history
+from semroute.types import TRIAL, Decision, Request, StrategyResult
 
 PREFERENCE = "preference"
 """Strategy name of a decision whose models were put in order by the caller's preference."""
+STALL = "stall"
+"""Strategy name of a decision that asks a stronger model, since the conversation repeats itself."""
 
 # Decisions of what a caller asks for.
 
@@ -34,6 +37,20 @@ def as_requested(decision: Decision, constraints: Constraints) -> Decision:
     return replace(decision, opinions=(*decision.opinions, result))
 
 
+def ordered(decision: Decision, request: Request, constraints: Constraints, config: Config) -> Decision:
+    """Return a decision whose models are in the order that its request is due.
+
+    That is the order of the caller's preference. Without one, a conversation that repeats itself goes one model up.
+    """
+    if not decision.candidates:
+        return decision
+    if constraints.preference != "balanced":
+        return preferred(decision, constraints.preference, config)
+    if config.on_stall == "escalate" and (history := tool_history(request.messages)).is_stalled:
+        return escalated(decision, named_models(decision)[0], config, str(history))
+    return decision
+
+
 def preferred(decision: Decision, preference: Preference, config: Config) -> Decision:
     """Return a decision whose models are in the order of a preference.
 
@@ -41,7 +58,7 @@ def preferred(decision: Decision, preference: Preference, config: Config) -> Dec
     the highest down, input and output price together at the cheapest deployment; where a price is not known, in the
     order of the decision, which has the cheapest first, or in the reverse of it.
     """
-    named = tuple(dict.fromkeys(name for tier in decision.cascade for name in tier)) or decision.candidates
+    named = named_models(decision)
     if preference == "balanced" or not named:
         return decision
     # Deciding alone needs no prices, whose list is slow to import.
@@ -67,6 +84,40 @@ def _effort(decision: Decision, name: str, *, is_last: bool) -> tuple[str | None
     efforts = [effort for tier, effort in tiers if name in tier]
     found = efforts[-1 if is_last else 0] if efforts else None
     return () if found is None else (found,)
+
+
+def escalated(decision: Decision, above: str, config: Config, why: str) -> Decision:
+    """Return a decision that asks a model one price above another first; the same where it names none.
+
+    Where a price is not known, the next in the decision's order is the one above.
+
+    Args:
+        decision: the decision, which names the models.
+        above: the model that did not get on.
+        config: prices.
+        why: reason, for people.
+    """
+    from semroute.catalog import price_level
+
+    named = named_models(decision)
+    levels = {name: price_level(name, config) for name in (*named, above)}
+    least = levels[above]
+    if least is None or None in levels.values():
+        higher = named[named.index(above) + 1 :][:1] if above in named else ()
+    else:
+        known = {name: level for name in named if (level := levels[name]) is not None and level > least}
+        higher = tuple(sorted(known, key=known.__getitem__))
+    if not higher:
+        return decision
+    order = tuple(dict.fromkeys((higher[0], *named)))
+    effort = _effort(decision, higher[0], is_last=False)
+    found = revised(decision, order, STALL, f"{why}: {higher[0]} in place of {above}; {decision.reason}")
+    return replace(found, efforts=effort)
+
+
+def named_models(decision: Decision) -> tuple[str, ...]:
+    """Return the models that a decision names: those of its cascade's tiers, or its candidates."""
+    return tuple(dict.fromkeys(name for tier in decision.cascade for name in tier)) or decision.candidates
 
 
 def revised(decision: Decision, candidates: tuple[str, ...], strategy: str, reason: str) -> Decision:

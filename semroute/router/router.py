@@ -23,7 +23,7 @@ from semroute.router.decide import ClientFactory, PolicyPair, chain_of
 from semroute.router.experiment import Experiment, Propensities, TrafficShare, is_by_trial, tried_config
 from semroute.router.load import LoadedIndex, Reloader, locate_index, shipped_index
 from semroute.router.query import judging_caller, routable_text
-from semroute.router.requested import as_requested, preferred
+from semroute.router.requested import as_requested, ordered
 from semroute.types import (
     AdmissionControl,
     Attempt,
@@ -282,7 +282,7 @@ class Router:
         """
         request, limits = valid_request(query), valid_constraints(constraints, prefer=prefer)
         (decision,) = self._decide([routable_text(request.messages)], [request], limits)
-        return self._noted([self._answerable(decision, limits)], [request], log)[0]
+        return self._noted([self._answerable(decision, request, limits)], [request], log)[0]
 
     def route_many(
         self, queries: Sequence[Query | Request], *, prefer: Preference | None = None, log: bool = True
@@ -296,8 +296,10 @@ class Router:
         """
         requests, limits = valid_queries(queries), valid_constraints(None, prefer=prefer)
         texts = [_text_of(request, place) for place, request in enumerate(requests)]
-        decisions = self._decide(texts, requests, limits) if texts else []
-        return self._noted([self._answerable(one, limits) for one in decisions], requests, log) if texts else []
+        if not texts:
+            return []
+        pairs = zip(self._decide(texts, requests, limits), requests, strict=True)
+        return self._noted([self._answerable(*pair, limits) for pair in pairs], requests, log)
 
     async def aroute(
         self,
@@ -629,7 +631,7 @@ class Router:
                 (decision,) = await policies.adecide([text], [request], client, offload, category=category)
             else:
                 (decision,) = await offload(policies.decide, [text], [request], is_pinned=is_pinned, category=category)
-            return self._answerable(decision, constraints)
+            return self._answerable(decision, request, constraints)
         except BaseException as error:
             if self._recorder is not None and log and asked:
                 self._recorder.undecided(text, asked, error, started, request.metadata)
@@ -647,11 +649,11 @@ class Router:
             message = f"the request's deadline of {limit_s:g} s passed while it was being decided where the query goes"
             raise DeadlineError(message) from None
 
-    def _answerable(self, decision: Decision, constraints: Constraints) -> Decision:
-        """Return a decision with its cascade, or with its models in the order that the caller prefers."""
+    def _answerable(self, decision: Decision, request: Request, constraints: Constraints) -> Decision:
+        """Return a decision with its cascade, or with its models in the order that its request is due."""
         decision = as_requested(decision, constraints)
         decision = self._answers(decision).with_tiers(decision, constraints)
-        return decision if _is_pinned(constraints) else preferred(decision, constraints.preference, self._config)
+        return decision if _is_pinned(constraints) else ordered(decision, request, constraints, self._config)
 
     def _noted(self, decisions: list[Decision], requests: Sequence[Request], log: bool) -> list[Decision]:
         if self._recorder is not None and log:

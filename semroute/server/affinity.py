@@ -24,7 +24,7 @@ from semroute.dispatch.constraints import Constraints
 from semroute.dispatch.plan import USUAL_ANSWER
 from semroute.errors import ContextLengthError, DispatchError
 from semroute.router.complete import CHOSEN
-from semroute.router.requested import revised
+from semroute.router.requested import STALL, escalated, revised
 from semroute.server.housekeeping import housekeeping_of
 from semroute.server.overflow import ContextOverflowError, is_too_short, overflow_of
 from semroute.server.sessions import Session, Sessions
@@ -195,6 +195,8 @@ class SessionTurn:
         if session is None or session.model is None:
             self.move = "new"
             return decision
+        if decision.strategy == STALL:
+            return self._unstalled(decision, session.model)
         owner = session.owns(self._request)
         if owner is not None and self._fits(owner[0]) and self._is_left(owner[0], decision):
             self.move = "stays"
@@ -217,6 +219,14 @@ class SessionTurn:
             self._stayed = (first, max(0.0, (comparison.stay or 0.0) - (self._cost(first, is_warm=True) or 0.0)))
             return self._with_first(decision, session.model, SESSION, reason)
         return replace(decision, reason=f"{decision.reason}; {reason}")
+
+    def _unstalled(self, decision: Decision, model: str) -> Decision:
+        """Leave a model that repeats itself for one above it; stay with it where there is none."""
+        higher = escalated(decision, model, self._config, "the conversation repeats itself")
+        self.move = "stays" if higher is decision else "switches"
+        if higher is not decision:
+            return higher
+        return self._with_first(decision, model, SESSION, f"it repeats itself, and nothing is above {model}")
 
     def _kept_cheap(self, decision: Decision, task: str) -> Decision:
         """Send housekeeping to the model where it costs least, what is cached of the conversation included."""

@@ -18,6 +18,7 @@ from semroute.router.requested import (
     AUTO_NAMES,
     LISTED_ALIASES,
     constraints_of,
+    escalated,
     name_clashes,
     plain_name,
     preferred,
@@ -210,6 +211,44 @@ def test_the_cheapest_thinks_as_its_first_tier_and_the_best_as_its_last(
         assert router.complete(SOUP, prefer="best").tiers == ()
         router.complete(Request(({"role": "user", "content": SOUP},), reasoning_effort="none"), prefer="best")
     assert [request.body.get("reasoning_effort") for request in provider.requests] == ["low", "low", "high", "none"]
+
+
+def stalled(query: str = FIX) -> Request:
+    """Return a conversation that has made the same call three times, with the same result."""
+    call = {"id": "c", "type": "function", "function": {"name": "read", "arguments": "{}"}}
+    result = {"role": "tool", "tool_call_id": "c", "content": "nothing"}
+    return Request(({"role": "user", "content": query}, *({"role": "assistant", "tool_calls": [call]}, result) * 3))
+
+
+@pytest.mark.slow
+def test_a_conversation_that_repeats_itself_asks_the_next_model_above(routing_index: Path) -> None:
+    sections: Any = {"categories": {"code": {"models": ["coder", "small", "large"]}}}
+    with Router.load(routing_index, config=config(**sections)) as router:
+        decided = router.route(stalled())
+        assert (decided.strategy, decided.category) == ("stall", "code")
+        assert decided.candidates == ("large", "coder", "small")
+        assert decided.reason.startswith("the same call 3 times in a row: large in place of coder; closest to code")
+        assert router.route_many([stalled(), FIX])[1].model == "coder"
+        assert router.route(stalled(), prefer="cheap").model == "small", "the caller's preference has the last word"
+    with Router.load(routing_index, config=config(on_stall="ignore", **sections)) as router:
+        assert router.route(stalled()).strategy == "semantic"
+    with Router.load(routing_index, config=config(categories={"code": {"models": ["large"]}})) as router:
+        assert router.route(stalled()).strategy == "semantic", "nothing is above the dearest"
+
+
+@given(names, prices, st.sampled_from("abcdef"))
+def test_what_is_above_is_dearer_and_the_least_of_that(
+    candidates: list[str], known: dict[str, float | None], above: str
+) -> None:
+    levels = {name: price or 0.0 for name, price in known.items()}
+    before = decision(candidates)
+    after = escalated(before, above, config(dict(levels)), "stalled")
+    dearer = [levels[name] for name in candidates if levels[name] > levels[above]]
+    if not dearer:
+        assert after is before
+    else:
+        assert levels[after.model] == min(dearer)
+        assert sorted(after.candidates) == sorted(candidates)
 
 
 @pytest.mark.slow
