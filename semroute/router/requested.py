@@ -14,7 +14,7 @@ from semroute.dispatch.constraints import ANYTHING, POLICIES, PREFERENCES, Const
 from semroute.errors import NoDeploymentError
 from semroute.text.names import did_you_mean
 from semroute.text.signals import tool_history
-from semroute.types import TRIAL, Decision, Request, StrategyResult
+from semroute.types import TRIAL, Decision, Request, StrategyResult, tier_label
 
 PREFERENCE = "preference"
 """Strategy name of a decision whose models were put in order by the caller's preference."""
@@ -87,9 +87,11 @@ def _effort(decision: Decision, name: str, *, is_last: bool) -> tuple[str | None
 
 
 def escalated(decision: Decision, above: str, config: Config, why: str) -> Decision:
-    """Return a decision that asks a model one price above another first; the same where it names none.
+    """Return a decision that asks the models above another one first, from the lowest price up.
 
-    Where a price is not known, the next in the decision's order is the one above.
+    Where none of those that it names costs more, the same model is asked at the effort of its last tier; where that is
+    that of its first tier, the decision stays the same. Where a price is not known, those after it in the decision's
+    order are above it.
 
     Args:
         decision: the decision, which names the models.
@@ -103,16 +105,16 @@ def escalated(decision: Decision, above: str, config: Config, why: str) -> Decis
     levels = {name: price_level(name, config) for name in (*named, above)}
     least = levels[above]
     if least is None or None in levels.values():
-        higher = named[named.index(above) + 1 :][:1] if above in named else ()
+        higher = named[named.index(above) + 1 :] if above in named else ()
     else:
         known = {name: level for name in named if (level := levels[name]) is not None and level > least}
         higher = tuple(sorted(known, key=known.__getitem__))
-    if not higher:
+    first = higher[0] if higher else above
+    effort = _effort(decision, first, is_last=not higher)
+    if not higher and effort == _effort(decision, above, is_last=False):
         return decision
-    order = tuple(dict.fromkeys((higher[0], *named)))
-    effort = _effort(decision, higher[0], is_last=False)
-    found = revised(decision, order, STALL, f"{why}: {higher[0]} in place of {above}; {decision.reason}")
-    return replace(found, efforts=effort)
+    reason = f"{why}: {tier_label(first, effort[0] if effort else None)} in place of {above}; {decision.reason}"
+    return replace(revised(decision, tuple(dict.fromkeys((*higher, *named))), STALL, reason), efforts=effort)
 
 
 def named_models(decision: Decision) -> tuple[str, ...]:

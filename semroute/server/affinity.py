@@ -221,7 +221,10 @@ class SessionTurn:
         return replace(decision, reason=f"{decision.reason}; {reason}")
 
     def _unstalled(self, decision: Decision, model: str) -> Decision:
-        """Leave a model that repeats itself for one above it; stay with it where there is none."""
+        """Leave a model that repeats itself for one above it; stay with it, at more effort, where there is none."""
+        if decision.efforts and model in self._config.members(decision.candidates[0]):
+            self.move = "stays"
+            return decision
         higher = escalated(decision, model, self._config, "the conversation repeats itself")
         self.move = "stays" if higher is decision else "switches"
         if higher is not decision:

@@ -234,6 +234,12 @@ def test_a_conversation_that_repeats_itself_asks_the_next_model_above(routing_in
         assert router.route(stalled()).strategy == "semantic"
     with Router.load(routing_index, config=config(categories={"code": {"models": ["large"]}})) as router:
         assert router.route(stalled()).strategy == "semantic", "nothing is above the dearest"
+    tiers = [{"use": "large", "effort": "low"}, {"use": "large", "effort": "high"}]
+    sections = {"cascade": {"tiers": tiers}, "categories": {"code": {"models": ["large"]}}}
+    with Router.load(routing_index, config=config(**sections)) as router:
+        decided = router.route(stalled())
+        assert (decided.candidates, decided.efforts, decided.cascade) == (("large",), ("high",), ())
+        assert "large at high effort in place of large" in decided.reason
 
 
 @given(names, prices, st.sampled_from("abcdef"))
