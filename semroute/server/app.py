@@ -19,18 +19,20 @@ from semroute.catalog import estimate_tokens
 from semroute.dispatch.validation import valid_request
 from semroute.errors import ContextLengthError, DispatchError, InputError, SemrouteError
 from semroute.router import Router
+from semroute.router.requested import AUTO, constraints_of
 from semroute.router.tracing import OpenTelemetryTracer
 from semroute.server.admin import AdminCaller, Administration
 from semroute.server.affinity import SessionTurn
 from semroute.server.anthropic_messages import Messages
 from semroute.server.anthropic_requests import request_of
 from semroute.server.callers import CallerLimitError, Callers, ForbiddenError, UnknownCallerError, check_right
-from semroute.server.formats import ServedCall, ServedError, ServerFormat, json_bytes, served_error
+from semroute.server.explanation import explanation_headers
+from semroute.server.formats import ServedCall, ServedError, ServerFormat, asked_model, json_bytes, served_error
 from semroute.server.generations import CHECK_S, Generations
 from semroute.server.guards import LOOPBACK, MAX_BODY_BYTES, Guards
 from semroute.server.keys import DEFAULT_FILE, KeyRing, Right, VirtualKey
 from semroute.server.metrics import CONTENT_TYPE
-from semroute.server.models import AUTO, anthropic_list, constraints_of, openai_list
+from semroute.server.models import anthropic_list, listed_models, openai_list
 from semroute.server.openai_chat import ChatCompletions
 from semroute.server.openai_responses import Responses
 from semroute.server.operation import MAX_CONCURRENCY, GatewayState, Operation, show_breakers
@@ -237,13 +239,15 @@ class Gateway:
             call = format.read(await _body(http, self._limits), http.headers)
             record.take_call(call)
             config = self._router.config
-            limits, caller = constraints_of(call.model, config), None if key is None else key.id
+            limits = constraints_of(call.model, config, self._router.live.models)
+            caller = None if key is None else key.id
             await self._sessions.refresh(caller, http.headers, call.request)
             turn = SessionTurn(config, self._sessions, caller, http.headers, call.request, limits)
             if not call.streaming:
                 completion = await _while_connected(http.receive, self._callers.complete(call, key, turn))
                 record.take(completion)
-                return _json(200, format.answer(call, completion), answer_headers(completion) | turn_headers(turn))
+                shown = answer_headers(completion) | explanation_headers(http.headers, completion.decision)
+                return _json(200, format.answer(call, completion), shown | turn_headers(turn))
             events = AnswerEvents(self._callers.stream(call, key, turn, record.take_decision), record)
             try:
                 # The status is still open: an error before the first piece is an error of HTTP.
@@ -256,7 +260,8 @@ class Gateway:
                 raise
             encoder = format.stream(call)
             chunks = encoded(events, first, encoder, format, self._ping_s)
-            return EventResponse(chunks, events, _decided(record) | turn_headers(turn))
+            shown = _decided(record) | explanation_headers(http.headers, record.decision)
+            return EventResponse(chunks, events, shown | turn_headers(turn))
         except SemrouteError as error:
             return _refused(format, error, record)
 
@@ -276,16 +281,18 @@ class Gateway:
             self._caller(http)
         except SemrouteError as error:
             return _refused(ANTHROPIC if is_anthropics else OPENAI, error, record_of(http.scope))
-        return _json(200, (anthropic_list if is_anthropics else openai_list)(self._router.config))
+        models = listed_models(self._router.config, self._router.live.models)
+        return _json(200, (anthropic_list if is_anthropics else openai_list)(models))
 
     async def route(self, http: HttpRequest) -> Response:
         """Decide without calling a model: the decision as JSON."""
         try:
             key = self._caller(http, "call")
             body = await _body(http, self._limits)
-            query, model = body.get("query"), body.get("model", AUTO)
+            query = body.get("query")
             request = Request.from_openai(body) if query is None else valid_request(query)
-            decision = await self._callers.route(ServedCall(str(model), request), key)
+            name = AUTO if body.get("model") is None else asked_model(body)
+            decision = await self._callers.route(ServedCall(name, request), key)
             record_of(http.scope).take_decision(decision)
         except SemrouteError as error:
             return _refused(OPENAI, error, record_of(http.scope))

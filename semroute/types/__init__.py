@@ -21,6 +21,7 @@ from semroute.types.chat import (
     Tool,
     ToolCall,
     ToolCallDelta,
+    tier_label,
     tier_words,
 )
 from semroute.types.decision import (
@@ -111,6 +112,7 @@ __all__ = [
     "ToolCall",
     "ToolCallDelta",
     "Usage",
+    "tier_label",
     "tier_words",
     "total_cost",
 ]
