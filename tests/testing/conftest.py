@@ -46,3 +46,10 @@ def server() -> Iterator[FakeProvider]:
     """A double that lasts for a module, whose key is "right"."""
     with FakeProvider(key="right") as running:
         yield running
+
+
+@pytest.fixture
+def provider(server: FakeProvider) -> FakeProvider:
+    """The same one, as if it had just been started."""
+    server.reset()
+    return server
