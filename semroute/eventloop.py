@@ -94,7 +94,7 @@ def stall_meter() -> StallMeter:
 class bounded:  # noqa: N801  # a context manager like asyncio.timeout
     """Bound a block by the caller's own clock, like :func:`asyncio.timeout`.
 
-    Raises TimeoutError when no time is left.
+    Raises TimeoutError when no time is left. A stream enters one for each piece, so that it is written out here.
 
     Args:
         left_s: returns the seconds left; called again when they have elapsed, because its clock may have stood still.
@@ -103,26 +103,33 @@ class bounded:  # noqa: N801  # a context manager like asyncio.timeout
     def __init__(self, left_s: Callable[[], float]) -> None:
         self._left_s = left_s
         self._loop = asyncio.get_running_loop()
-        self._limit = asyncio.timeout(None)
-        self._handle: asyncio.TimerHandle | None = None
+        self._is_over = False
 
     async def __aenter__(self) -> None:
-        await self._limit.__aenter__()
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a wait is bounded within a task")
+        self._task, self._cancelling = task, task.cancelling()
         self._due()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        await self._limit.__aexit__(kind, error, trace)
+        self._handle.cancel()
+        # A cancellation from elsewhere, at the same time, goes on as one.
+        if self._is_over and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error
 
     def _due(self) -> None:
         seconds = self._left_s()
         if seconds > 0.0:
-            self._handle = self._loop.call_later(seconds, self._due)
+            self._handle: asyncio.Handle = self._loop.call_later(seconds, self._due)
         else:
-            self._limit.reschedule(self._loop.time())
+            self._handle = self._loop.call_soon(self._end)
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._task.cancel()
 
 
 class Countdown:

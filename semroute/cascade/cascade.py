@@ -32,6 +32,7 @@ from semroute.types import (
     ModelClient,
     Request,
     TierResult,
+    tier_label,
     total_cost,
 )
 from semroute.types.protocols import OnDelta
@@ -173,17 +174,40 @@ class Tier:
         candidates: models and groups that it calls, in order.
         acceptance: checks of its answers.
         quality: share of queries that it answers well, if known.
+        effort: reasoning effort of its calls, unless the request sets its own.
     """
 
     position: int
     candidates: tuple[str, ...]
     acceptance: Acceptance
     quality: float | None = None
+    effort: str | None = None
 
     @property
     def name(self) -> str:
         """Display name: the models and groups it calls."""
         return ", ".join(self.candidates)
+
+    @property
+    def label(self) -> str:
+        """Display name with the effort, which no other tier has."""
+        return tier_label(self.name, self.effort)
+
+
+OWN_EFFORT = frozenset({"reasoning", "thinking", "thinkingConfig"})
+"""Parameters of single wire formats by which a request sets the effort itself."""
+
+
+def with_effort(request: Request, effort: str | None) -> Request:
+    """Return a request with a tier's reasoning effort, unless it sets its own.
+
+    A budget of thinking that is left to the model is no effort. A deployment that takes no effort is called without.
+    """
+    has_own = request.reasoning_effort is not None or request.thinking_budget not in (None, -1)
+    if effort is None or has_own or not OWN_EFFORT.isdisjoint(request.extra):
+        return request
+    droppable = request.droppable | {"reasoning_effort", "thinking_budget"}
+    return replace(request, reasoning_effort=effort, droppable=droppable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +219,7 @@ class Cascade:
     Attributes:
         tiers: the tiers.
         stream_after_tokens, value_per_quality, max_usd: see :class:`semroute.config.cascade.CascadeConfig`.
-        without_logprobs: names of tiers that refused log probabilities; these are not requested there again.
+        without_logprobs: labels of tiers that refused log probabilities; these are not requested there again.
     """
 
     tiers: tuple[Tier, ...]
@@ -216,10 +240,16 @@ class Cascade:
         """
         accepts = [cascade.accept if tier.accept is None else tier.accept for tier in cascade.tiers]
         tiers = (
-            Tier(position, (tier.use,), acceptance_of(accept, scorer_of), tier.quality)
+            Tier(position, (tier.use,), acceptance_of(accept, scorer_of), tier.quality, tier.effort)
             for position, (tier, accept) in enumerate(zip(cascade.tiers, accepts, strict=True))
         )
         return cls(tuple(tiers), cascade.stream_after_tokens, cascade.value_per_quality, cascade.max_usd)
+
+    @property
+    def efforts(self) -> tuple[str | None, ...]:
+        """Reasoning effort of each tier; empty where no tier has one."""
+        efforts = tuple(tier.effort for tier in self.tiers)
+        return efforts if any(efforts) else ()
 
     def within(self, allowed: Sequence[str], kept: Kept) -> Cascade:
         """Return the cascade of the allowed models, without empty tiers.
@@ -338,19 +368,22 @@ class Calls:
         if self._request.n not in (None, 1):
             raise CapabilityError(f"n={self._request.n}: a cascade checks and gives one answer; leave n out")
         self._reserved = RESERVED if await self._can_escalate(tier) else 0.0
-        wants = tier.acceptance.wants_logprobs or self._may_be_early(tier)
-        if wants and not self._request.logprobs and tier.name not in self._cascade.without_logprobs:
-            asked = replace(self._request, logprobs=True)
+        wants, request = tier.acceptance.wants_logprobs or self._may_be_early(tier), self._request_of(tier)
+        if wants and not request.logprobs and tier.label not in self._cascade.without_logprobs:
+            asked = replace(request, logprobs=True)
             estimate = await self._client.estimate(asked, tier.candidates)
             if estimate.closed is None:
                 return asked, estimate
-        return self._request, await self._client.estimate(self._request, tier.candidates)
+        return request, await self._client.estimate(request, tier.candidates)
+
+    def _request_of(self, tier: Tier) -> Request:
+        return with_effort(self._request, tier.effort)
 
     async def _can_escalate(self, tier: Tier) -> bool:
         """Return True if a later tier can be called now."""
         for later in self._cascade.tiers:
             if later.position > tier.position:
-                estimate = await self._client.estimate(self._request, later.candidates)
+                estimate = await self._client.estimate(self._request_of(later), later.candidates)
                 if estimate.closed is None:
                     return True
         return False
@@ -373,9 +406,9 @@ class Calls:
         except DispatchError as error:
             if not (is_our_own and _may_refuse_logprobs(error)) or self.has_streamed:
                 raise
-        answer = await self._complete(tier, self._request, self._stream_of(tier))
+        answer = await self._complete(tier, self._request_of(tier), self._stream_of(tier))
         # Only now is it certain that nothing else was wrong with the request.
-        self._cascade.without_logprobs.add(tier.name)
+        self._cascade.without_logprobs.add(tier.label)
         return answer
 
     async def stream_whole(self, answer: Completion) -> None:
@@ -395,8 +428,9 @@ class Calls:
             if self.left_s <= 0:
                 return "the deadline has passed"
             try:
-                droppable = self._request.droppable | {"temperature"}  # models without one vary by themselves
-                asked = replace(self._request, temperature=temperature, droppable=droppable)
+                request = self._request_of(tier)
+                droppable = request.droppable | {"temperature"}  # models without one vary by themselves
+                asked = replace(request, temperature=temperature, droppable=droppable)
                 return await self._complete(tier, asked)
             except DispatchError as error:
                 return str(error)
@@ -480,7 +514,8 @@ class CascadeRun:
             request, estimate = await self._calls.prepare(tier)
             reason = self._skipped(tier, estimate)
             if reason is not None:
-                result = TierResult(tier.position, tier.name, None, (), (), False, f"left out: {reason}", 0.0)
+                why = f"left out: {reason}"
+                result = TierResult(tier.position, tier.name, None, (), (), False, why, 0.0, tier.effort)
                 self._results.append(result)
                 continue
             try:
@@ -552,8 +587,9 @@ class CascadeRun:
             spent_ms = (time.monotonic() - started) * 1000
             attempts = tuple(self._calls.attempts[before:])
             accepted = answer is not None and _passed(checks)
-            result = TierResult(tier.position, tier.name, answer, attempts, checks, accepted, reason, spent_ms)
-            self._results.append(result)
+            self._results.append(
+                TierResult(tier.position, tier.name, answer, attempts, checks, accepted, reason, spent_ms, tier.effort)
+            )
 
     def _keep(self, answer: Completion, tier: Tier, checks: tuple[CheckResult, ...]) -> None:
         good = score(checks)
@@ -580,7 +616,7 @@ class CascadeRun:
     def _failure(self) -> DispatchError:
         error = self._error
         if error is None:
-            reasons = "; ".join(f"{result.candidate}: {result.reason}" for result in self._results) or "it has no tiers"
+            reasons = "; ".join(f"{result.label}: {result.reason}" for result in self._results) or "it has no tiers"
             kind = DeadlineError if self._calls.left_s <= 0 else NoDeploymentError
             error = kind(f"no tier of the cascade was called ({reasons})")
         error.attempts = tuple(self._calls.attempts)

@@ -13,7 +13,15 @@ from semroute.catalog.capabilities import (
     strength,
 )
 from semroute.catalog.parameters import Parameters, carried, parameters_of, takes_native, thinks_by_budget, unsaid
-from semroute.catalog.prices import StrongestModel, charge, cheapest_cost, cost_of, estimated_cost, price_of
+from semroute.catalog.prices import (
+    StrongestModel,
+    charge,
+    cheapest_cost,
+    cost_of,
+    estimated_cost,
+    price_level,
+    price_of,
+)
 from semroute.catalog.tokens import IMAGE_TOKENS, estimate_query_tokens, estimate_text_tokens, estimate_tokens
 
 __all__ = [
@@ -36,6 +44,7 @@ __all__ = [
     "model_card",
     "needs_of",
     "parameters_of",
+    "price_level",
     "price_of",
     "strength",
     "takes_native",

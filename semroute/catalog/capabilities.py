@@ -131,12 +131,14 @@ class ModelCard:
         context: the longest input and output together, in tokens; None where unknown.
         capabilities: its capabilities; None where unknown.
         strengths: strength from 0 to 1 by field; a missing field is unknown.
+        max_output: the longest answer, in tokens; None where unknown.
     """
 
     name: str
     context: int | None = None
     capabilities: frozenset[str] | None = None
     strengths: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    max_output: int | None = None
 
 
 def model_card(name: str, config: Config) -> ModelCard:
@@ -153,6 +155,7 @@ def model_card(name: str, config: Config) -> ModelCard:
         spec.context or min(windows, default=None),
         None if spec.capabilities is None else frozenset(spec.capabilities),
         spec.strengths,
+        spec.max_output,
     )
 
 
@@ -203,9 +206,9 @@ def check_catalog(config: Config) -> list[Problem]:
     """Return problems of deployments and models with missing information.
 
     Errors: tiers that a cascade's budget leaves out because none of their deployments has a known price. Warnings:
-    other deployments without one, then models whose context window is unknown.
+    other deployments without one, tiers whose effort nothing takes, then models whose context window is unknown.
     """
-    return [*_unaffordable(config), *_without_price(config), *_without_context(config)]
+    return [*_unaffordable(config), *_without_price(config), *_without_effort(config), *_without_context(config)]
 
 
 def _unaffordable(config: Config) -> Iterator[Problem]:
@@ -227,6 +230,17 @@ def _without_price(config: Config) -> Iterator[Problem]:
             message = f'no price is known for model "{dotted([deployment.upstream])}": calls here have no cost'
             fix = "add price: {input: …, output: …} in USD per million tokens; 0 and 0 where calls cost nothing"
             yield Problem("warning", dotted(("deployments", position)), message, fix)
+
+
+def _without_effort(config: Config) -> Iterator[Problem]:
+    for key, cascade in cascades(config).items():
+        for position, tier in enumerate(cascade.tiers):
+            deployments = config.deployments_of(tier.use)
+            asked = Parameters({"reasoning_effort": tier.effort})
+            if tier.effort and deployments and all(unsaid(deployment, asked) for deployment in deployments):
+                message = f'no deployment of "{dotted([tier.use])}" takes an effort of {tier.effort}: it is left out'
+                fix = f"remove it, or choose another: {'; '.join(unsaid(deployments[0], asked))}"
+                yield Problem("warning", f"{key}.tiers.{position}.effort", message, fix)
 
 
 def _without_context(config: Config) -> Iterator[Problem]:

@@ -274,15 +274,20 @@ def cheapest_cost(config: Config, name: str, usage: Usage) -> Cost | None:
     return min(costs, key=lambda cost: cost.usd, default=None)
 
 
+def price_level(name: str, config: Config) -> float | None:
+    """Return input and output price together at a name's cheapest deployment.
+
+    USD per million tokens of each; None where no price is known. It orders models and groups by price.
+    """
+    prices = [price_of(deployment, config) for deployment in config.deployments_of(name)]
+    return min((price.input + price.output for price in prices if price is not None), default=None)
+
+
 def _most_expensive(config: Config) -> str | None:
     """Return the model whose cheapest deployment is the most expensive.
 
-    Input and output prices are added; None where no price is known.
+    None where no price is known.
     """
-    cheapest: dict[str, float] = {}
-    for deployment in config.deployments:
-        price = price_of(deployment, config)
-        if price is not None:
-            total_price = price.input + price.output
-            cheapest[deployment.model] = min(total_price, cheapest.get(deployment.model, total_price))
-    return max(cheapest, key=lambda model: (cheapest[model], model), default=None)
+    names = {deployment.model for deployment in config.deployments}
+    levels = {name: level for name in names if (level := price_level(name, config)) is not None}
+    return max(levels, key=lambda name: (levels[name], name), default=None)

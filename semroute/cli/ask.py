@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.console import NumberRange, config_option, index_option, json_option, no_log_option
+from semroute.cli.console import NumberRange, config_option, index_option, json_option, no_log_option, prefer_option
 from semroute.errors import QueryError
 from semroute.types import tier_words
 
 if TYPE_CHECKING:
+    from semroute.dispatch.constraints import Preference
     from semroute.types import Completion, Decision
 
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 @config_option
 @json_option
 @click.option("--model", metavar="NAME", help="Call this model or group, without routing.")
+@prefer_option
 @click.option("--deployment", metavar="NAME", help="Call this deployment, without routing.")
 @click.option("--region", "regions", metavar="NAME", multiple=True, help="Only deployments there; may be repeated.")
 @click.option("--max-usd", type=NumberRange(0), metavar="USD", help="Highest cost of one attempt.")
@@ -38,6 +40,7 @@ def ask(
     config_path: Path | None,
     as_json: bool,
     model: str | None,
+    prefer: Preference | None,
     deployment: str | None,
     regions: tuple[str, ...],
     max_usd: float | None,
@@ -66,6 +69,7 @@ def ask(
         max_usd=max_usd,
         deadline_s=deadline,
         wants=frozenset(wants),
+        preference=prefer or "balanced",
     )
     with AnswerPrinter() as printer, ExitStack() as bars:
         progress, warn = bars.enter_context(shown_work())
@@ -88,7 +92,7 @@ def ask(
             print_text(completion.text or completion.refusal or "")
     tiers = tier_count(workspace.config, completion)
     for result in completion.tiers:
-        print_note(f"  {tier_words(result.tier, tiers)}, {result.candidate}: {result.reason}")
+        print_note(f"  {tier_words(result.tier, tiers)}, {result.label}: {result.reason}")
     print_note(summary(completion, tiers))
 
 

@@ -300,6 +300,13 @@ metadata_option = click.option(
 )
 """``metadata: dict[str, str]``."""
 
+prefer_option = click.option(
+    "--prefer",
+    type=click.Choice(["cheap", "balanced", "best"]),
+    help="Call the decision's models from the lowest price up, as decided, or from the highest price down.",
+)
+"""``prefer: Preference | None``."""
+
 
 def _names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     return None if value is None else tuple(dict.fromkeys(name.strip() for name in value.split(",")))

@@ -13,14 +13,22 @@ from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
-from semroute.cli.console import config_option, index_option, json_option, metadata_option, no_log_option
+from semroute.cli.console import (
+    config_option,
+    index_option,
+    json_option,
+    metadata_option,
+    no_log_option,
+    prefer_option,
+)
 from semroute.cli.layout import Column
 from semroute.cli.main import SuggestingGroup
 from semroute.cli.tables import DataTable, RowPrinter, number
 from semroute.data.examples import shortened
-from semroute.types import total_cost
+from semroute.types import tier_label, total_cost
 
 if TYPE_CHECKING:
+    from semroute.dispatch.constraints import Preference
     from semroute.errors import DataError
     from semroute.router import Router
     from semroute.router.load import NearestExample
@@ -44,6 +52,7 @@ if TYPE_CHECKING:
 @config_option
 @json_option
 @metadata_option
+@prefer_option
 @click.option("--summary/--no-summary", default=True, help="After --file, say on standard error what it would cost.")
 @no_log_option
 def route(
@@ -53,6 +62,7 @@ def route(
     config_path: Path | None,
     as_json: bool,
     metadata: dict[str, str],
+    prefer: Preference | None,
     summary: bool,
     no_log: bool,
 ) -> None:
@@ -68,14 +78,14 @@ def route(
     if (query is None) == (file is None):
         raise click.UsageError("give either a QUERY or --file FILE")
     if file is not None:
-        _route_file(file, index, config_path, as_json, metadata, summary=summary, is_logged=not no_log)
+        _route_file(file, index, config_path, as_json, metadata, prefer, summary=summary, is_logged=not no_log)
         return
     assert query is not None
     _refuse_empty(query)
     from semroute.workflows.routing import explain_routing
 
     with _logging_router(index, config_path, is_logged=not no_log) as router:
-        routed = explain_routing(router, query, metadata)
+        routed = explain_routing(router, query, metadata, prefer)
     if as_json:
         print_json(routed.to_dict())
     else:
@@ -108,6 +118,7 @@ def _route_file(
     config_path: Path | None,
     as_json: bool,
     metadata: dict[str, str],
+    prefer: Preference | None,
     *,
     summary: bool,
     is_logged: bool,
@@ -119,7 +130,7 @@ def _route_file(
     with _logging_router(index, config_path, is_logged=is_logged) as router:
         bill = _BillPrinter(router, file) if summary else None
         try:
-            rows = _print_rows(router, file, metadata, as_json, failed, bill)
+            rows = _print_rows(router, file, metadata, prefer, as_json, failed, bill)
         except DataError as error:  # the rest of the file cannot be read
             rows, failed = 0, [error]
     if bill is None or not bill.rows:
@@ -137,6 +148,7 @@ def _print_rows(
     router: Router,
     file: Path,
     metadata: dict[str, str],
+    prefer: Preference | None,
     as_json: bool,
     failed: list[DataError],
     bill: _BillPrinter | None,
@@ -148,7 +160,7 @@ def _print_rows(
 
     printed, rows = decision_rows(router.live.models, router.config.models), 0
     stdin = sys.stdin.buffer if str(file) == "-" else None
-    for query, found in route_file(router, file, metadata, stdin=stdin):
+    for query, found in route_file(router, file, metadata, prefer, stdin=stdin):
         rows += 1
         if isinstance(found, DataError):
             failed.append(found)
@@ -280,7 +292,8 @@ def _facts(decision: Decision, colour: str) -> DataTable:
     table.add_row("query", Text(shortened(decision.query, 240)))
     table.add_row("model", Text.assemble((decision.model, "bold"), *_then(decision.candidates[1:])))
     if decision.cascade:
-        tiers = (" or ".join(tier) for tier in decision.cascade)
+        efforts = decision.efforts or (None,) * len(decision.cascade)
+        tiers = (tier_label(" or ".join(tier), effort) for tier, effort in zip(decision.cascade, efforts, strict=True))
         table.add_row("cascade", Text.assemble(", then ".join(tiers), ("  where an answer is not accepted", "dim")))
     if decision.categories:
         _add_scores(table, decision, colour)

@@ -17,6 +17,9 @@ Unmeasured: TypeAlias = Literal["consistency", "quality", "accept", "escalate"]
 classifier, or neither.
 """
 
+Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+"""Reasoning effort in OpenAI's words; each wire format translates it, and not every one supports all of them."""
+
 SAME = "same"
 """Language of an answer that is the query's."""
 
@@ -136,11 +139,14 @@ class TierConfig(Section):
 
     Attributes:
         use: model or group.
+        effort: reasoning effort of its calls, unless the request sets its own; None leaves it to the model. The same
+            model may be a tier at several efforts.
         accept: acceptance criteria in place of the cascade's own.
         quality: estimated share of queries that it answers well; for ``value_per_quality``.
     """
 
     use: Name
+    effort: Effort | None = None
     accept: Accept | None = None
     quality: Share | None = None
 

@@ -97,14 +97,15 @@ def _unreachable(config: Config) -> Iterator[Problem]:
 
 def _idle_cascade(key: str, cascade: CascadeConfig) -> Iterator[Problem]:
     """Yield warnings of a cascade that cannot escalate as written."""
-    if len(cascade.tiers) == 1:
+    if len(cascade.tiers) == 1 and cascade.tiers[0].effort is None:
         yield Problem("warning", f"{key}.tiers", "a single tier is not a cascade", "add the tier that comes after it")
-    models = [tier.use for tier in cascade.tiers]
-    for position, name in enumerate(models):
-        if name in models[:position]:
-            ordinal = tier_words(position, len(models))
+    called = [(tier.use, tier.effort) for tier in cascade.tiers]
+    for position, (name, _) in enumerate(called):
+        if called[position] in called[:position]:
+            ordinal = tier_words(position, len(called))
             message = f'{ordinal}: "{dotted([name])}" is a tier already, and would answer the same again'
-            yield Problem("warning", f"{key}.tiers.{position}", message, "name each model once")
+            fix = "name each model once, or give its tiers different efforts"
+            yield Problem("warning", f"{key}.tiers.{position}", message, fix)
     if cascade.value_per_quality is not None and all(tier.quality is None for tier in cascade.tiers):
         fix = "give the tiers a quality, such as {use: large, quality: 0.9}"
         yield Problem("warning", f"{key}.value_per_quality", "no tier has an expected quality", fix)

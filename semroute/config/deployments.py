@@ -353,6 +353,7 @@ class ModelSpec(Section):
     Attributes:
         price: USD per million tokens.
         context: the longest input and output together, in tokens.
+        max_output: the longest answer, in tokens, for the gateway's list of models; requests are not held to it.
         capabilities: such as ``tools``, ``vision``, ``json_schema``, ``logprobs``; None where they are not known.
         strengths: strength from 0 to 1 by field, such as ``{"reasoning": 0.9}``.
         description: what it is good for, in words that a judge reads.
@@ -360,6 +361,7 @@ class ModelSpec(Section):
 
     price: Price | None = None
     context: Count | None = None
+    max_output: Count | None = None
     capabilities: Annotated[tuple[Name, ...], Field(strict=False)] | None = None
     strengths: Mapping[Name, Annotated[Number, Field(ge=0, le=1)]] = Field(default_factory=dict)
     description: Annotated[str, Field(min_length=1, max_length=1000)] | None = None

@@ -140,6 +140,10 @@ class Condition(Section):
         chars: characters of the routed text.
         tokens: estimated tokens of all that is sent: messages, tools and schema.
         turns: turns of the user in the conversation.
+        tool_loop: results of tools since the user's last words.
+        stalled: whether the agent makes the same call with the same result, or meets the same error, three times in a
+            row.
+        plan_mode: whether a coding agent (Claude Code, Codex, opencode) says that it plans and changes nothing yet.
         keywords: words of the routed text.
         regex: a pattern of RE2 that is found in the routed text.
         code: whether the routed text holds code.
@@ -156,6 +160,9 @@ class Condition(Section):
     chars: Range | None = None
     tokens: Range | None = None
     turns: Range | None = None
+    tool_loop: Range | None = None
+    stalled: bool | None = None
+    plan_mode: bool | None = None
     keywords: Keywords | None = None
     regex: Pattern | None = None
     code: bool | None = None

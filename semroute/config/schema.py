@@ -247,6 +247,8 @@ class Config(Section):
         judge: a small model that chooses where nothing else has decided.
         cascade: tiers that are tried until an answer is good enough, for categories without their own and the fallback;
             the models of the category, or of the fallback, bound the tiers.
+        on_stall: what happens where an agent repeats itself (``stalled`` of a rule): ``escalate`` asks the model next
+            above by price among those that the decision names; ``ignore`` changes nothing.
         selection: selection of a deployment among those of a model.
         retries: retries and failover.
         hedging: hedged requests before the first token.
@@ -278,6 +280,7 @@ class Config(Section):
     classifier: Annotated[Classifier, BeforeValidator(named_folder)] = Classifier.default()
     judge: Judge = Judge.default()
     cascade: Annotated[CascadeConfig, BeforeValidator(no_cascade)] = CascadeConfig.default()
+    on_stall: Literal["escalate", "ignore"] = "escalate"
     selection: Selection = Selection.default()
     retries: Retries = Retries.default()
     hedging: Hedging = Hedging.default()

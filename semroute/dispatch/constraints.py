@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from semroute.config import Deployment
 from semroute.types import Cost
+
+Preference: TypeAlias = Literal["cheap", "balanced", "best"]
+"""Order of a decision's models: from the lowest price up, as decided, or from the highest price down."""
+PREFERENCES: tuple[Preference, ...] = ("cheap", "balanced", "best")
+
+PolicyName: TypeAlias = Literal["serving", "trial"]
+"""Policy of a decision: the one that serves, or the one on trial beside it."""
+POLICIES: tuple[PolicyName, ...] = ("serving", "trial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,11 @@ class Constraints:
             ``models.NAME.strengths``; part of the score, not a filter.
         prefer: deployment that is tried before the others of its model or group, such as one that has the
             conversation's prefix in its cache; the others follow where it is closed or fails.
+        preference: ``cheap`` and ``best`` call the models that the decision names, those of its cascade's tiers among
+            them, from the lowest price up or from the highest price down, without a cascade; ``balanced`` leaves the
+            decision as it is.
+        category: route as if the query had been matched with this category; rules before it hold.
+        policy: the decision of this policy, ``serving`` or ``trial``, whatever the trial's share.
     """
 
     model: str | None = None
@@ -40,10 +54,13 @@ class Constraints:
     deadline_s: float | None = None
     wants: frozenset[str] = frozenset()
     prefer: str | None = None
+    preference: Preference = "balanced"
+    category: str | None = None
+    policy: PolicyName | None = None
 
     @property
     def is_pinned(self) -> bool:
-        """True if the request names the model or the deployment that is to answer."""
+        """True if the caller names the model or the deployment, so that nothing is decided."""
         return self.model is not None or self.deployment is not None
 
     def against(self, deployment: Deployment, cost: Cost | None, names: frozenset[str]) -> Iterator[str]:

@@ -21,23 +21,12 @@ from operator import is_
 from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
-from semroute.dispatch.constraints import ANYTHING, Constraints
+from semroute.dispatch.constraints import ANYTHING, POLICIES, PREFERENCES, Constraints
+from semroute.dispatch.values import FaultError, Field, ValueWalk, checked, error_of, read_value, type_name
 from semroute.errors import InputError, QueryError
-from semroute.text.conversation import fields_of
 from semroute.types import Message, NativeBody, Query, Request, Tool
 from semroute.types.anthropic import has_blocks, openai_messages
 from semroute.types.openai import ShapeError, is_response_format, model_schema, schema_of, tool_choice_of, tool_of
-
-MAX_DEPTH = 100
-"""Levels of nesting. Vendors accept schemas of 5 to 10 levels, and JSON parsers between the caller and a model commonly
-stop at 64 to 128; Python's own ``json``, ``copy`` and ``jsonschema`` recurse, and are safe at this depth."""
-
-MAX_VALUES = 500_000
-"""Values in one request, counted at each occurrence, as in serialised form: a shared list counts every time, and a
-structure that contains itself is too large. A pass over this many takes about 0.1 s."""
-
-MAX_BYTES = 64 * 2**20
-"""UTF-8 bytes of all texts of one request. The largest request that a vendor accepts is 50 MB (OpenAI, with images)."""
 
 MAX_MESSAGES = 100_000
 """Messages of one conversation; a context window of a million tokens holds 250,000 empty ones."""
@@ -47,10 +36,6 @@ MAX_QUERIES = 1_000_000
 
 MAX_TOKENS = 2**31 - 1
 """Largest token count: servers store ``max_tokens`` in 32 signed bits."""
-
-MAX_INTEGER = 2**64
-"""Largest magnitude of an integer in a message or a schema. JSON parsers of other languages lose precision below it,
-and Python refuses to write an integer of more than 4,300 digits."""
 
 MAX_TEMPERATURE = 100.0
 """Largest temperature: vendors accept up to 1 or 2, self-hosted servers more."""
@@ -67,22 +52,8 @@ MAX_NUMBER = 1e12
 MAX_NAME = 512
 """Characters of the name of a model, a deployment, a region or a tool; bounded because error messages repeat names."""
 
-SHOWN = 40
-"""Characters of a key that a path in an error message repeats."""
-
-Field: TypeAlias = "Callable[[_ValueWalk, Any], object]"
 _Checks: TypeAlias = "tuple[tuple[str, Field, object], ...]"
-_E = TypeVar("_E", bound=InputError)
 _T = TypeVar("_T")
-
-
-class _FaultError(Exception):
-    """An invalid value, with its path from the inside out."""
-
-    def __init__(self, found: str, *path: str | int) -> None:
-        self.found = found
-        self.path: list[str | int] = list(reversed(path))
-        super().__init__(found)
 
 
 def valid_request(query: Query | Request) -> Request:
@@ -92,17 +63,17 @@ def valid_request(query: Query | Request) -> Request:
         QueryError: it is neither text nor messages, or a message has a shape that no server accepts.
         InputError: another field of the request cannot be used.
     """
-    walk, is_request = _ValueWalk(), issubclass(type(query), Request)
+    walk, is_request = ValueWalk(), issubclass(type(query), Request)
     try:
         if not is_request:
             return Request(cast("tuple[Message, ...]", _messages(walk, query)))
         request = _with_schema(cast(Request, query))
         changes = _changes(walk, request, _OF_A_REQUEST)
         return replace(request, **changes) if changes else request
-    except _FaultError as fault:
+    except FaultError as fault:
         if not is_request and fault.path:
             fault.path.append("messages")
-        raise _error(fault, QueryError if fault.path[-1:] in ([], ["messages"]) else InputError) from None
+        raise error_of(fault, QueryError if fault.path[-1:] in ([], ["messages"]) else InputError) from None
     except RecursionError:
         raise QueryError("the query is nested too deeply for what is left of Python's stack") from None
 
@@ -121,13 +92,13 @@ def _with_schema(request: Request) -> Request:
     try:
         if issubclass(type(given), type) and hasattr(given, "model_json_schema"):
             schema: Mapping[str, object]
-            schema, options = _read(lambda: model_schema(given), given.__name__)
-        elif issubclass(type(given), Mapping) and _read(lambda: is_response_format(given), _name(given)):
-            plain = cast("dict[str, Any]", _ValueWalk().plain(given))
+            schema, options = read_value(lambda: model_schema(given), given.__name__)
+        elif issubclass(type(given), Mapping) and read_value(lambda: is_response_format(given), type_name(given)):
+            plain = cast("dict[str, Any]", ValueWalk().plain(given))
             schema, options = _shaped(schema_of, plain)
         else:
             return request
-    except _FaultError as fault:
+    except FaultError as fault:
         fault.path.append("json_schema")
         raise
     own = request.json_schema_options
@@ -147,9 +118,9 @@ def valid_queries(queries: Sequence[Query | Request]) -> list[Request]:
     if kind not in (list, tuple) and not _is_sized_sequence(kind):
         raise QueryError(f"route_many takes a list of queries, not {kind.__name__}; make a list of it")
     try:
-        items = _read(lambda: list(islice(cast(Iterable[Any], queries), MAX_QUERIES + 1)), kind.__name__)
-    except _FaultError as fault:
-        raise _error(fault, QueryError) from None
+        items = read_value(lambda: list(islice(cast(Iterable[Any], queries), MAX_QUERIES + 1)), kind.__name__)
+    except FaultError as fault:
+        raise error_of(fault, QueryError) from None
     if len(items) > MAX_QUERIES:
         raise QueryError(f"there are more than {MAX_QUERIES:,} queries: route them in parts")
     found: list[Request] = []
@@ -161,8 +132,10 @@ def valid_queries(queries: Sequence[Query | Request]) -> list[Request]:
     return found
 
 
-def valid_constraints(constraints: Constraints | None, model: str | None = None) -> Constraints:
-    """Return the constraints in plain values, pinned to ``model`` if given.
+def valid_constraints(
+    constraints: Constraints | None, model: str | None = None, prefer: str | None = None
+) -> Constraints:
+    """Return the constraints in plain values, with ``model`` and ``prefer`` if given.
 
     Raises:
         InputError: one of them cannot be used.
@@ -170,18 +143,20 @@ def valid_constraints(constraints: Constraints | None, model: str | None = None)
     if constraints is None:
         constraints = ANYTHING
     elif not issubclass(type(constraints), Constraints):
-        raise InputError(f"constraints: is {_name(constraints)}, not Constraints (semroute.dispatch.Constraints)")
-    walk = _ValueWalk()
+        raise InputError(f"constraints: is {type_name(constraints)}, not Constraints (semroute.dispatch.Constraints)")
+    walk = ValueWalk()
     try:
         try:
             changes = {} if constraints is ANYTHING else _changes(walk, constraints, _OF_CONSTRAINTS)
-        except _FaultError as fault:
+        except FaultError as fault:
             fault.path.append("constraints")
             raise
         if model is not None:
-            changes["model"] = _checked(walk, "model", model, _word)
-    except _FaultError as fault:
-        raise _error(fault, InputError) from None
+            changes["model"] = checked(walk, "model", model, _word)
+        if prefer is not None:
+            changes["preference"] = checked(walk, "prefer", prefer, _LIMITS["preference"])
+    except FaultError as fault:
+        raise error_of(fault, InputError) from None
     return replace(constraints, **changes) if changes else constraints
 
 
@@ -192,139 +167,25 @@ def valid_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
         InputError: they are not a sequence of names.
     """
     try:
-        return cast("tuple[str, ...]", _checked(_ValueWalk(), "candidates", candidates, _names))
-    except _FaultError as fault:
-        raise _error(fault, InputError) from None
+        return cast("tuple[str, ...]", checked(ValueWalk(), "candidates", candidates, _names))
+    except FaultError as fault:
+        raise error_of(fault, InputError) from None
 
 
-class _ValueWalk:
-    """One pass over the values of one request, with the remaining bounds."""
-
-    __slots__ = ("bytes", "values")
-
-    def __init__(self) -> None:
-        self.bytes = MAX_BYTES
-        self.values = MAX_VALUES
-
-    def plain(self, value: object, depth: int = 0) -> object:
-        """Return ``value`` if it is plain JSON, else a converted copy."""
-        kind = type(value)
-        if kind is str:
-            text = cast(str, value)
-            self.bytes -= len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-            if self.bytes < 0:
-                raise _FaultError(f"is too long: all texts together may have {MAX_BYTES // 2**20} MiB")
-            return value
-        if value is None or kind is bool:
-            return value
-        if kind is dict:
-            return self._mapping(cast("dict[object, object]", value), depth)
-        if kind is list or kind is tuple:
-            return self._items(cast("list[object] | tuple[object, ...]", value), depth)
-        if kind is int:
-            if not -MAX_INTEGER <= cast(int, value) <= MAX_INTEGER:
-                raise _FaultError("is an integer of more than 64 bits; write it as text")
-            return value
-        if kind is float:
-            if not math.isfinite(cast(float, value)):
-                raise _FaultError(f"is {value}, which JSON cannot say; leave it out, or write it as text")
-            return value
-        return self.plain(self._converted(value, kind), depth)
-
-    def _mapping(self, value: dict[object, object], depth: int) -> object:
-        self._enter(len(value), depth)
-        changed: dict[object, object] | None = None
-        for key, item in value.items():
-            if type(key) is not str:
-                raise _FaultError(f"has a key that is {_name(key)}; keys are text")
-            self.bytes -= len(key)
-            try:
-                plain = self.plain(item, depth + 1)
-            except _FaultError as fault:
-                fault.path.append(key)
-                raise
-            if plain is not item:
-                changed = dict(value) if changed is None else changed
-                changed[key] = plain
-        return value if changed is None else changed
-
-    def _items(self, value: list[object] | tuple[object, ...], depth: int) -> object:
-        self._enter(len(value), depth)
-        changed: list[object] | None = None
-        for place, item in enumerate(value):
-            try:
-                plain = self.plain(item, depth + 1)
-            except _FaultError as fault:
-                fault.path.append(place)
-                raise
-            if plain is not item:
-                changed = list(value) if changed is None else changed
-                changed[place] = plain
-        return value if changed is None else changed
-
-    def _enter(self, count: int, depth: int) -> None:
-        if depth >= MAX_DEPTH:
-            raise _FaultError(f"is nested more than {MAX_DEPTH} levels deep, or contains itself; make it flatter")
-        self.count(count)
-
-    def count(self, values: int) -> None:
-        """Count ``values`` more values against the bound."""
-        self.values -= values
-        if self.values < 0:
-            raise _FaultError(f"brings the request to more than {MAX_VALUES:,} values; send less at once")
-
-    def _converted(self, value: Any, kind: type) -> object:
-        """Convert a value of another type to the plain value it represents."""
-        if issubclass(kind, str):
-            return str.__str__(value)
-        if issubclass(kind, Integral):
-            return _read(lambda: int(value), kind.__name__)
-        if issubclass(kind, Real):
-            return _read(lambda: float(value), kind.__name__)
-        if issubclass(kind, Mapping):
-            return self._copied(value, kind)
-        if issubclass(kind, Sequence) and not issubclass(kind, bytes | bytearray | memoryview):
-            return _read(lambda: list(islice(value, self.values + 1)), kind.__name__)
-        # An SDK's message, and the tool calls in it, are pydantic models, dataclasses or the like.
-        if not issubclass(kind, type) and (found := _read(lambda: fields_of(value), kind.__name__)) is not None:
-            return self._copied(found, kind)
-        raise _FaultError(f"is {kind.__name__}, which JSON cannot say{_remedy(kind)}")
-
-    def _copied(self, value: Any, kind: type) -> dict[object, object]:
-        """Return a mapping of any type as a dict, with converted keys."""
-
-        def copy() -> dict[object, object]:
-            keys = list(islice(iter(value), self.values + 1))
-            return {str.__str__(key) if issubclass(type(key), str) else key: value[key] for key in keys}
-
-        if kind is dict:
-            return cast("dict[object, object]", value)
-        return _read(copy, kind.__name__)
-
-
-def _changes(walk: _ValueWalk, owner: object, checks: _Checks) -> dict[str, Any]:
+def _changes(walk: ValueWalk, owner: object, checks: _Checks) -> dict[str, Any]:
     """Return the fields of a dataclass to replace by plain values."""
     changes: dict[str, Any] = {}
     for name, check, default in checks:
         try:
             value = getattr(owner, name)
         except Exception as error:  # a property of a subclass, or a field that was never set
-            raise _FaultError(f"cannot be read: {type(error).__name__}", name) from None
+            raise FaultError(f"cannot be read: {type(error).__name__}", name) from None
         if value is default:
             continue  # valid; most fields of a request are unset
-        valid = _checked(walk, name, value, check)
+        valid = checked(walk, name, value, check)
         if valid is not value:
             changes[name] = valid
     return changes
-
-
-def _checked(walk: _ValueWalk, key: str | int, value: object, check: Field) -> object:
-    """Return the checked value; a fault in it gets the value's key."""
-    try:
-        return check(walk, value)
-    except _FaultError as fault:
-        fault.path.append(key)
-        raise
 
 
 def _shaped(read: Callable[[Any], _T], value: Any) -> _T:
@@ -332,37 +193,7 @@ def _shaped(read: Callable[[Any], _T], value: Any) -> _T:
     try:
         return read(value)
     except ShapeError as error:
-        raise _FaultError(error.found, *error.path) from None
-
-
-def _read(read: Callable[[], _T], what: str) -> _T:
-    """Run code of the caller's own types; report its exceptions as faults."""
-    try:
-        return read()
-    except Exception as error:
-        raise _FaultError(f"is {what}, and cannot be read: {type(error).__name__}") from None
-
-
-def _error(fault: _FaultError, kind: type[_E]) -> _E:
-    path = ""
-    for key in reversed(fault.path):
-        if isinstance(key, int):
-            path += f"[{key}]"
-        elif key.isascii() and key.replace(".", "_").isidentifier():
-            path += f".{key[:SHOWN]}" if path else key[:SHOWN]
-        else:
-            path += f"[{key[:SHOWN]!a}]"
-    return kind(f"{path}: {fault.found}" if path else fault.found)
-
-
-def _name(value: object) -> str:
-    return type(value).__name__
-
-
-def _remedy(kind: type) -> str:
-    if issubclass(kind, bytes | bytearray | memoryview):
-        return "; decode it, or give an image as a data: URL"
-    return "; make a list of it" if issubclass(kind, Set) else ""
+        raise FaultError(error.found, *error.path) from None
 
 
 def _is_sized_sequence(kind: type) -> bool:
@@ -372,17 +203,17 @@ def _is_sized_sequence(kind: type) -> bool:
     return issubclass(kind, Sequence) or all(hasattr(kind, name) for name in ("__len__", "__iter__", "__getitem__"))
 
 
-def _messages(walk: _ValueWalk, value: Any) -> object:
+def _messages(walk: ValueWalk, value: Any) -> object:
     kind = type(value)
     if issubclass(kind, str):
         return ({"role": "user", "content": walk.plain(value)},)
     if kind is not tuple and kind is not list:
         if not issubclass(kind, Sequence) or issubclass(kind, bytes | bytearray | memoryview):
-            raise _FaultError(f"a query is a string or a list of chat messages, not {kind.__name__}")
-        value = _read(lambda: list(islice(value, MAX_MESSAGES + 1)), kind.__name__)
+            raise FaultError(f"a query is a string or a list of chat messages, not {kind.__name__}")
+        value = read_value(lambda: list(islice(value, MAX_MESSAGES + 1)), kind.__name__)
     if len(value) > MAX_MESSAGES:
-        raise _FaultError(f"has more than {MAX_MESSAGES:,} messages; leave out the oldest")
-    messages: list[Any] = [_checked(walk, place, given, _message) for place, given in enumerate(value)]
+        raise FaultError(f"has more than {MAX_MESSAGES:,} messages; leave out the oldest")
+    messages: list[Any] = [checked(walk, place, given, _message) for place, given in enumerate(value)]
     if any(type(message.get("content")) is not str and has_blocks(message) for message in messages):
         found = tuple(each for message in messages for each in _in_openais_shape(message))
         # Results alone are a user's turn only in Anthropic's shape, and routing needs one.
@@ -396,23 +227,23 @@ def _in_openais_shape(message: dict[str, Any]) -> Iterable[dict[str, Any]]:
     return openai_messages(message) if has_blocks(message) else (message,)
 
 
-def _message(walk: _ValueWalk, given: Any) -> object:
+def _message(walk: ValueWalk, given: Any) -> object:
     message: Any = walk.plain(given, 1)
     if type(message) is not dict:
-        raise _FaultError(f'a chat message is a mapping with "role" and "content", not {_name(message)}')
+        raise FaultError(f'a chat message is a mapping with "role" and "content", not {type_name(message)}')
     role = message.get("role")
     if type(role) is not str or not role:
-        found = "is missing" if role is None else f"is {_name(role)}" if type(role) is not str else "is empty"
-        raise _FaultError(f'{found}; it is text, such as "user"', "role")
+        found = "is missing" if role is None else f"is {type_name(role)}" if type(role) is not str else "is empty"
+        raise FaultError(f'{found}; it is text, such as "user"', "role")
     content = message.get("content")
     if type(content) is list or type(content) is tuple:
         for place, part in enumerate(content):
             if type(part) is dict:
                 _part(part, place)
             elif type(part) is not str:
-                raise _FaultError(f"a part is a mapping with a type, not {_name(part)}", "content", place)
+                raise FaultError(f"a part is a mapping with a type, not {type_name(part)}", "content", place)
     elif content is not None and type(content) is not str:
-        raise _FaultError(f"a message's content is text or a list of parts, not {_name(content)}", "content")
+        raise FaultError(f"a message's content is text or a list of parts, not {type_name(content)}", "content")
     if message.get("tool_calls"):
         _tool_calls(message["tool_calls"])
     return message
@@ -421,15 +252,15 @@ def _message(walk: _ValueWalk, given: Any) -> object:
 def _part(part: dict[str, Any], place: int) -> None:
     kind = part.get("type")
     if kind is not None and type(kind) is not str:
-        raise _FaultError(f"is {_name(kind)}, not text", "content", place, "type")
+        raise FaultError(f"is {type_name(kind)}, not text", "content", place, "type")
     if kind == "text" and type(part.get("text")) is not str:
-        raise _FaultError(f"is {_name(part.get('text'))}, not text", "content", place, "text")
+        raise FaultError(f"is {type_name(part.get('text'))}, not text", "content", place, "text")
     if kind == "image_url":
         given = part.get("image_url")
         url = given.get("url") if type(given) is dict else given
         if type(url) is not str:
             shape = "an address, or a mapping with its url"
-            raise _FaultError(f"is {_name(given)}, not {shape}", "content", place, "image_url")
+            raise FaultError(f"is {type_name(given)}, not {shape}", "content", place, "image_url")
         _address(url, place)
 
 
@@ -441,206 +272,208 @@ def _address(url: str, place: int) -> None:
         if url[:5].lower() != "data:":
             urlsplit(url)
     except ValueError:
-        raise _FaultError("is not an address that can be written or split", "content", place, "image_url") from None
+        raise FaultError("is not an address that can be written or split", "content", place, "image_url") from None
 
 
 def _tool_calls(calls: Any) -> None:
     if type(calls) not in (list, tuple):
-        raise _FaultError(f"is {_name(calls)}, not a list of calls", "tool_calls")
+        raise FaultError(f"is {type_name(calls)}, not a list of calls", "tool_calls")
     for place, call in enumerate(calls):
         if type(call) is not dict:
-            raise _FaultError(f"a call is a mapping, not {_name(call)}", "tool_calls", place)
+            raise FaultError(f"a call is a mapping, not {type_name(call)}", "tool_calls", place)
         function = call.get("function")
         if function is not None and type(function) is not dict:
-            raise _FaultError(f"is {_name(function)}, not a mapping", "tool_calls", place, "function")
+            raise FaultError(f"is {type_name(function)}, not a mapping", "tool_calls", place, "function")
 
 
 def _whole(least: int, most: int) -> Field:
-    def check(walk: _ValueWalk, value: Any) -> object:
+    def check(walk: ValueWalk, value: Any) -> object:
         if value is None:
             return None
         if issubclass(type(value), bool) or not issubclass(type(value), Integral):
-            raise _FaultError(f"is {_name(value)}, not a whole number")
-        number = _read(lambda: int(value), _name(value))
+            raise FaultError(f"is {type_name(value)}, not a whole number")
+        number = read_value(lambda: int(value), type_name(value))
         if not least <= number <= most:
-            raise _FaultError(f"is not from {least:,} to {most:,}; leave it out for no limit of your own")
+            raise FaultError(f"is not from {least:,} to {most:,}; leave it out for no limit of your own")
         return value if type(value) is int else number
 
     return check
 
 
 def _number(most: float, remedy: str, *, least: float = 0.0) -> Field:
-    def check(walk: _ValueWalk, value: Any) -> object:
+    def check(walk: ValueWalk, value: Any) -> object:
         if value is None:
             return None
         kind: type = type(value)
         if kind is bool or not issubclass(kind, Real):
-            raise _FaultError(f"is {kind.__name__}, not a number")
+            raise FaultError(f"is {kind.__name__}, not a number")
         try:
-            number = _read(lambda: float(value), kind.__name__)
-        except _FaultError:
+            number = read_value(lambda: float(value), kind.__name__)
+        except FaultError:
             number = math.inf  # an integer that no float can hold
         if not least <= number <= most:
-            raise _FaultError(f"is not from {least:g} to {most:g}; {remedy}")
+            raise FaultError(f"is not from {least:g} to {most:g}; {remedy}")
         return value if type(value) in (int, float) else number
 
     return check
 
 
-def _flag(walk: _ValueWalk, value: Any) -> object:
+def _flag(walk: ValueWalk, value: Any) -> object:
     if type(value) is not bool:
-        raise _FaultError(f"is {_name(value)}, not True or False")
+        raise FaultError(f"is {type_name(value)}, not True or False")
     return value
 
 
-def _word(walk: _ValueWalk, value: Any) -> object:
+def _word(walk: ValueWalk, value: Any) -> object:
     """Check a name; None is allowed."""
     if value is None:
         return None
     if not issubclass(type(value), str):
-        raise _FaultError(f"is {_name(value)}, not a name")
+        raise FaultError(f"is {type_name(value)}, not a name")
     text = cast(str, walk.plain(value))
     if not text:
-        raise _FaultError("is empty; leave it out for none")
+        raise FaultError("is empty; leave it out for none")
     if len(text) > MAX_NAME or not text.isprintable():
-        raise _FaultError(f"is not a name: up to {MAX_NAME} characters that can be printed")
+        raise FaultError(f"is not a name: up to {MAX_NAME} characters that can be printed")
     return text
 
 
-def _names(walk: _ValueWalk, value: Any) -> tuple[str, ...]:
+def _names(walk: ValueWalk, value: Any) -> tuple[str, ...]:
     kind = type(value)
     is_list = kind is tuple or (kind is not str and issubclass(kind, Sequence | Set))
     if not is_list or issubclass(kind, bytes | bytearray | memoryview):
-        raise _FaultError(f"is {kind.__name__}, not a list of names")
-    items = value if kind is tuple else _read(lambda: tuple(islice(value, walk.values + 1)), kind.__name__)
+        raise FaultError(f"is {kind.__name__}, not a list of names")
+    items = value if kind is tuple else read_value(lambda: tuple(islice(value, walk.values + 1)), kind.__name__)
     walk.count(len(items))
-    names = [_checked(walk, place, item, _named) for place, item in enumerate(items)]
+    names = [checked(walk, place, item, _named) for place, item in enumerate(items)]
     return items if kind is tuple and all(map(is_, names, items)) else tuple(cast("list[str]", names))
 
 
-def _name_set(walk: _ValueWalk, value: Any) -> object:
+def _name_set(walk: ValueWalk, value: Any) -> object:
     names = _names(walk, value)
     return value if type(value) is frozenset else frozenset(names)
 
 
-def _stop(walk: _ValueWalk, value: Any) -> object:
+def _stop(walk: ValueWalk, value: Any) -> object:
     if issubclass(type(value), str):
         value = (value,)
     kind = type(value)
     if not issubclass(kind, Sequence) or issubclass(kind, bytes | bytearray | memoryview):
-        raise _FaultError(f"is {kind.__name__}, not a text or a list of texts")
+        raise FaultError(f"is {kind.__name__}, not a text or a list of texts")
     texts = walk.plain(value)
     for place, text in enumerate(cast(Sequence[object], texts)):
         if type(text) is not str:
-            raise _FaultError(f"is {_name(text)}, not text", place)
+            raise FaultError(f"is {type_name(text)}, not text", place)
     return texts if type(texts) is tuple else tuple(cast(Sequence[str], texts))
 
 
-def _tools(walk: _ValueWalk, value: Any) -> object:
+def _tools(walk: ValueWalk, value: Any) -> object:
     kind = type(value)
     if not issubclass(kind, Sequence) or issubclass(kind, str | bytes | bytearray | memoryview):
-        raise _FaultError(f"is {kind.__name__}, not a list of Tool")
-    items = value if kind is tuple else _read(lambda: tuple(islice(value, walk.values + 1)), kind.__name__)
+        raise FaultError(f"is {kind.__name__}, not a list of Tool")
+    items = value if kind is tuple else read_value(lambda: tuple(islice(value, walk.values + 1)), kind.__name__)
     walk.count(len(items))
-    tools = [_checked(walk, place, item, _tool) for place, item in enumerate(items)]
+    tools = [checked(walk, place, item, _tool) for place, item in enumerate(items)]
     return value if kind is tuple and all(map(is_, tools, items)) else tuple(cast("list[Tool]", tools))
 
 
-def _tool(walk: _ValueWalk, item: Any) -> object:
+def _tool(walk: ValueWalk, item: Any) -> object:
     if not issubclass(type(item), Tool):
         try:
             found = walk.plain(item, 1)
-        except _FaultError as fault:
+        except FaultError as fault:
             if fault.path:
                 raise
             found = item
         if type(found) is not dict:
             shape = '{"type": "function", "function": {"name": …}}'
-            raise _FaultError(f"is {_name(item)}, neither a Tool(name, description, parameters) nor {shape}")
+            raise FaultError(f"is {type_name(item)}, neither a Tool(name, description, parameters) nor {shape}")
         return _shaped(tool_of, found)
     changes = _changes(walk, item, _OF_A_TOOL)
     return replace(item, **changes) if changes else item
 
 
-def _tool_choice(walk: _ValueWalk, value: Any) -> object:
+def _tool_choice(walk: ValueWalk, value: Any) -> object:
     if value is None or issubclass(type(value), str):
         return _word(walk, value)
     found = walk.plain(value)
     if type(found) is not dict:
-        raise _FaultError(f"is {_name(value)}, neither a name nor one of OpenAI's mappings")
+        raise FaultError(f"is {type_name(value)}, neither a name nor one of OpenAI's mappings")
     choice = _shaped(tool_choice_of, found)
     return _word(walk, choice) if type(choice) is str else choice
 
 
-def _text(walk: _ValueWalk, value: Any) -> object:
+def _text(walk: ValueWalk, value: Any) -> object:
     if not issubclass(type(value), str):
-        raise _FaultError(f"is {_name(value)}, not text")
+        raise FaultError(f"is {type_name(value)}, not text")
     return walk.plain(value)
 
 
-def _named(walk: _ValueWalk, value: Any) -> object:
+def _named(walk: ValueWalk, value: Any) -> object:
     if value is None:
-        raise _FaultError("is NoneType, not a name")
+        raise FaultError("is NoneType, not a name")
     return _word(walk, value)
 
 
-def _schema(walk: _ValueWalk, value: Any) -> object:
-    if not issubclass(type(value), Mapping):
-        raise _FaultError(f"is {_name(value)}, not a mapping (a JSON schema)")
-    return walk.plain(value)
+def _one_of(*words: str | None) -> Field:
+    def check(walk: ValueWalk, value: Any) -> object:
+        word = _word(walk, value)
+        if word not in words:
+            raise FaultError(f"is none of {', '.join(filter(None, words))}")
+        return word
+
+    return check
 
 
-def _optional_schema(walk: _ValueWalk, value: Any) -> object:
-    return None if value is None else _schema(walk, value)
+def _mapping_of(what: str) -> Field:
+    def check(walk: ValueWalk, value: Any) -> object:
+        if type(value) is not dict and not issubclass(type(value), Mapping):
+            raise FaultError(f"is {type_name(value)}, not a mapping {what}")
+        return walk.plain(value)
+
+    return check
 
 
-def _schema_options(walk: _ValueWalk, value: Any) -> object:
-    if type(value) is not dict and not issubclass(type(value), Mapping):
-        raise _FaultError(f"is {_name(value)}, not a mapping with name, description or strict")
-    options = cast("dict[str, object]", walk.plain(value))
+_schema = _mapping_of("(a JSON schema)")
+
+
+def _schema_options(walk: ValueWalk, value: Any) -> object:
+    options = cast("dict[str, object]", _mapping_of("with name, description or strict")(walk, value))
     for name, option in options.items():
         if name not in ("name", "description", "strict"):
-            raise _FaultError("is none of name, description and strict", name)
+            raise FaultError("is none of name, description and strict", name)
         wanted = bool if name == "strict" else str
         if type(option) is not wanted:
-            raise _FaultError(f"is {_name(option)}, not {wanted.__name__}", name)
+            raise FaultError(f"is {type_name(option)}, not {wanted.__name__}", name)
     return options
 
 
-def _optional_flag(walk: _ValueWalk, value: Any) -> object:
-    return None if value is None else _flag(walk, value)
+def _optional(check: Field) -> Field:
+    return lambda walk, value: None if value is None else check(walk, value)
 
 
-def _parameters(walk: _ValueWalk, value: Any) -> object:
-    if type(value) is not dict and not issubclass(type(value), Mapping):
-        raise _FaultError(f"is {_name(value)}, not a mapping of parameters by their names on the wire")
-    return walk.plain(value)
-
-
-def _metadata(walk: _ValueWalk, value: Any) -> object:
-    if type(value) is not dict and not issubclass(type(value), Mapping):
-        raise _FaultError(f"is {_name(value)}, not a mapping of texts to texts")
-    known = cast("dict[str, object]", walk.plain(value))
+def _metadata(walk: ValueWalk, value: Any) -> object:
+    known = cast("dict[str, object]", _mapping_of("of texts to texts")(walk, value))
     for key, text in known.items():
         if type(text) is not str:
-            raise _FaultError(f"is {_name(text)}, not text", key)
+            raise FaultError(f"is {type_name(text)}, not text", key)
     return known
 
 
-def _native(walk: _ValueWalk, value: Any) -> object:
+def _native(walk: ValueWalk, value: Any) -> object:
     """Check that a vendor's own body is one; its values are checked when it is written as JSON."""
     if value is None or (issubclass(type(value), NativeBody) and issubclass(type(value.body), dict)):
         return value
-    raise _FaultError(f"is {_name(value)}, not a NativeBody with a body that is a dict")
+    raise FaultError(f"is {type_name(value)}, not a NativeBody with a body that is a dict")
 
 
 _TOOL_FIELDS: Mapping[str, Field] = {
     "name": _named,
     "description": _text,
     "parameters": _schema,
-    "cache_control": _optional_schema,
-    "strict": _optional_flag,
-    "definition": _optional_schema,
+    "cache_control": _optional(_schema),
+    "strict": _optional(_flag),
+    "definition": _optional(_schema),
 }
 
 _OWN = "leave it out for the provider's own"
@@ -652,7 +485,7 @@ _FIELDS: Mapping[str, Field] = {
     "stop": _stop,
     "tools": _tools,
     "tool_choice": _tool_choice,
-    "json_schema": _optional_schema,
+    "json_schema": _optional(_schema),
     "json_schema_options": _schema_options,
     "logprobs": _flag,
     "metadata": _metadata,
@@ -665,10 +498,10 @@ _FIELDS: Mapping[str, Field] = {
     "reasoning_effort": _word,
     "thinking_budget": _whole(-1, MAX_TOKENS),
     "verbosity": _word,
-    "parallel_tool_calls": _optional_flag,
+    "parallel_tool_calls": _optional(_flag),
     "service_tier": _word,
     "user": _word,
-    "extra": _parameters,
+    "extra": _mapping_of("of parameters by their names on the wire"),
     "droppable": _name_set,
     "native": _native,
 }
@@ -685,6 +518,9 @@ _LIMITS: Mapping[str, Field] = {
     "deadline_s": _number(MAX_NUMBER, "leave it out for the configuration's"),
     "wants": _name_set,
     "prefer": _word,
+    "preference": _one_of(*PREFERENCES),
+    "category": _word,
+    "policy": _one_of(*POLICIES, None),
 }
 """Check of each field of :class:`~semroute.dispatch.constraints.Constraints`."""
 

@@ -55,6 +55,11 @@ class CachedEncoder:
         """Length of a vector."""
         return self.encoder.dimensions
 
+    @property
+    def waits(self) -> bool:
+        """False if the wrapped encoder says that it only computes; others may wait for a server."""
+        return bool(getattr(self.encoder, "waits", True))
+
     def encode(self, texts: Sequence[str]) -> Matrix:
         """Embed ``texts``, running the encoder only on texts not in the cache.
 

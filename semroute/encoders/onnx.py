@@ -546,6 +546,9 @@ class OnnxEncoder:
         EncoderError: a file is missing or damaged, or the graph's output has other dimensions.
     """
 
+    waits = False
+    """It computes, and waits for nobody: concurrent queries may share one thread."""
+
     def __init__(
         self,
         model_path: Path | str,

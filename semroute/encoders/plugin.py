@@ -63,6 +63,7 @@ class PluginEncoder:
         self._plugin = plugin
         self._encoder = encoder
         self.name, self.fingerprint, self.dimensions = encoder.name, encoder.fingerprint, encoder.dimensions
+        self.waits = bool(getattr(encoder, "waits", True))
         if self.dimensions < 1:
             raise plugin.error(f"has {self.dimensions} dimensions: at least 1 is needed")
 

@@ -46,6 +46,9 @@ class StaticEncoder:
         EncoderError: a file is missing or damaged, or the two do not belong together.
     """
 
+    waits = False
+    """It computes, and waits for nobody: concurrent queries may share one thread."""
+
     def __init__(
         self,
         table_path: Path | str,

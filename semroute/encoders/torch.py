@@ -38,6 +38,9 @@ class TorchEncoder:
         MissingExtraError: the extra "torch" is not installed.
     """
 
+    waits = False
+    """It computes, and waits for nobody: concurrent queries may share one thread."""
+
     def __init__(self, model: str | Path | SentenceTransformer) -> None:
         self._sentence = load(model, purpose="the torch encoder")
         self.source = str(model) if isinstance(model, str | Path) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -14,7 +15,7 @@ from semroute.evaluate.metrics import Interval, Rate, finite, mean_interval
 from semroute.types import LoggedOutcome, Usage
 
 PriceOf: TypeAlias = Callable[[str, Usage], float | None]
-"""USD of a call of a model or group with these tokens; None if no price is known."""
+"""USD of a call of a tier, by its label, with these tokens; None if no price is known."""
 
 
 @dataclass(slots=True)
@@ -22,7 +23,7 @@ class AdviceTally:
     """Per-query columns of the outcomes that one cascade served.
 
     Attributes:
-        tiers: model or group of each tier, cheapest first.
+        tiers: model or group of each tier, with its effort (:func:`~semroute.types.tier_label`), cheapest first.
         usd: cost of the calls and samples behind each answer; NaN where the price of a call is not known.
         first_usd: the first tier's part of ``usd``.
         straight_usd: by tier, the query's cost if it were sent there alone; NaN where that is not known.
@@ -50,20 +51,20 @@ class AdviceTally:
         """Return True if the tiers that an outcome called belong to this cascade."""
         position = -1
         for tier in outcome.tiers:
-            if tier.candidate not in self.tiers[position + 1 :]:
+            if tier.label not in self.tiers[position + 1 :]:
                 return False
-            position = self.tiers.index(tier.candidate, position + 1)
+            position = self.tiers.index(tier.label, position + 1)
         return outcome.model is not None and any(tier.called for tier in outcome.tiers)
 
     def add(self, outcome: LoggedOutcome, price_of: PriceOf) -> None:
         """Add an outcome that :meth:`takes` accepted."""
         cost_of_tier = {
-            result.candidate: sum(
+            result.label: sum(
                 _or_nan(call.cost_usd) for call in outcome.calls if call.tier == result.tier and call.role != "judge"
             )
             for result in outcome.tiers
         }
-        results = {result.candidate: result for result in outcome.tiers if result.called}
+        results = {result.label: result for result in outcome.tiers if result.called}
         self.usd.append(sum(cost_of_tier.values()))
         self.first_usd.append(cost_of_tier.get(self.tiers[0], 0.0))
         self.latency_ms.append(outcome.latency_ms)
@@ -249,13 +250,27 @@ def _verdict(queries: int, saved: Interval | None) -> Verdict:
     return "cascade" if saved.value > 0 else "straight"
 
 
-def overrides(advices: Iterable[Advice]) -> Mapping[str, Mapping[str, object]]:
+def overrides(
+    advices: Iterable[Advice], efforts: Mapping[str, tuple[str, str]] = MappingProxyType({})
+) -> Mapping[str, Mapping[str, object]]:
     """Return a section ``categories`` of ``semroute.yaml`` by the advice.
 
     Queries without a category are left out, since they have no section of their own.
+
+    Args:
+        advices: of the categories.
+        efforts: model or group, and effort, of each tier with an effort, by its name in the advice.
     """
     return {
-        advice.category: {"models": [advice.tiers[-1].name], "cascade": False}
+        advice.category: _straight(advice.tiers[-1].name, efforts)
         for advice in advices
         if advice.verdict == "straight" and advice.category
     }
+
+
+def _straight(name: str, efforts: Mapping[str, tuple[str, str]]) -> Mapping[str, object]:
+    """Return an override that sends queries straight to a tier: as the only one where it has an effort."""
+    if name not in efforts:
+        return {"models": [name], "cascade": False}
+    use, effort = efforts[name]
+    return {"models": [use], "cascade": {"tiers": [{"use": use, "effort": effort}], "accept": {"format": False}}}

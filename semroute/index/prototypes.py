@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute import forks
+from semroute.arrays import FEW_ROWS
 from semroute.index.faiss_file import read_vectors
 from semroute.types import Matrix
 
@@ -102,7 +103,8 @@ class PrototypeIndex:
             prototypes gets the lowest similarity that was found, which is an upper bound of its own.
         """
         if self._rows is not None:
-            cosines = _one_product(vectors, self._rows) if len(vectors) == 1 else vectors @ self._rows.T
+            is_few = len(vectors) <= FEW_ROWS
+            cosines = _products_by_row(vectors, self._rows) if is_few else vectors @ self._rows.T
             return np.maximum.reduceat(cosines, self._starts, axis=1)
         assert self._index is not None  # exactly one of the two is set
         nearest, prototype_numbers = self._index.search(vectors, min(NEIGHBOURS, self._index.ntotal))
@@ -180,13 +182,15 @@ def _inverted_file(quantizer: faiss.Index, lists: int) -> faiss.Index:
     return index
 
 
-def _one_product(vector: Matrix, rows: Matrix) -> Matrix:
-    """Compute ``vector @ rows.T`` for one row, on the caller's thread.
+def _products_by_row(vectors: Matrix, rows: Matrix) -> Matrix:
+    """Compute ``vectors @ rows.T`` for few vectors, on the caller's thread.
 
-    See :data:`BLOCK`.
+    See :data:`BLOCK` and :data:`~semroute.arrays.FEW_ROWS`.
     """
-    product = np.empty((1, len(rows)), dtype=np.float32)
+    products = np.empty((len(vectors), len(rows)), dtype=np.float32)
     size = max(1, BLOCK // rows.shape[1])
     for start in range(0, len(rows), size):
-        np.dot(rows[start : start + size], vector[0], out=product[0, start : start + size])
-    return product
+        block = rows[start : start + size]
+        for vector, product in zip(vectors, products, strict=True):
+            np.dot(block, vector, out=product[start : start + size])
+    return products

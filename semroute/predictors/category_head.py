@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from semroute.arrays import read_npz
+from semroute.arrays import FEW_ROWS, read_npz
 from semroute.types import Matrix
 
 
@@ -38,6 +38,11 @@ class MlpHead:
 
     def probabilities(self, vectors: Matrix) -> Matrix:
         """Return ``(n, categories)`` float32 from ``(n, d)``; rows sum to 1."""
+        if 1 < len(vectors) <= FEW_ROWS:
+            return np.concatenate([self._probabilities(vector) for vector in vectors[:, None]])
+        return self._probabilities(vectors)
+
+    def _probabilities(self, vectors: Matrix) -> Matrix:
         active: Matrix = vectors @ self.hidden
         active += self.hidden_bias
         np.maximum(active, np.float32(0.0), out=active)

@@ -53,7 +53,7 @@ def chat_body(
 
     Changed are the model, ``stream`` and its token counts, names that the vendor's row has otherwise, parameters that
     it does not carry and that may be left out, reasoning of other vendors, and what a cascade asks for itself (log
-    probabilities, a temperature).
+    probabilities, a temperature, an effort).
 
     Args:
         target: deployment and credential.
@@ -76,6 +76,8 @@ def chat_body(
         body["reasoning"] = {"max_tokens": body.pop("thinking_budget")}
     if request.logprobs and body.get("logprobs") is not True:
         body["logprobs"] = True
+    if (effort := _added_effort(request, found)) is not None:
+        body["reasoning_effort"] = effort
     _set_temperature(body, found)
     options = body.pop("stream_options", None) if not stream else body.get("stream_options")
     if stream:
@@ -93,9 +95,9 @@ def messages_body(
     """Return a native body of Anthropic's Messages for a deployment.
 
     Changed are the model, ``stream``, parameters that the deployment does not carry and that may be left out, a
-    temperature that a cascade asks for, and thinking of other vendors, which has no signature. Where the thinking
-    before a tool's result was another vendor's, thinking is off for this one call: the API demands its own there.
-    ``max_tokens``, which it demands, is added where it is missing.
+    temperature and an effort that a cascade asks for, and thinking of other vendors, which has no signature. Where the
+    thinking before a tool's result was another vendor's, thinking is off for this one call: the API demands its own
+    there. ``max_tokens``, which it demands, is added where it is missing.
 
     Args: as of :func:`chat_body`.
 
@@ -115,6 +117,7 @@ def messages_body(
         name = target.deployment.name
         raise CapabilityError(f"{name}: Anthropic takes no temperature for thinking", deployment=name)
     _set_temperature(body, found)
+    _set_effort(body, _added_effort(request, found))
     body.setdefault("max_tokens", DEFAULT_MAX_TOKENS)
     if stream or body.get("stream"):
         body["stream"] = stream
@@ -173,6 +176,24 @@ def _samples(body: Mapping[str, object], found: Parameters) -> bool:
 def _set_temperature(body: dict[str, object], found: Parameters) -> None:
     if _samples(body, found):
         body["temperature"] = found.named["temperature"]
+
+
+def _added_effort(request: Request, found: Parameters) -> object:
+    """Return the effort that a cascade's tier adds to a body; None where it adds none, or the body has its own."""
+    native = request.native
+    body: Mapping[str, Any] = {} if native is None else native.body
+    output = body.get("output_config")
+    has_own = "reasoning_effort" in body or (isinstance(output, Mapping) and "effort" in output)
+    return None if has_own else found.named.get("reasoning_effort")
+
+
+def _set_effort(body: dict[str, Any], effort: object) -> None:
+    """Set an effort in a body of Anthropic's, which knows no minimal one."""
+    if effort == "none":
+        body["thinking"] = {"type": "disabled"}
+    elif effort not in (None, "minimal"):
+        # https://platform.claude.com/docs/en/build-with-claude/effort
+        body["output_config"] = {**(body.get("output_config") or {}), "effort": effort}
 
 
 def _is_off(thinking: object) -> bool:

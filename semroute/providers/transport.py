@@ -88,7 +88,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: aiohttp.ClientSession | None = None
         self._places: asyncio.Semaphore | None = None
-        self._open: set[_ResponseStream] = set()
+        self._open: set[_OpenBody] = set()
         self._finalizer: weakref.finalize[..., AiohttpTransport] | None = None
         forks.in_child(self, AiohttpTransport._leave_behind)
 
@@ -112,7 +112,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         finally:
             if response is None and places is not None:
                 places.release()
-        stream = _ResponseStream(response, places, self._open)
+        stream = _OpenBody(response, places, self._open)
         reason = (response.reason or "").encode("utf-8", "surrogateescape")
         version = b"HTTP/1.0" if response.version == aiohttp.HttpVersion10 else b"HTTP/1.1"
         return httpx.Response(
@@ -274,7 +274,7 @@ class _RequestBody(aiohttp.Payload):
         await self.write(writer)
 
 
-class _ResponseStream(httpx.AsyncByteStream):
+class _OpenBody(httpx.AsyncByteStream):
     """Body of a response as it arrives, still encoded.
 
     Args:
@@ -284,7 +284,7 @@ class _ResponseStream(httpx.AsyncByteStream):
     """
 
     def __init__(
-        self, response: aiohttp.ClientResponse, places: asyncio.Semaphore | None, streams: set[_ResponseStream]
+        self, response: aiohttp.ClientResponse, places: asyncio.Semaphore | None, streams: set[_OpenBody]
     ) -> None:
         self._response = response
         self._places = places

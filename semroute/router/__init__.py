@@ -1,5 +1,6 @@
 """Router: find the artifact, embed, decide and dispatch."""
 
-from semroute.router.router import Router, route
+from semroute.router.default import route
+from semroute.router.router import Router
 
 __all__ = ["Router", "route"]

@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING
 
 from semroute import forks
 from semroute.cascade import Cascade
+from semroute.cascade.cascade import with_effort
 from semroute.config import Config
 from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.errors import DispatchError, InputError, SemrouteError
 from semroute.router.query import ConstrainedClient
 from semroute.strategies import Pool
+from semroute.strategies.chain import REQUESTED
 from semroute.types import (
+    PINNED,
     AnswerScorer,
     Attempt,
     Completion,
@@ -313,7 +316,9 @@ def opened_log(
     from semroute.outcomes.log import open_log
 
     opened = open_log(config.log, env, may_be_down=True)
-    on_failure.callback(opened.close)
+    close = getattr(opened, "close", None)
+    if callable(close):
+        on_failure.callback(close)
     return opened
 
 
@@ -323,11 +328,9 @@ CHOSEN = frozenset({"judge", "classifier"})
 """Strategies that choose a model and not a category: that model is called, and no tier below it; tiers above it only if
 ``cascade.start`` is ``decided``."""
 
-DIRECT = frozenset({"session", "housekeeping"})
-"""Strategies of a server that revises decisions: their candidates are called in their order, without a cascade."""
-
-PINNED = "pinned"
-"""Strategy name of a decision that the caller, and no strategy, has made."""
+DIRECT = frozenset({"preference", "stall", "session", "housekeeping"})
+"""Strategies that revise a decision, the caller's preference and a server's: their candidates are called in their
+order, without a cascade."""
 
 
 class Answering:
@@ -391,6 +394,7 @@ class Answering:
             limits = replace(limits, wants=limits.wants.union(own.wants))
         cascade, tokens = self._cascade(decision, limits), estimate_tokens(request)
         if cascade is None:
+            request = with_effort(request, decision.efforts[0] if decision.efforts else None)
             return await dispatcher.complete(
                 request, decision.candidates, limits, attempts=attempts, on_delta=on_delta, input_tokens=tokens
             )
@@ -402,17 +406,32 @@ class Answering:
             decision.query, request, client, deadline_s=deadline_s, on_delta=on_delta, spent_usd=spent_usd
         )
 
-    def tiers(self, decision: Decision, limits: Constraints = ANYTHING) -> tuple[tuple[str, ...], ...]:
-        """Return the models and groups of each tier; empty without a cascade."""
+    def pinned(self, text: str, limits: Constraints) -> Decision | None:
+        """Return the decision of a caller who pins a model or a deployment.
+
+        None where a query has to be decided all the same: strengths that its category prefers (``wants``) choose among
+        the deployments of what is pinned.
+        """
+        if limits.deployment is None and any(override.wants for override in self._config.categories.values()):
+            return None
+        return pinned_decision(text, limits, self._config)
+
+    def with_tiers(self, decision: Decision, limits: Constraints = ANYTHING) -> Decision:
+        """Return a decision with models, groups and effort of each tier; the same without a cascade."""
         cascade = self._cascade(decision, limits)
-        return () if cascade is None else tuple(tier.candidates for tier in cascade.tiers)
+        if cascade is None:
+            return decision
+        tiers = tuple(tier.candidates for tier in cascade.tiers)
+        return replace(decision, cascade=tiers, efforts=cascade.efforts)
 
     def _cascade(self, decision: Decision, limits: Constraints) -> Cascade | None:
         """Return the cascade of a decision, or None if it needs none."""
-        if limits.model is not None or limits.deployment is not None or decision.strategy in DIRECT:
+        if limits.is_pinned or decision.strategy in DIRECT:
             return None
         if decision.strategy in CHOSEN or self._is_chosen_by_plugin(decision):
-            cascade = self._narrowed(self._from_chosen(decision.candidates[0]), decision, by=("rules", "semantic"))
+            cascade = self._narrowed(
+                self._from_chosen(decision.candidates[0]), decision, by=("rules", "semantic", REQUESTED)
+            )
         elif decision.strategy == "rules" and decision.category is None:
             return None
         elif decision.category in self._own:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from semroute.config import Config
 from semroute.dispatch.constraints import Constraints
-from semroute.errors import ArtifactError, ConfigError
+from semroute.errors import ArtifactError, ConfigError, InputError
 from semroute.evaluate.routing import decide
 from semroute.index.scoring import answers, margin_score
 from semroute.router.load import LoadedIndex
@@ -27,6 +27,7 @@ from semroute.strategies import Chain, Pool, SemanticMatch, Strategy
 from semroute.strategies.base import RoutingContext, StrategySetup, Vector, plugin_strategy
 from semroute.strategies.chain import Offload
 from semroute.text.asks import VAGUE_ASKS, QuestionPart, is_vague, question_parts
+from semroute.text.names import known_names
 from semroute.types import Attempt, Decision, Matrix, ModelClient, Request, StrategyResult, StrategyResultKind
 
 if TYPE_CHECKING:
@@ -359,7 +360,8 @@ def chain_of(live: LoadedIndex, config: Config) -> Chain:
     pool = Pool(config.members, _names(live, config))
     made = [MAKERS.get(name, _of_plugin(name))(live, config, pool) for name in config.strategies]
     strategies = [strategy for strategy in made if strategy is not None]
-    return Chain(strategies, pool, live.fallback, live.models, live.encoder.encode)
+    narrows = config.semantic.mode == "narrow"
+    return Chain(strategies, pool, live.fallback, live.models, live.encoder.encode, narrows=narrows)
 
 
 def _of_plugin(name: str) -> Maker:
@@ -413,6 +415,23 @@ class PolicyPair:
         """True if a strategy calls a model."""
         return self.chain.asks or (self.trial is not None and self.trial.asks)
 
+    def asked_by(self, constraints: Constraints) -> PolicyPair:
+        """Return the policies that decide on a request: both, or the one that it asks for.
+
+        Raises:
+            InputError: it asks for a category that the index does not have, or for a trial where there is none.
+        """
+        category, models = constraints.category, self.chain.models
+        if category is not None and category not in models:
+            raise InputError(f"constraints.category: {known_names(category, models, 'the index has')}")
+        if constraints.policy is None:
+            return self
+        if constraints.policy == "serving":
+            return PolicyPair(self.chain, None)
+        if self.trial is None:
+            raise InputError("constraints.policy: there is no policy on trial; trial.policy in semroute.yaml names one")
+        return PolicyPair(self.trial.chain, None)
+
     def decide(
         self,
         texts: Sequence[str],
@@ -420,23 +439,32 @@ class PolicyPair:
         client: ModelClient | None = None,
         *,
         is_pinned: bool = False,
+        category: str | None = None,
     ) -> list[Decision]:
         """Decide as :meth:`semroute.strategies.Chain.decide` does.
 
         ``is_pinned``: the caller pins the model, whatever the assignment.
         """
-        served = self.chain.decide(texts, requests, client)
+        served = self.chain.decide(texts, requests, client, category=category)
         if self.trial is None:
             return served
-        return self.trial.decide(served, texts, requests, client, is_pinned=is_pinned)
+        return self.trial.decide(served, texts, requests, client, is_pinned=is_pinned, category=category)
 
     async def adecide(
-        self, texts: Sequence[str], requests: Sequence[Request], client: ModelClient, offload: Offload
+        self,
+        texts: Sequence[str],
+        requests: Sequence[Request],
+        client: ModelClient,
+        offload: Offload,
+        *,
+        category: str | None = None,
     ) -> list[Decision]:
         """Decide, and call the models that strategies need on this event loop.
 
         Computation runs in threads. They are not those of asyncio's default executor, where look-ups of hosts wait for
         name servers.
         """
-        served = await self.chain.adecide(texts, requests, client, offload)
-        return served if self.trial is None else await self.trial.adecide(served, texts, requests, client, offload)
+        served = await self.chain.adecide(texts, requests, client, offload, category=category)
+        if self.trial is None:
+            return served
+        return await self.trial.adecide(served, texts, requests, client, offload, category=category)

@@ -148,12 +148,12 @@ class Experiment:
     """
 
     def __init__(self, chain: Chain, answering: Answering, share: TrafficShare, chances: Propensities) -> None:
-        self._chain, self.answering, self._share, self._chances = chain, answering, share, chances
+        self.chain, self.answering, self._share, self._chances = chain, answering, share, chances
 
     @property
     def asks(self) -> bool:
         """True if one of its strategies calls a model."""
-        return self._chain.asks
+        return self.chain.asks
 
     def decide(
         self,
@@ -163,6 +163,7 @@ class Experiment:
         client: ModelClient | None,
         *,
         is_pinned: bool = False,
+        category: str | None = None,
     ) -> list[Decision]:
         """Return the decisions to follow, each with the other policy's result.
 
@@ -174,10 +175,12 @@ class Experiment:
             requests: the whole requests.
             client: model client of strategies that call a model.
             is_pinned: True if the caller pins the model, whatever the assignment.
+            category: the category that the caller asks for.
         """
         share = self._share.now()
         try:
-            return self._chosen(texts, served, self._chain.decide(texts, requests, client), share, is_pinned)
+            tried = self.chain.decide(texts, requests, client, category=category)
+            return self._chosen(texts, served, tried, share, is_pinned)
         # Any error: the policy that serves has decided, and a failing trial must not affect its users.
         except Exception as error:
             return self._failed(served, error, share, is_pinned)
@@ -189,6 +192,8 @@ class Experiment:
         requests: Sequence[Request],
         client: ModelClient,
         offload: Offload,
+        *,
+        category: str | None = None,
     ) -> list[Decision]:
         """Decide as :meth:`decide` does, and call the models that strategies need.
 
@@ -196,7 +201,7 @@ class Experiment:
         """
         share = await offload(self._share.now)
         try:
-            tried = await self._chain.adecide(texts, requests, client, offload)
+            tried = await self.chain.adecide(texts, requests, client, offload, category=category)
             return self._chosen(texts, served, tried, share, is_pinned=False)
         except Exception as error:
             return self._failed(served, error, share, is_pinned=False)

@@ -322,6 +322,14 @@ class LoadedIndex:
         cached, models_left = CachedEncoder(encoder), config.fallback.models
         return cls(artifact, cached, scorer, first, semantic, models, models_left, examples, bare)
 
+    @property
+    def waits(self) -> bool:
+        """True if the encoder may wait for a server: then a query is decided in a thread of its own.
+
+        In one thread for all, a server that hangs would hold up every query.
+        """
+        return bool(getattr(self.encoder, "waits", True))
+
     def with_config(self, config: Config) -> LoadedIndex:
         """Return the same artifact and encoders under another configuration.
 

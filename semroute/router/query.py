@@ -130,16 +130,19 @@ def routable_text(query: Query) -> str:
     return text
 
 
-def routable_text_at(messages: Sequence[Message], place: int) -> str:
-    """Return the text of one of many queries, as :func:`routable_text` does.
+def routable_texts(requests: Sequence[Request]) -> list[str]:
+    """Return :func:`routable_text` of each request.
 
     Raises:
-        QueryError: it has none; the message names its place.
+        QueryError: as there; the message names the place of the query.
     """
-    try:
-        return routable_text(messages)
-    except QueryError as error:
-        raise QueryError(f"queries[{place}]: {error}") from None
+    texts = list[str]()
+    for place, request in enumerate(requests):
+        try:
+            texts.append(routable_text(request.messages))
+        except QueryError as error:
+            raise QueryError(f"queries[{place}]: {error}") from None
+    return texts
 
 
 def as_messages(query: Query) -> tuple[Message, ...]:

@@ -7,24 +7,21 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from semroute import forks
 from semroute.config import Config
-from semroute.config.schema import DEFAULT_INDEX
-from semroute.dispatch.constraints import ANYTHING, Constraints
+from semroute.dispatch.constraints import ANYTHING, Constraints, Preference
 from semroute.dispatch.validation import valid_constraints, valid_queries, valid_request
 from semroute.errors import DeadlineError, InputError, SemrouteError
 from semroute.index.artifact import MemoryArtifact
-from semroute.index.manifest import MANIFEST
 from semroute.router.complete import Answering, Recorder, opened_log, store_feedback
 from semroute.router.decide import ClientFactory, PolicyPair, chain_of
 from semroute.router.experiment import Experiment, Propensities, TrafficShare, is_by_trial, tried_config
 from semroute.router.load import (
-    ENVIRONMENT,
     HttpClient,
     LoadedIndex,
     Reloader,
@@ -33,7 +30,8 @@ from semroute.router.load import (
     locate_index,
     shipped_index,
 )
-from semroute.router.query import judging_caller, routable_text, routable_text_at
+from semroute.router.query import judging_caller, routable_text, routable_texts
+from semroute.router.requested import as_requested, ordered
 from semroute.router.shadow import BlindComparer
 from semroute.types import (
     AdmissionControl,
@@ -52,6 +50,7 @@ from semroute.types.tracing import UNTRACED, NoteDecision, Tracer
 if TYPE_CHECKING:
     from semroute.dispatch import Dispatcher
     from semroute.eventloop import WorkerPool
+    from semroute.router.batching import DecisionBatcher
 
 
 class Router:
@@ -101,6 +100,7 @@ class Router:
         self._is_closed = False
         self._dispatcher: Dispatcher | None = None
         self._pool: WorkerPool | None = None
+        self._batches: DecisionBatcher | None = None
         self._replacing, self._opening = forks.lock(), forks.lock()
 
     @classmethod
@@ -217,24 +217,38 @@ class Router:
         """Configuration of this router."""
         return self._config
 
-    def route(self, query: Query | Request, *, log: bool = True) -> Decision:
+    def route(
+        self,
+        query: Query | Request,
+        *,
+        prefer: Preference | None = None,
+        constraints: Constraints | None = None,
+        log: bool = True,
+    ) -> Decision:
         """Route a string or the last user turn of chat messages to a model.
 
-        A :class:`~semroute.types.Request` also shows the rules tools, a schema and the caller's metadata. With
-        ``log=False`` nothing of the query is stored, whatever is configured.
+        Args:
+            query: the query; a :class:`~semroute.types.Request` also shows the rules tools, a schema and the caller's
+                metadata.
+            prefer: ``cheap`` or ``best``: the models that the decision names are called from the lowest price up, or
+                from the highest down, without a cascade. ``balanced``, the default, leaves the decision as it is.
+            constraints: preference, category or policy of the decision; its other limits are for calls.
+            log: False stores nothing of the query, whatever is configured.
 
         Raises:
             QueryError: the query is empty, or is neither text nor messages.
             InputError: another field of the request cannot be used; the message names its path.
             EncoderError: a remote encoder did not answer.
         """
-        request = valid_request(query)
+        request, limits = valid_request(query), valid_constraints(constraints, prefer=prefer)
         with self._traced() as note:
-            (decision,) = self._decide([routable_text(request.messages)], [request])
-            note(decision := self._with_cascade(decision))
+            (decision,) = self._decide([routable_text(request.messages)], [request], limits)
+            note(decision := self._answerable(decision, request, limits))
         return self._noted([decision], [request], log)[0]
 
-    def route_many(self, queries: Sequence[Query | Request], *, log: bool = True) -> list[Decision]:
+    def route_many(
+        self, queries: Sequence[Query | Request], *, prefer: Preference | None = None, log: bool = True
+    ) -> list[Decision]:
         """Route many queries at once, in their order, as :meth:`route` does.
 
         ``elapsed_ms`` is each query's share of the time.
@@ -242,13 +256,20 @@ class Router:
         Raises:
             InputError: one of them cannot be routed; the message names it.
         """
-        requests = valid_queries(queries)
-        texts = [routable_text_at(request.messages, place) for place, request in enumerate(requests)]
-        decisions = self._decide(texts, requests) if texts else []
-        return self._noted([self._with_cascade(one) for one in decisions], requests, log) if texts else []
+        requests, limits = valid_queries(queries), valid_constraints(None, prefer=prefer)
+        texts = routable_texts(requests)
+        if not texts:
+            return []
+        pairs = zip(self._decide(texts, requests, limits), requests, strict=True)
+        return self._noted([self._answerable(*pair, limits) for pair in pairs], requests, log)
 
     async def aroute(
-        self, query: Query | Request, *, constraints: Constraints = ANYTHING, log: bool = True
+        self,
+        query: Query | Request,
+        *,
+        prefer: Preference | None = None,
+        constraints: Constraints = ANYTHING,
+        log: bool = True,
     ) -> Decision:
         """Route as :meth:`route` does, without blocking the event loop.
 
@@ -257,7 +278,7 @@ class Router:
         Raises:
             DeadlineError: ``constraints.deadline_s`` passed.
         """
-        request, limits = valid_request(query), valid_constraints(constraints)
+        request, limits = valid_request(query), valid_constraints(constraints, prefer=prefer)
         if PolicyPair(self._chain, self._trial).asks and not limits.is_pinned:
             await self._open_dispatcher()
         with self._traced() as note:
@@ -307,11 +328,22 @@ class Router:
                 self._pool = WorkerPool("semroute-decide")
             return self._pool
 
+    @property
+    def _batcher(self) -> DecisionBatcher:
+        workers = self._workers
+        with self._opening:
+            if self._batches is None:
+                from semroute.router.batching import DecisionBatcher
+
+                self._batches = DecisionBatcher(partial(self._decide, constraints=ANYTHING), workers)
+            return self._batches
+
     def complete(
         self,
         query: Query | Request,
         *,
         model: str | None = None,
+        prefer: Preference | None = None,
         constraints: Constraints | None = None,
         log: bool = True,
     ) -> Completion:
@@ -321,6 +353,7 @@ class Router:
             query: the query; a conversation is sent whole. A :class:`~semroute.types.Request` also carries tools,
                 a JSON schema, limits and the like.
             model: call this model or group instead of the decision's.
+            prefer: as for :meth:`route`.
             constraints: the request's own limits, such as regions, a price ceiling or a deadline.
             log: True stores the outcome if this router has a log; False stores nothing of the query, whatever is
                 configured.
@@ -332,13 +365,14 @@ class Router:
         """
         from semroute import _sync
 
-        return _sync.run(self.acomplete(query, model=model, constraints=constraints, log=log))
+        return _sync.run(self.acomplete(query, model=model, prefer=prefer, constraints=constraints, log=log))
 
     async def acomplete(
         self,
         query: Query | Request,
         *,
         model: str | None = None,
+        prefer: Preference | None = None,
         constraints: Constraints | None = None,
         log: bool = True,
         revise: Revision | None = None,
@@ -349,7 +383,7 @@ class Router:
         ``revise`` returns the decision that is answered and logged in place of the one that it is called with, for a
         server that knows more than the request, such as the cache of a conversation.
         """
-        request, limits = valid_request(query), valid_constraints(constraints, model)
+        request, limits = valid_request(query), valid_constraints(constraints, model, prefer)
         return await self._answer(request, limits, log=log, revise=revise)
 
     def astream(
@@ -357,6 +391,7 @@ class Router:
         query: Query | Request,
         *,
         model: str | None = None,
+        prefer: Preference | None = None,
         constraints: Constraints | None = None,
         log: bool = True,
         on_decision: Callable[[Decision], None] | None = None,
@@ -374,7 +409,7 @@ class Router:
         from semroute.eventloop import streamed
 
         async def call(on_delta: OnDelta) -> Completion:
-            request, limits = valid_request(query), valid_constraints(constraints, model)
+            request, limits = valid_request(query), valid_constraints(constraints, model, prefer)
             return await self._answer(request, limits, on_delta, log=log, on_decision=on_decision, revise=revise)
 
         return streamed(call)
@@ -384,6 +419,7 @@ class Router:
         query: Query | Request,
         *,
         model: str | None = None,
+        prefer: Preference | None = None,
         constraints: Constraints | None = None,
         log: bool = True,
     ) -> Generator[Delta | Completion]:
@@ -396,7 +432,7 @@ class Router:
         from semroute import _sync
 
         self._check_open()
-        return _sync.iterate(self.astream(query, model=model, constraints=constraints, log=log))
+        return _sync.iterate(self.astream(query, model=model, prefer=prefer, constraints=constraints, log=log))
 
     async def _answer(
         self,
@@ -414,7 +450,9 @@ class Router:
         limit_s = most_s if limits.deadline_s is None else min(limits.deadline_s, most_s)
         # One deadline for the decision and the answer.
         with self._traced() as note:
-            decision = await self._decided_within(request, replace(limits, deadline_s=limit_s), limit_s, log)
+            decision = self._pinned(request, limits)
+            if decision is None:
+                decision = await self._decided_within(request, replace(limits, deadline_s=limit_s), limit_s, log)
             limits = replace(limits, deadline_s=max(limit_s - (time.perf_counter() - started), 0.0))
             if revise is not None:
                 decision = revise(decision)
@@ -550,6 +588,8 @@ class Router:
                 stack.callback(close)
             if self._pool is not None:
                 stack.callback(self._pool.close)
+            if self._batches is not None:
+                stack.callback(self._batches.close)
             for closer in self._closers:
                 stack.callback(closer)
             if self._dispatcher is not None:
@@ -588,16 +628,24 @@ class Router:
         answering = Answering(tried, chain.pool, live.without_models)
         return Experiment(chain, answering, self._share, Propensities(config, tried))
 
+    def _pinned(self, request: Request, limits: Constraints) -> Decision | None:
+        """Return the decision of a caller who pins what is called; None if the query is to be decided."""
+        return self._answering.pinned(routable_text(request.messages), limits) if limits.is_pinned else None
+
     async def _adecide(self, request: Request, constraints: Constraints, log: bool) -> Decision:
         started, text, asked = time.perf_counter(), routable_text(request.messages), list[Attempt]()
         try:
-            policies, offload, is_pinned = self._policies(), self._workers.run, constraints.is_pinned
+            policies, offload, is_pinned = self._policies(constraints), self._workers.run, constraints.is_pinned
+            category = constraints.category
+            is_bound = is_pinned or category is not None or constraints.policy is not None
             if policies.asks and not is_pinned:
                 client = self._calling(self.dispatcher, constraints, asked)
-                (decision,) = await policies.adecide([text], [request], client, offload)
+                (decision,) = await policies.adecide([text], [request], client, offload, category=category)
+            elif is_bound or self._live.waits:
+                (decision,) = await offload(policies.decide, [text], [request], is_pinned=is_pinned, category=category)
             else:
-                (decision,) = await offload(policies.decide, [text], [request], is_pinned=is_pinned)
-            return self._with_cascade(decision, constraints)
+                decision = await self._batcher.decide(text, request)
+            return self._answerable(decision, request, constraints)
         except BaseException as error:
             if self._recorder is not None and log and asked:
                 self._recorder.undecided(text, asked, error, started, request.metadata)
@@ -615,54 +663,25 @@ class Router:
             message = f"the request's deadline of {limit_s:g} s passed while it was being decided where the query goes"
             raise DeadlineError(message) from None
 
-    def _with_cascade(self, decision: Decision, constraints: Constraints = ANYTHING) -> Decision:
-        tiers = self._answers(decision).tiers(decision, constraints)
-        return replace(decision, cascade=tiers) if tiers else decision
+    def _answerable(self, decision: Decision, request: Request, constraints: Constraints) -> Decision:
+        """Return a decision with its cascade, or with its models in the order that its request is due."""
+        decision = as_requested(decision, constraints)
+        decision = self._answers(decision).with_tiers(decision, constraints)
+        return decision if constraints.is_pinned else ordered(decision, request, constraints, self._config)
 
     def _noted(self, decisions: list[Decision], requests: Sequence[Request], log: bool) -> list[Decision]:
         if self._recorder is not None and log:
             self._recorder.decided(decisions, [request.metadata for request in requests])
         return decisions
 
-    def _decide(self, texts: Sequence[str], requests: Sequence[Request]) -> list[Decision]:
+    def _decide(self, texts: Sequence[str], requests: Sequence[Request], constraints: Constraints) -> list[Decision]:
         """Decide for a synchronous caller; models are called on the shared loop."""
-        policies = self._policies()
+        policies = self._policies(constraints)
         client = self._calling(self.dispatcher, ANYTHING, None) if policies.asks else None
-        return policies.decide(texts, requests, client)
+        return policies.decide(texts, requests, client, category=constraints.category)
 
-    def _policies(self) -> PolicyPair:
+    def _policies(self, constraints: Constraints) -> PolicyPair:
         self._check_open()
         if self._reloader is not None:
             self._reloader.look(self.reload)
-        return PolicyPair(self._chain, self._trial)
-
-
-def route(query: Query, *, index: Path | str | None = None, config: Path | str | None = None) -> Decision:
-    """Route one query by the artifact that :meth:`Router.load` finds.
-
-    It is loaded once and kept. The artifact, ``SEMROUTE_INDEX`` and the working folder are looked up at every call, so
-    another folder is another router; an artifact replaced on disk is picked up within a second.
-    """
-    configured = Path("semroute.yaml" if config is None else config)
-    key = (
-        None if index is None else str(index),
-        os.environ.get(ENVIRONMENT),
-        str(Path.cwd()),
-        None if config is None else str(config),
-        _changed(configured),
-        # An index that is built after the first call must be found by the next one.
-        (DEFAULT_INDEX / MANIFEST).exists(),
-    )
-    return _kept(key).route(query)
-
-
-@lru_cache(maxsize=8)
-def _kept(key: tuple[str | None, str | None, str, str | None, int | None, bool]) -> Router:
-    return Router.load(key[0], config=key[3], reload_every_s=1.0)
-
-
-def _changed(path: Path) -> int | None:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return None
+        return PolicyPair(self._chain, self._trial).asked_by(constraints)

@@ -184,7 +184,8 @@ class BlindComparer:
         # Reversed, as the beginning of an id is the time, and hashed apart from the order of the answers.
         if limits.is_pinned or not _has_text(completion) or hash_fraction(outcome[::-1]) >= self._trial.compare:
             return None
-        tiers = answering.tiers(other, limits)
+        other = answering.with_tiers(other, limits)
+        tiers = other.cascade
         if not tiers and self._config.members(other.model) == (completion.model,):
             return None  # it would have been the same model
         if tiers == decision.cascade and other.candidates == decision.candidates:
@@ -235,7 +236,7 @@ class BlindComparer:
         """Return the most that a comparison is expected to cost, USD; None if it cannot be made now."""
         from semroute.learn.labelling import MAX_CHARACTERS
 
-        tiers = case.answering.tiers(case.other, case.limits) or (case.other.candidates,)
+        tiers = case.other.cascade or (case.other.candidates,)
         usd = 0.0
         for candidates in tiers:
             estimate = await case.dispatcher.estimate(case.request, candidates, case.limits)

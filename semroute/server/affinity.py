@@ -18,16 +18,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, TypeAlias
 
-from semroute.catalog import Needs, charge, fits, model_card, needs_of, price_of
+from semroute.catalog import Needs, charge, fits, model_card, needs_of, price_level, price_of
 from semroute.config import Config, Deployment, Price
 from semroute.dispatch.constraints import Constraints
 from semroute.dispatch.plan import USUAL_ANSWER
 from semroute.errors import ContextLengthError, DispatchError
 from semroute.router.complete import CHOSEN
+from semroute.router.requested import STALL, escalated, revised
 from semroute.server.housekeeping import housekeeping_of
 from semroute.server.overflow import ContextOverflowError, is_too_short, overflow_of
 from semroute.server.sessions import Session, Sessions
-from semroute.types import Completion, Decision, Request, StrategyResult, Usage
+from semroute.types import Completion, Decision, Request, Usage
 
 SESSION, HOUSEKEEPING = "session", "housekeeping"
 """Strategy names of decisions that are revised here."""
@@ -130,7 +131,7 @@ class SessionTurn:
         """Return the decision that is to be answered."""
         if self._larger:
             reason = f"too long for the models that were asked: {self._larger[0]} takes more"
-            decision = _revised(decision, self._larger, SESSION, reason)
+            decision = revised(decision, self._larger, SESSION, reason)
         elif not self._is_pinned:
             decision = self._fitting(self._revised(decision))
         self._decision = decision
@@ -179,7 +180,7 @@ class SessionTurn:
 
     @property
     def _is_pinned(self) -> bool:
-        return self._limits.model is not None or self._limits.deployment is not None
+        return self._limits.is_pinned
 
     def _moves(self, completion: Completion) -> bool:
         """Return False where the model only stood in for another one that could not answer."""
@@ -195,6 +196,8 @@ class SessionTurn:
         if session is None or session.model is None:
             self.move = "new"
             return decision
+        if decision.strategy == STALL:
+            return self._unstalled(decision, session.model)
         owner = session.owns(self._request)
         if owner is not None and self._fits(owner[0]) and self._is_left(owner[0], decision):
             self.move = "stays"
@@ -207,7 +210,7 @@ class SessionTurn:
             if first == session.model:
                 return decision
             return self._with_first(decision, session.model, SESSION, f"the conversation's model, of the group {first}")
-        if not self._may_answer(session.model, decision):
+        if self._limits.preference == "best" or not self._may_answer(session.model, decision):
             self.move = "switches"
             return decision
         comparison = SwitchComparison(self._cost(session.model), self._cost(first), session.forgone.get(first, 0.0))
@@ -217,6 +220,17 @@ class SessionTurn:
             self._stayed = (first, max(0.0, (comparison.stay or 0.0) - (self._cost(first, is_warm=True) or 0.0)))
             return self._with_first(decision, session.model, SESSION, reason)
         return replace(decision, reason=f"{decision.reason}; {reason}")
+
+    def _unstalled(self, decision: Decision, model: str) -> Decision:
+        """Leave a model that repeats itself for one above it; stay with it, at more effort, where there is none."""
+        if decision.efforts and model in self._config.members(decision.candidates[0]):
+            self.move = "stays"
+            return decision
+        higher = escalated(decision, model, self._config, "the conversation repeats itself")
+        self.move = "stays" if higher is decision else "switches"
+        if higher is not decision:
+            return higher
+        return self._with_first(decision, model, SESSION, f"it repeats itself, and nothing is above {model}")
 
     def _kept_cheap(self, decision: Decision, task: str) -> Decision:
         """Send housekeeping to the model where it costs least, what is cached of the conversation included."""
@@ -245,7 +259,7 @@ class SessionTurn:
         if not larger:
             return decision
         reason = f"{decision.reason}; too long for {', '.join(chosen)}: {larger[0]} takes it"
-        return _revised(decision, (*larger, *decision.candidates), SESSION, reason)
+        return revised(decision, (*larger, *decision.candidates), SESSION, reason)
 
     def _fitting_models(self, besides: Collection[str]) -> tuple[str, ...]:
         names = dict.fromkeys(deployment.model for deployment in self._config.deployments)
@@ -256,7 +270,7 @@ class SessionTurn:
     def _with_first(self, decision: Decision, model: str, strategy: str, reason: str) -> Decision:
         others = [name for tier in decision.cascade for name in tier] + list(decision.candidates)
         candidates = tuple(dict.fromkeys((model, *others)))
-        return _revised(decision, candidates, strategy, reason)
+        return revised(decision, candidates, strategy, reason)
 
     def _may_answer(self, model: str, decision: Decision) -> bool:
         """Return True if the decision allows a model: it names it, or the model is no cheaper than its first.
@@ -272,7 +286,7 @@ class SessionTurn:
             return is_named
         if is_named and decision.strategy not in CHOSEN:
             return True
-        own, others = self._price(model), self._price(first)
+        own, others = price_level(model, self._config), price_level(first, self._config)
         return own is not None and others is not None and own >= others
 
     def _is_left(self, model: str, decision: Decision) -> bool:
@@ -282,11 +296,6 @@ class SessionTurn:
 
     def _models(self, names: Sequence[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(model for name in names for model in self._config.members(name)))
-
-    def _price(self, name: str) -> float | None:
-        """Return a model's price, input and output added, at its cheapest deployment, as for the baseline."""
-        prices = [price_of(deployment, self._config) for deployment in self._config.deployments_of(name)]
-        return min((price.input + price.output for price in prices if price is not None), default=None)
 
     def _fits(self, name: str) -> bool:
         return any(True for _ in self._fitting_deployments(name))
@@ -338,21 +347,3 @@ def _bounds(decision: Decision, *, filters_only: bool = False) -> Sequence[str] 
         if opinion.category is None and (is_named or opinion.kind == "narrowed"):
             allowed = opinion.candidates if allowed is None else [one for one in allowed if one in opinion.candidates]
     return allowed
-
-
-def _revised(decision: Decision, candidates: tuple[str, ...], strategy: str, reason: str) -> Decision:
-    """Return a decision with other candidates; its model was not drawn, so that no propensity holds for it."""
-    opinions = [
-        opinion if opinion.draw is None else replace(opinion, draw=replace(opinion.draw, probability=None))
-        for opinion in decision.opinions
-    ]
-    result = StrategyResult(strategy, "decided", reason, candidates, decision.category)
-    return replace(
-        decision,
-        model=candidates[0],
-        candidates=candidates,
-        cascade=(),
-        strategy=strategy,
-        reason=reason,
-        opinions=(*opinions, result),
-    )

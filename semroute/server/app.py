@@ -10,30 +10,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from semroute.catalog import estimate_tokens
 from semroute.dispatch.validation import valid_request
 from semroute.errors import ContextLengthError, DispatchError, InputError, SemrouteError
 from semroute.router import Router
+from semroute.router.requested import AUTO, constraints_of
 from semroute.router.tracing import OpenTelemetryTracer
 from semroute.server.admin import AdminCaller, Administration
 from semroute.server.affinity import SessionTurn
 from semroute.server.anthropic_messages import Messages
 from semroute.server.anthropic_requests import request_of
 from semroute.server.callers import CallerLimitError, Callers, ForbiddenError, UnknownCallerError, check_right
-from semroute.server.formats import ServedCall, ServedError, ServerFormat, json_bytes, served_error
+from semroute.server.explanation import explanation_headers
+from semroute.server.formats import ServedCall, ServedError, ServerFormat, asked_model, json_bytes, served_error
 from semroute.server.generations import CHECK_S, Generations
 from semroute.server.guards import LOOPBACK, MAX_BODY_BYTES, Guards
 from semroute.server.keys import DEFAULT_FILE, KeyRing, Right, VirtualKey
 from semroute.server.metrics import CONTENT_TYPE
-from semroute.server.models import AUTO, anthropic_list, constraints_of, openai_list
+from semroute.server.models import anthropic_list, listed_models, openai_list
 from semroute.server.openai_chat import ChatCompletions
 from semroute.server.openai_responses import Responses
 from semroute.server.operation import MAX_CONCURRENCY, GatewayState, Operation, show_breakers
@@ -46,6 +45,7 @@ from semroute.types import Completion, Decision, Request
 T = TypeVar("T")
 AdminAction: TypeAlias = Callable[[AdminCaller, Mapping[str, Any]], Awaitable[Mapping[str, object]]]
 """Handler of an administrative route: of the caller and the body to the body of the answer."""
+Handler: TypeAlias = Callable[[HttpRequest], Awaitable[Response]]
 
 LARGE_BODY_BYTES = 256 * 1024
 """Size from which a body is parsed in a thread, so that other requests do not wait for it."""
@@ -118,7 +118,7 @@ def create_app(
     """
     ring, state, sessions = KeyRing(keys), GatewayState(), Sessions(session_ttl_s)
 
-    def application(router: Router) -> Starlette:
+    def application(router: Router) -> RouteTable:
         def show() -> Coroutine[Any, Any, None]:
             return show_breakers(generations, state.metrics)
 
@@ -135,35 +135,60 @@ def create_app(
     return Operation(guarded, generations, state, log, limits.max_concurrency, tracer, (sessions.close,))
 
 
-def _routed(gateway: Gateway, admin: Administration) -> Starlette:
+def _routed(gateway: Gateway, admin: Administration) -> RouteTable:
     """Return the application of a gateway's routes."""
-    serving: dict[str, ServerFormat] = {"openai": OPENAI, "anthropic": ANTHROPIC}
-    routes = [
-        Route("/v1/chat/completions", partial(gateway.complete, OPENAI), methods=["POST"]),
-        Route("/v1/responses", partial(gateway.complete, RESPONSES), methods=["POST"]),
-        Route("/v1/messages", partial(gateway.complete, ANTHROPIC), methods=["POST"]),
-        Route("/v1/messages/count_tokens", gateway.count_tokens, methods=["POST"]),
-        Route("/v1/models", gateway.models, methods=["GET"]),
-        Route("/v1/route", gateway.route, methods=["POST"]),
-        Route("/v1/feedback", gateway.feedback, methods=["POST"]),
-        Route("/v1/keys", partial(gateway.administer, admin.list_keys), methods=["GET"]),
-        Route("/v1/keys/disable", partial(gateway.administer, admin.disable), methods=["POST"]),
-        Route("/v1/keys/enable", partial(gateway.administer, admin.enable), methods=["POST"]),
-        Route("/v1/reload", partial(gateway.administer, admin.reload), methods=["POST"]),
-        Route("/v1/trial", partial(gateway.administer, admin.trial), methods=["GET"]),
-        Route("/v1/trial", partial(gateway.administer, admin.set_trial), methods=["PUT"]),
-        Route("/v1/export", partial(gateway.export, admin), methods=["GET"]),
-        Route("/healthz", _alive, methods=["GET"]),
-        Route("/readyz", gateway.ready, methods=["GET"]),
-        Route("/metrics", gateway.metrics, methods=["GET"]),
-        Route("/", _alive, methods=["GET"]),
-    ]
-    handlers: Mapping[Any, Any] = {
-        HTTPException: partial(_unserved, serving),
-        _LeftError: _left,
-        Exception: partial(_failed, serving),
-    }
-    return Starlette(routes=routes, exception_handlers=handlers)
+    return RouteTable(
+        {
+            "/v1/chat/completions": {"POST": partial(gateway.complete, OPENAI)},
+            "/v1/responses": {"POST": partial(gateway.complete, RESPONSES)},
+            "/v1/messages": {"POST": partial(gateway.complete, ANTHROPIC)},
+            "/v1/messages/count_tokens": {"POST": gateway.count_tokens},
+            "/v1/models": {"GET": gateway.models},
+            "/v1/route": {"POST": gateway.route},
+            "/v1/feedback": {"POST": gateway.feedback},
+            "/v1/keys": {"GET": partial(gateway.administer, admin.list_keys)},
+            "/v1/keys/disable": {"POST": partial(gateway.administer, admin.disable)},
+            "/v1/keys/enable": {"POST": partial(gateway.administer, admin.enable)},
+            "/v1/reload": {"POST": partial(gateway.administer, admin.reload)},
+            "/v1/trial": {
+                "GET": partial(gateway.administer, admin.trial),
+                "PUT": partial(gateway.administer, admin.set_trial),
+            },
+            "/v1/export": {"GET": partial(gateway.export, admin)},
+            "/healthz": {"GET": _alive},
+            "/readyz": {"GET": gateway.ready},
+            "/metrics": {"GET": gateway.metrics},
+            "/": {"GET": _alive},
+        }
+    )
+
+
+class RouteTable:
+    """ASGI application of routes: one look-up, and no middleware between server and handler.
+
+    Args:
+        routes: handlers of each path by method; HEAD goes where GET does.
+    """
+
+    def __init__(self, routes: Mapping[str, Mapping[str, Handler]]) -> None:
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; an error of the gateway's own is answered with a 500, and raised for its log."""
+        http, path = HttpRequest(scope, receive), scope["path"]
+        handlers = self._routes.get(path) or self._routes.get(path.removesuffix("/"), {})
+        handler = handlers.get("GET" if scope["method"] == "HEAD" else scope["method"])
+        if handler is None:
+            response = _unserved(http, 405 if handlers else 404)
+        else:
+            try:
+                response = await handler(http)
+            except _LeftError:
+                response = Response(status_code=LEFT)
+            except Exception as error:
+                await _error(served_error(_format_of(path), error))(scope, receive, send)
+                raise
+        await response(scope, receive, send)
 
 
 class Gateway:
@@ -214,17 +239,19 @@ class Gateway:
             call = format.read(await _body(http, self._limits), http.headers)
             record.take_call(call)
             config = self._router.config
-            limits, caller = constraints_of(call.model, config), None if key is None else key.id
+            limits = constraints_of(call.model, config, self._router.live.models)
+            caller = None if key is None else key.id
             await self._sessions.refresh(caller, http.headers, call.request)
             turn = SessionTurn(config, self._sessions, caller, http.headers, call.request, limits)
             if not call.streaming:
-                completion = await _while_connected(http, self._callers.complete(call, key, turn))
+                completion = await _while_connected(http.receive, self._callers.complete(call, key, turn))
                 record.take(completion)
-                return _json(200, format.answer(call, completion), answer_headers(completion) | turn_headers(turn))
+                shown = answer_headers(completion) | explanation_headers(http.headers, completion.decision)
+                return _json(200, format.answer(call, completion), shown | turn_headers(turn))
             events = AnswerEvents(self._callers.stream(call, key, turn, record.take_decision), record)
             try:
                 # The status is still open: an error before the first piece is an error of HTTP.
-                first = await _while_connected(http, events.next(self._ping_s))
+                first = await _while_connected(http.receive, events.next(self._ping_s))
             except BaseException as error:
                 await events.stop()
                 if format is RESPONSES and isinstance(error, ContextLengthError):
@@ -233,7 +260,8 @@ class Gateway:
                 raise
             encoder = format.stream(call)
             chunks = encoded(events, first, encoder, format, self._ping_s)
-            return EventResponse(chunks, events, _decided(record) | turn_headers(turn))
+            shown = _decided(record) | explanation_headers(http.headers, record.decision)
+            return EventResponse(chunks, events, shown | turn_headers(turn))
         except SemrouteError as error:
             return _refused(format, error, record)
 
@@ -253,16 +281,18 @@ class Gateway:
             self._caller(http)
         except SemrouteError as error:
             return _refused(ANTHROPIC if is_anthropics else OPENAI, error, record_of(http.scope))
-        return _json(200, (anthropic_list if is_anthropics else openai_list)(self._router.config))
+        models = listed_models(self._router.config, self._router.live.models)
+        return _json(200, (anthropic_list if is_anthropics else openai_list)(models))
 
     async def route(self, http: HttpRequest) -> Response:
         """Decide without calling a model: the decision as JSON."""
         try:
             key = self._caller(http, "call")
             body = await _body(http, self._limits)
-            query, model = body.get("query"), body.get("model", AUTO)
+            query = body.get("query")
             request = Request.from_openai(body) if query is None else valid_request(query)
-            decision = await self._callers.route(ServedCall(str(model), request), key)
+            name = AUTO if body.get("model") is None else asked_model(body)
+            decision = await self._callers.route(ServedCall(name, request), key)
             record_of(http.scope).take_decision(decision)
         except SemrouteError as error:
             return _refused(OPENAI, error, record_of(http.scope))
@@ -370,23 +400,34 @@ async def _body(http: HttpRequest, limits: GatewayLimits) -> Mapping[str, Any]:
     return body
 
 
-async def _while_connected(http: HttpRequest, work: Coroutine[Any, Any, T]) -> T:
+async def _while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     """Wait for ``work``, and cancel it when the client leaves.
 
     Raises:
         _LeftError: the client has left; what the call cost is booked.
     """
-    task = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_disconnected(http.receive))
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("a request is served in a task")
+    watch = asyncio.ensure_future(_disconnected(receive))
+    has_left = False
+
+    def leave(watch: asyncio.Future[None]) -> None:
+        nonlocal has_left
+        if not watch.cancelled():
+            has_left = True
+            task.cancel()
+
+    watch.add_done_callback(leave)
     try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise _LeftError
+        return await work
+    except asyncio.CancelledError:
+        if has_left and not task.uncancel():
+            raise _LeftError from None
+        raise
     finally:
-        task.cancel()
+        watch.remove_done_callback(leave)
         watch.cancel()
-        await asyncio.wait({task, watch})
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -402,18 +443,11 @@ class EventResponse(Response):
         self._chunks, self._events, self._shown = chunks, events, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sending = asyncio.ensure_future(self._send(send))
-        watch = asyncio.ensure_future(_disconnected(receive))
         try:
-            await asyncio.wait({sending, watch}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
-        except OSError:
+            await _while_connected(receive, self._send(send))
+        except (OSError, _LeftError):
             pass  # the client has left
         finally:
-            sending.cancel()
-            watch.cancel()
-            await asyncio.wait({sending, watch})
             await self._events.stop()
 
     async def _send(self, send: Send) -> None:
@@ -495,23 +529,14 @@ def _error(error: ServedError) -> Response:
     return _json(error.status, error.body, headers)
 
 
-async def _left(_: HttpRequest, __: Exception) -> Response:
-    return Response(status_code=LEFT)
-
-
 async def _alive(_: HttpRequest) -> Response:
     return _json(200, {"status": "ok"})
 
 
-def _format_of(formats: Mapping[str, ServerFormat], http: HttpRequest) -> ServerFormat:
-    return formats["anthropic" if http.url.path.startswith("/v1/messages") else "openai"]
+def _format_of(path: str) -> ServerFormat:
+    return ANTHROPIC if path.startswith("/v1/messages") else OPENAI
 
 
-async def _unserved(formats: Mapping[str, ServerFormat], http: HttpRequest, error: Exception) -> Response:
-    status = getattr(error, "status_code", 404)
+def _unserved(http: HttpRequest, status: int) -> Response:
     message = f"{http.method} {http.url.path} is not served here; GET /v1/models lists the models"
-    return _error(_format_of(formats, http).error(status, "not_found", message))
-
-
-async def _failed(formats: Mapping[str, ServerFormat], http: HttpRequest, error: Exception) -> Response:
-    return _error(served_error(_format_of(formats, http), error))
+    return _error(_format_of(http.url.path).error(status, "not_found", message))

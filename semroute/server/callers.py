@@ -10,6 +10,7 @@ from semroute.catalog import estimate_tokens
 from semroute.encoders.cache import CACHE_OWNER
 from semroute.errors import ContextLengthError, DispatchError, SemrouteError
 from semroute.router import Router
+from semroute.router.requested import constraints_of, plain_name
 from semroute.server.affinity import SessionTurn
 from semroute.server.formats import ServedCall
 from semroute.server.keys import USUAL_RIGHTS, KeyRing, Right, VirtualKey
@@ -140,7 +141,8 @@ class Callers:
             SemrouteError: as :meth:`Router.aroute`.
         """
         async with self._admitted(call, key) as (admitted, bill):
-            decision = await self._router.aroute(admitted.request)
+            limits = constraints_of(admitted.model, self._router.config, self._router.live.models)
+            decision = await self._router.aroute(admitted.request, constraints=limits)
             bill.decide(decision)
             return decision
 
@@ -161,7 +163,7 @@ class Callers:
         if key is None:
             yield call, bill
             return
-        if not key.allows(call.model):
+        if not key.allows(call.model) and not key.allows(plain_name(call.model)):
             raise ForbiddenError(f"the key {key.name!r} may not use {call.model!r}; it may use {', '.join(key.models)}")
         native = call.request.native
         if key.models and native is not None and (named := sorted(REROUTING & native.body.keys())):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -20,6 +21,8 @@ QUEUED = 32
 class AnswerEvents:
     """Events of one answer, made in a task of its own and ended with it.
 
+    A piece costs no task and no timer of asyncio's unless its reader has to wait for it.
+
     Args:
         source: the router's stream.
         record: record of the request, which takes what comes; None keeps none.
@@ -27,7 +30,10 @@ class AnswerEvents:
 
     def __init__(self, source: AsyncGenerator[Delta | Completion], record: ServedRecord | None = None) -> None:
         self._source, self._record = source, record
-        self._queue: asyncio.Queue[Delta | Completion | Exception] = asyncio.Queue(QUEUED)
+        self._loop = asyncio.get_running_loop()
+        self._events: deque[Delta | Completion | Exception] = deque()
+        self._arrival: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
@@ -36,11 +42,23 @@ class AnswerEvents:
                 async for event in events:
                     if self._record is not None:
                         self._record.take(event)
-                    await self._queue.put(event)
+                    self._add(event)
+                    if len(self._events) >= QUEUED:
+                        self._room = self._loop.create_future()
+                        await self._room
         except Exception as error:
             if self._record is not None:
                 self._record.fail(error)
-            await self._queue.put(error)
+            self._add(error)
+
+    def _add(self, event: Delta | Completion | Exception) -> None:
+        self._events.append(event)
+        _wake(self._arrival)
+
+    @property
+    def is_ready(self) -> bool:
+        """True if the next event is there already."""
+        return bool(self._events)
 
     async def next(self, within_s: float) -> Delta | Completion | None:
         """Return the next event; None if there is none within ``within_s`` seconds.
@@ -48,10 +66,19 @@ class AnswerEvents:
         Raises:
             Exception: the answer failed.
         """
-        try:
-            event = await asyncio.wait_for(self._queue.get(), within_s)
-        except TimeoutError:
-            return None
+        if not self._events:
+            self._arrival = self._loop.create_future()
+            timer = self._loop.call_later(within_s, _wake, self._arrival)
+            try:
+                await self._arrival
+            finally:
+                timer.cancel()
+                self._arrival = None
+            if not self._events:
+                return None
+        event = self._events.popleft()
+        if len(self._events) < QUEUED:
+            _wake(self._room)
         if isinstance(event, Exception):
             raise event
         return event
@@ -62,6 +89,11 @@ class AnswerEvents:
         await asyncio.wait({self._task})
 
 
+def _wake(future: asyncio.Future[None] | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(None)
+
+
 async def encoded(
     events: AnswerEvents,
     first: Delta | Completion | None,
@@ -69,7 +101,7 @@ async def encoded(
     format: ServerFormat,
     ping_s: float = PING_S,
 ) -> AsyncGenerator[bytes]:
-    """Yield an answer's server-sent events.
+    """Yield an answer's server-sent events; those that are there already go out together.
 
     Args:
         events: the answer.
@@ -78,22 +110,23 @@ async def encoded(
         format: shapes an error that comes after the start.
         ping_s: silence after which a sign of life is sent, seconds.
     """
-    event = first
+    event, chunks = first, list[bytes]()
     if not (isinstance(event, Delta) and event.native):  # a vendor of the client's own format begins in its own way
-        for chunk in stream.start():
-            yield chunk
+        chunks += stream.start()
     try:
         while True:
             if event is None:
-                yield stream.ping()
+                chunks.append(stream.ping())
             elif isinstance(event, Completion):
-                for chunk in stream.end(event):
-                    yield chunk
-                return
+                chunks += stream.end(event)
             else:
-                for chunk in stream.delta(event):
-                    yield chunk
+                chunks += stream.delta(event)
+            is_end = isinstance(event, Completion)
+            if chunks and (is_end or not events.is_ready):
+                yield b"".join(chunks)
+                chunks.clear()
+            if is_end:
+                return
             event = await events.next(ping_s)
     except SemrouteError as error:
-        for chunk in stream.fail(served_error(format, error)):
-            yield chunk
+        yield b"".join([*chunks, *stream.fail(served_error(format, error))])

@@ -275,6 +275,7 @@ def serve_on(
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here depends on the client's address
         timeout_graceful_shutdown=LAST_S,
         h11_max_incomplete_event_size=HEADER_READ_BYTES,
     )

@@ -84,6 +84,7 @@ class RoutingContext:
         results: results of earlier strategies.
         selected: the result that decided.
         steps_ms: wall time so far by step, milliseconds.
+        requested: the category that the caller asks for; None if it is to be found.
     """
 
     text: str
@@ -96,6 +97,7 @@ class RoutingContext:
     results: list[StrategyResult] = field(default_factory=list)
     selected: StrategyResult | None = None
     steps_ms: dict[str, float] = field(default_factory=dict)
+    requested: str | None = None
 
 
 @runtime_checkable

@@ -9,13 +9,16 @@ from typing import Any, TypeAlias, cast
 
 from semroute.strategies.base import LocalStrategy, ModelStrategy, Pool, RoutingContext, Strategy
 from semroute.text.conversation import attachment_types
-from semroute.types import Decision, Matrix, ModelClient, Request, StrategyResult
+from semroute.types import Decision, Matrix, ModelClient, Request, StrategyResult, StrategyResultKind
 
 TOGETHER = 16
 """Queries of a batch for which a model is called concurrently."""
 
 FALLBACK = "fallback"
 """Strategy name of a decision that no strategy has made."""
+
+REQUESTED = "requested"
+"""Strategy name of a category that the caller asks for: it stands in for ``semantic``, after the rules."""
 
 Offload: TypeAlias = Callable[..., Awaitable[Any]]
 """Function that runs another in a thread, with its arguments, and returns its result."""
@@ -32,10 +35,12 @@ class Chain:
         fallback: models for queries on which no strategy decides.
         models: models of each category, for a strategy that only filters.
         embed: embeds texts, ``(n, d)``, for a strategy that needs vectors.
+        narrows: True if a category that the caller asks for leaves the choice among its models to later strategies.
 
     Attributes:
         strategies: see above.
         pool: see above.
+        models: see above.
         asks: True if a strategy calls a model.
     """
 
@@ -46,18 +51,27 @@ class Chain:
         fallback: tuple[str, ...],
         models: Mapping[str, tuple[str, ...]],
         embed: Callable[[Sequence[str]], Matrix],
+        *,
+        narrows: bool = False,
     ) -> None:
         self.strategies = tuple(strategies)
         # Asked once: a protocol's isinstance looks at every member.
         self._is_local = tuple(isinstance(strategy, LocalStrategy) for strategy in strategies)
         self.asks = not all(self._is_local)
         self.pool = pool
+        self.models = models
         self._fallback = fallback
-        self._models = models
         self._embed = embed
+        self._narrows = narrows
+        self._requested_at = _requested_at([strategy.name for strategy in strategies])
 
     def decide(
-        self, texts: Sequence[str], requests: Sequence[Request], client: ModelClient | None = None
+        self,
+        texts: Sequence[str],
+        requests: Sequence[Request],
+        client: ModelClient | None = None,
+        *,
+        category: str | None = None,
     ) -> list[Decision]:
         """Decide which candidates answer each query.
 
@@ -67,8 +81,9 @@ class Chain:
             texts: the routed texts; empty ones of conversations without text, on which only rules can decide.
             requests: the whole request of each.
             client: model client for strategies that call a model, on the shared event loop; None: they abstain.
+            category: the category that the caller asks for, one of :attr:`models`; None finds it.
         """
-        contexts = self._contexts(texts, requests)
+        contexts = self._contexts(texts, requests, category)
         number = self._decide_locally(contexts)
         while number < len(self.strategies):
             strategy, undecided = cast(ModelStrategy, self.strategies[number]), self._undecided(number, contexts)
@@ -83,7 +98,13 @@ class Chain:
         return [self._decision(context) for context in contexts]
 
     async def adecide(
-        self, texts: Sequence[str], requests: Sequence[Request], client: ModelClient, offload: Offload
+        self,
+        texts: Sequence[str],
+        requests: Sequence[Request],
+        client: ModelClient,
+        offload: Offload,
+        *,
+        category: str | None = None,
     ) -> list[Decision]:
         """Decide as :meth:`decide` does, and call the models that strategies need.
 
@@ -92,8 +113,9 @@ class Chain:
             requests: the whole request of each.
             client: model client for strategies that call a model.
             offload: runs in a thread what computes.
+            category: as for :meth:`decide`.
         """
-        contexts = self._contexts(texts, requests)
+        contexts = self._contexts(texts, requests, category)
         number = await offload(self._decide_locally, contexts)
         while number < len(self.strategies):
             strategy, undecided = cast(ModelStrategy, self.strategies[number]), self._undecided(number, contexts)
@@ -101,9 +123,11 @@ class Chain:
             number = await offload(self._decide_locally, contexts, number + 1)
         return [self._decision(context) for context in contexts]
 
-    def _contexts(self, texts: Sequence[str], requests: Sequence[Request]) -> list[RoutingContext]:
+    def _contexts(
+        self, texts: Sequence[str], requests: Sequence[Request], category: str | None
+    ) -> list[RoutingContext]:
         pairs = zip(texts, requests, strict=True)
-        return [RoutingContext(text, request, self._fallback) for text, request in pairs]
+        return [RoutingContext(text, request, self._fallback, requested=category) for text, request in pairs]
 
     def _decide_locally(self, contexts: Sequence[RoutingContext], start: int = 0) -> int:
         """Run strategies from ``start`` on up to one that calls a model.
@@ -112,18 +136,37 @@ class Chain:
             The number of that strategy; the number of all strategies if none is left.
         """
         for number in range(start, len(self.strategies)):
+            if number == self._requested_at:
+                self._take_requested(contexts)
             undecided = self._undecided(number, contexts)
             if not undecided:
                 continue
             if not self._is_local[number]:
                 return number
             self._store(undecided, self._decide_with(cast(LocalStrategy, self.strategies[number]), undecided))
+        if self._requested_at == len(self.strategies):  # the rules are the last of them
+            self._take_requested(contexts)
         return len(self.strategies)
 
     def _undecided(self, number: int, contexts: Sequence[RoutingContext]) -> list[RoutingContext]:
         """Return the contexts on which a strategy is to decide."""
-        needs_text = getattr(self.strategies[number], "needs_text", True)
-        return [one for one in contexts if one.selected is None and (one.text or not needs_text)]
+        strategy = self.strategies[number]
+        needs_text, finds_category = getattr(strategy, "needs_text", True), strategy.name == "semantic"
+        return [
+            one
+            for one in contexts
+            if one.selected is None and (one.text or not needs_text) and not (finds_category and one.requested)
+        ]
+
+    def _take_requested(self, contexts: Sequence[RoutingContext]) -> None:
+        """Store the category that the caller asks for as if it had been found."""
+        for context in contexts:
+            if context.requested is None or context.selected is not None:
+                continue
+            category = context.requested
+            kind: StrategyResultKind = "narrowed" if self._narrows else "decided"
+            reason = f"the caller asks for {category}"
+            self._take(context, StrategyResult(REQUESTED, kind, reason, self.models[category], category))
 
     def _store(self, contexts: Sequence[RoutingContext], results: Sequence[StrategyResult]) -> None:
         for context, result in zip(contexts, results, strict=True):
@@ -177,7 +220,7 @@ class Chain:
         return replace(result, candidates=context.left, reason=reason)
 
     def _default(self, context: RoutingContext) -> tuple[str, ...]:
-        names = self._fallback if context.category is None else self._models[context.category]
+        names = self._fallback if context.category is None else self.models[context.category]
         return self.pool.kept(names, context.left) or context.left or names
 
     def _decision(self, context: RoutingContext) -> Decision:
@@ -206,14 +249,26 @@ class Chain:
         )
 
 
+def _requested_at(names: Sequence[str]) -> int:
+    """Return the position of a category that the caller asks for: that of ``semantic``, else after the rules."""
+    if "semantic" in names:
+        return names.index("semantic")
+    return names.index("rules") + 1 if "rules" in names else 0
+
+
 def _undecided(context: RoutingContext) -> tuple[str, str]:
     """Return strategy name and reason of a query on which none has decided."""
-    reason = _without_text(context) if context.match is None else context.match.reason
+    if context.requested is not None and context.category is not None:
+        reason = f"the caller asks for {context.category}"
+    else:
+        reason = _without_text(context) if context.match is None else context.match.reason
     narrowed = [result for result in context.results if result.kind == "narrowed"]
     if context.category is not None:
         reason = f"{reason}; no strategy after it has decided, so the order of its models stands"
     elif narrowed:
         reason = f"{reason}; {narrowed[-1].reason}"
+    if context.requested is not None and context.category is not None:
+        return REQUESTED, reason
     return FALLBACK if context.match is None else "semantic", reason
 
 

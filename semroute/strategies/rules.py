@@ -19,6 +19,7 @@ from semroute.text.conversation import attachment_types, has_turn
 from semroute.text.language import detect_language, prepare_language_detection
 from semroute.text.normalise import folded, has_words
 from semroute.text.patterns import LinearPattern
+from semroute.text.signals import ToolHistory, is_in_plan_mode, tool_history
 from semroute.types import Request, StrategyResult, StrategyResultKind
 
 # Facts of a query that rules test, each computed on first use and only once.
@@ -53,6 +54,16 @@ class Facts:
     def turns(self) -> int:
         """User turns in the conversation, without tool results in that role."""
         return sum(map(has_turn, self.request.messages))
+
+    @cached_property
+    def tool_history(self) -> ToolHistory:
+        """History of the tools since the user's last words."""
+        return tool_history(self.request.messages)
+
+    @cached_property
+    def plan_mode(self) -> bool:
+        """True if a coding agent says that it plans."""
+        return is_in_plan_mode(self.request.messages)
 
     @cached_property
     def folded(self) -> str:
@@ -182,6 +193,12 @@ def _parts(condition: Condition) -> Iterator[Criterion]:
         yield _range("chars", condition.chars, lambda facts: facts.chars)
     if condition.turns is not None:
         yield _range("turns", condition.turns, lambda facts: facts.turns)
+    if condition.tool_loop is not None:
+        yield _range("tool loop", condition.tool_loop, lambda facts: facts.tool_history.results)
+    if condition.stalled is not None:
+        yield _stalled(condition.stalled)
+    if condition.plan_mode is not None:
+        yield _flag("plan mode", condition.plan_mode, lambda facts: facts.plan_mode)
     if condition.tokens is not None:
         yield _range("tokens", condition.tokens, lambda facts: facts.tokens)
     if condition.keywords is not None:
@@ -213,6 +230,13 @@ def _range(key: str, bounds: Range, measure: Callable[[Facts], int]) -> Leaf:
         return (least is None or number >= least) and (most is None or number <= most)
 
     return Leaf(within, lambda facts: f"{key} {measure(facts)}", wanted)
+
+
+def _stalled(wanted: bool) -> Leaf:
+    return Leaf(
+        lambda facts: facts.tool_history.is_stalled is wanted,
+        lambda facts: f"stalled: {facts.tool_history}" if facts.tool_history.is_stalled else "not stalled",
+    )
 
 
 def _keywords(wanted: Keywords) -> Leaf:

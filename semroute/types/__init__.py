@@ -21,9 +21,11 @@ from semroute.types.chat import (
     Tool,
     ToolCall,
     ToolCallDelta,
+    tier_label,
     tier_words,
 )
 from semroute.types.decision import (
+    PINNED,
     TRIAL,
     Assignment,
     Attempt,
@@ -60,6 +62,7 @@ from semroute.types.records import (
 )
 
 __all__ = [
+    "PINNED",
     "TRIAL",
     "AdmissionControl",
     "Alternative",
@@ -109,6 +112,7 @@ __all__ = [
     "ToolCall",
     "ToolCallDelta",
     "Usage",
+    "tier_label",
     "tier_words",
     "total_cost",
 ]

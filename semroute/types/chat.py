@@ -342,6 +342,11 @@ def tier_words(position: int, count: int | None = None) -> str:
     return f"tier {position + 1}" if count is None else f"tier {position + 1} of {count}"
 
 
+def tier_label(candidate: str, effort: str | None) -> str:
+    """Return what a tier calls, for people: its model, and its reasoning effort where it has one."""
+    return candidate if effort is None else f"{candidate} at {effort} effort"
+
+
 @dataclass(frozen=True, slots=True)
 class TierResult:
     """Result of one tier of a cascade: called and checked, or skipped.
@@ -355,6 +360,7 @@ class TierResult:
         accepted: whether the cascade stopped here because the answer is good enough.
         reason: one sentence for a person: why it was accepted, rejected, skipped or failed.
         latency_ms: wall time of the tier with its checks.
+        effort: reasoning effort of the tier, which the request's own takes precedence of; None where it has none.
     """
 
     tier: int
@@ -365,6 +371,12 @@ class TierResult:
     accepted: bool
     reason: str
     latency_ms: float
+    effort: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Return what the tier calls, for people."""
+        return tier_label(self.candidate, self.effort)
 
     def to_dict(self) -> dict[str, object]:
         """Return the result as JSON-ready values.
@@ -376,6 +388,7 @@ class TierResult:
             {
                 "tier": self.tier,
                 "candidate": self.candidate,
+                "effort": self.effort,
                 "called": self.completion is not None or bool(self.attempts),
                 "accepted": self.accepted,
                 "reason": self.reason,

@@ -105,6 +105,8 @@ StrategyResultKind: TypeAlias = Literal["decided", "narrowed", "passed"]
 
 TRIAL = "trial"
 """Strategy name of an experiment's policy, in decisions and strategy results."""
+PINNED = "pinned"
+"""Strategy name of a decision that the caller, and no strategy, has made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +222,8 @@ class Decision:
         opinions: results of the strategies that were asked, in order.
         cascade: models and groups of each tier of the cascade, cheapest first; empty where ``candidates``
             are called in their order.
+        efforts: reasoning effort of each tier of the cascade; where there is none, at most one, that of the calls.
+            Empty where no effort is configured.
     """
 
     query: str
@@ -237,6 +241,7 @@ class Decision:
     steps_ms: Mapping[str, float] = field(default_factory=dict)
     opinions: tuple[StrategyResult, ...] = ()
     cascade: tuple[tuple[str, ...], ...] = ()
+    efforts: tuple[str | None, ...] = ()
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
@@ -261,6 +266,7 @@ class Decision:
             "categories": self.categories,
             "candidates": self.candidates,
             "cascade": self.cascade,
+            **({"efforts": self.efforts} if self.efforts else {}),
             "strategy": self.strategy,
             "reason": self.reason,
             "elapsed_ms": self.elapsed_ms,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol, TypeAlias
 
-from semroute.types.chat import Completion
+from semroute.types.chat import Completion, tier_label
 from semroute.types.decision import Attempt, Decision
 
 ComparisonResult: TypeAlias = Literal["won", "tied", "lost"]
@@ -103,7 +103,8 @@ class LoggedCheck:
 class LoggedTier:
     """Logged tier of a cascade.
 
-    ``answer``, and ``logprobs`` of its tokens, are present where the log keeps answers.
+    ``answer``, and ``logprobs`` of its tokens, are present where the log keeps answers; ``effort`` is that of
+    :class:`~semroute.types.TierResult`.
     """
 
     tier: int
@@ -115,6 +116,12 @@ class LoggedTier:
     latency_ms: float
     answer: str | None = None
     logprobs: tuple[float, ...] | None = None
+    effort: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Return what the tier calls, for people."""
+        return tier_label(self.candidate, self.effort)
 
 
 @dataclass(frozen=True, slots=True)

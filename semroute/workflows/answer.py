@@ -55,7 +55,7 @@ def answer_query(
 
     if not text.strip():
         raise QueryError("the query is empty")
-    if constraints.model is not None or constraints.deployment is not None:
+    if constraints.is_pinned:
         with workspace.new_outcomes(warn, is_logged=is_logged) as log:
             return _sync.run(_pinned(text, workspace.config, constraints, log, stream, on_delta))
     opened = workspace.logging_router(warn, state_file=STATE_FILE, is_logged=is_logged, progress=progress)

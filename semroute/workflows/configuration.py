@@ -24,6 +24,7 @@ from semroute.predictors.answer_quality import check_classifiers
 from semroute.predictors.query_quality import check_query_classifier
 from semroute.providers import adapter_of
 from semroute.router.load import ENVIRONMENT, locate_index
+from semroute.router.requested import name_clashes
 from semroute.storage import atomic_write, read_json
 from semroute.strategies import Pool, StrategySetup
 from semroute.strategies.base import plugin_strategy
@@ -101,6 +102,7 @@ def _compared(config: Config, index: Path | None) -> list[Problem]:
         *(_not_shipped(config) if folder is None else ()),
         *_classifiers(config),
         *_trial(config, models),
+        *name_clashes(config, models or {}),
         *check_catalog(config),
         *_unnamed_encoder(config, manifest),
         *plugin_problems(config, models or {}),

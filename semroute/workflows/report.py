@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from semroute.config import Config
+from semroute.config.check import cascades
 from semroute.errors import ArtifactError, InputError
 from semroute.evaluate.advice import Advice, advise, overrides
 from semroute.evaluate.drift import Drift, DriftBaseline, drift
@@ -19,7 +20,7 @@ from semroute.evaluate.log_report import LogReport, report
 from semroute.learn.policy.write import REPORT
 from semroute.storage import read_json
 from semroute.text.normalise import normalize
-from semroute.types import LoggedOutcome, Usage
+from semroute.types import LoggedOutcome, Usage, tier_label
 from semroute.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -106,14 +107,16 @@ class CascadeAdvice:
 
     Attributes:
         categories: advice, most queries first.
+        efforts: as of :func:`~semroute.evaluate.advice.overrides`.
     """
 
     categories: tuple[Advice, ...]
+    efforts: Mapping[str, tuple[str, str]]
 
     @property
     def overrides(self) -> Mapping[str, Mapping[str, object]]:
         """Return a section ``categories`` of ``semroute.yaml`` by the advice."""
-        return overrides(self.categories)
+        return overrides(self.categories, self.efforts)
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON-ready values."""
@@ -137,19 +140,22 @@ def advise_on_cascades(
     from semroute.catalog import cheapest_cost
 
     config = workspace.config
+    tiers = [tier for cascade in cascades(config).values() for tier in cascade.tiers]
+    efforts = {tier_label(tier.use, tier.effort): (tier.use, tier.effort) for tier in tiers if tier.effort is not None}
 
-    def price_of(name: str, usage: Usage) -> float | None:
-        cost = cheapest_cost(config, name, usage)
+    def price_of(tier: str, usage: Usage) -> float | None:
+        cost = cheapest_cost(config, efforts[tier][0] if tier in efforts else tier, usage)
         return None if cost is None else cost.usd
 
     with workspace.open_log(log_url) as opened:
-        return CascadeAdvice(advise(opened.outcomes(since, until), lambda name: _tiers(config, name), price_of))
+        found = advise(opened.outcomes(since, until), lambda name: _tiers(config, name), price_of)
+    return CascadeAdvice(found, efforts)
 
 
 def _tiers(config: Config, category: str | None) -> tuple[str, ...]:
     own = None if category is None else config.categories.get(category)
     cascade = config.cascade if own is None or own.cascade is None else own.cascade
-    return tuple(tier.use for tier in cascade.tiers)
+    return tuple(tier_label(tier.use, tier.effort) for tier in cascade.tiers)
 
 
 # Drift of the traffic from a tuned policy.

@@ -17,6 +17,7 @@ from semroute.router.query import as_messages, routable_text
 from semroute.types import Decision, Query, Request
 
 if TYPE_CHECKING:
+    from semroute.dispatch.constraints import Preference
     from semroute.router import Router
     from semroute.strategies.rules import RuleTrace
 
@@ -38,18 +39,25 @@ class RoutedQuery:
         return {**self.decision.to_dict(), "nearest": examples}
 
 
-def explain_routing(router: Router, query: Query, metadata: Mapping[str, str] = NOTHING) -> RoutedQuery:
+def explain_routing(
+    router: Router, query: Query, metadata: Mapping[str, str] = NOTHING, prefer: Preference | None = None
+) -> RoutedQuery:
     """Route a query, and return its nearest examples as well.
 
     Raises:
         QueryError: the query is empty.
     """
-    decision = router.route(Request(as_messages(query), metadata=metadata))
+    decision = router.route(Request(as_messages(query), metadata=metadata), prefer=prefer)
     return RoutedQuery(decision, nearest_examples(router.live, decision.query, NEAREST))
 
 
 def route_file(
-    router: Router, file: Path, metadata: Mapping[str, str] = NOTHING, *, stdin: BinaryIO | None = None
+    router: Router,
+    file: Path,
+    metadata: Mapping[str, str] = NOTHING,
+    prefer: Preference | None = None,
+    *,
+    stdin: BinaryIO | None = None,
 ) -> Iterator[tuple[Query | None, Decision | DataError]]:
     """Yield query and decision of each row, in order; of a bad row the error.
 
@@ -57,6 +65,7 @@ def route_file(
         router: the router that decides.
         file: ``.jsonl``, ``.csv`` or ``.txt``.
         metadata: metadata of the caller, for rules.
+        prefer: as for :meth:`Router.route`.
         stdin: JSONL to read instead of the file, as it arrives.
 
     Raises:
@@ -72,11 +81,11 @@ def route_file(
             yield row
 
     if stdin is None:
-        found = route_rows(router, noted(iter_queries_or_errors(file)), source=file, metadata=metadata)
+        found = route_rows(router, noted(iter_queries_or_errors(file)), source=file, metadata=metadata, prefer=prefer)
     else:
         lines = ArrivingLines(stdin)
         rows = noted(iter_queries_or_errors(file, lines))
-        found = route_rows(router, rows, source="<stdin>", ready=lines.ready, metadata=metadata)
+        found = route_rows(router, rows, source="<stdin>", ready=lines.ready, metadata=metadata, prefer=prefer)
     for decision in found:
         yield waiting.popleft(), decision
 
@@ -180,6 +189,7 @@ def route_rows(
     source: Path | str,
     ready: Callable[[], bool] = lambda: True,
     metadata: Mapping[str, str] = NOTHING,
+    prefer: Preference | None = None,
 ) -> Iterator[Decision | DataError]:
     """Yield the decision or the error of each row, in order.
 
@@ -192,6 +202,7 @@ def route_rows(
         source: their file, for messages.
         ready: whether the next query can be had without waiting.
         metadata: metadata of the caller, for rules.
+        prefer: as for :meth:`semroute.router.Router.route_many`.
 
     Raises:
         DataError: as ``queries``; decisions on earlier rows have been yielded.
@@ -211,7 +222,8 @@ def route_rows(
                 ended = True
                 break
             found.append(row if isinstance(row, DataError) else _request(row, source, metadata))
-        decisions = iter(router.route_many([one for one in found if not isinstance(one, DataError)]))
+        requests = [one for one in found if not isinstance(one, DataError)]
+        decisions = iter(router.route_many(requests, prefer=prefer))
         for one in found:
             yield one if isinstance(one, DataError) else next(decisions)
         if failure is not None:

@@ -51,6 +51,19 @@ def test_the_panel_keeps_within_the_terminal(routing_index: Path, columns: str) 
 
 
 @pytest.mark.slow
+def test_a_preference_orders_one_query_and_the_rows_of_a_file(routing_index: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.txt"
+    rows.write_text("fix this python traceback\n")
+    common = ("--index", str(routing_index), "--json", "--no-log", "--prefer", "best")
+    one = json.loads(run("fix this python traceback", *common).stdout)
+    (row,) = run("--file", str(rows), "--no-summary", *common).stdout.splitlines()
+    # No price is known: the last that the category names is the best.
+    for found in (one, json.loads(row)):
+        assert (found["strategy"], found["candidates"]) == ("preference", ["large", "coder"])
+    assert run("soup", "--prefer", "dear").exit_code == 2
+
+
+@pytest.mark.slow
 def test_json_has_the_decision_and_the_nearest_examples(routing_index: Path) -> None:
     value = json.loads(run("appeal a court ruling", "--index", str(routing_index), "--json").stdout)
     assert set(value) == KEYS | {"nearest"}

@@ -39,13 +39,13 @@ rules:
      use: [small]}
   - {name: s, when: {code: true, language: [en], attachments: image, tools: [t], json_schema: false,
      metadata: {plan: [free]}, any: [{regex: x}], all: [{keywords: [y]}], not: {code: false}}, category: code}
-  - {name: t, only: [small]}
+  - {name: t, when: {tool_loop: {min: 3}, stalled: true, plan_mode: false}, only: [small]}
   - {name: u, except: [small]}
 semantic: {mode: narrow}
 classifier: {folder: dir, value: 0.1, candidates: [small]}
 judge: {model: small, timeout_s: 1, candidates: [small, large], max_usd: 1, max_chars: 200, cache: 1, cache_ttl_s: 1}
 cascade:
-  tiers: [small, {use: large, accept: {format: false}, quality: 0.9}]
+  tiers: [small, {use: large, effort: low, accept: {format: false}, quality: 0.9}]
   accept: {format: {empty: true, length: true, refusal: true, schema: true, fence: true, language: same, pattern: x},
            confidence: 0.5, quality: {classifier: dir, threshold: 0.5}, consistency: 0.5, without_logprobs: accept,
            sample_temperature: 0.5}
@@ -61,8 +61,9 @@ breaker: {window_s: 10, failure_share: 0.2, least_calls: 5, in_a_row: 2, open_s:
           disabled_probe_s: 1, most_hint_s: 1, most_failure_hint_s: 1}
 budgets: {A_KEY: 5}
 baseline: large
+on_stall: ignore
 log: {enabled: true, url: "sqlite:///log.db", password_env: PW, text: hashed, answers: full, keep_days: forever}
-trial: {policy: policy.yaml, share: 0.1, state: state.json}
+trial: {policy: policy.yaml, share: 0.1, state: state.json, judge: large, max_usd: 5, compare: 0.5}
 state: memory
 state_password_env: PW
 state_timeout_s: 1

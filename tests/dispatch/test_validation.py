@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 from junk import Colour, Model, Raising, RaisingDict, RaisingList, RaisingText, conversation
 from openai.types.chat import ChatCompletionMessage
 
-from semroute.dispatch import Constraints, validation
+from semroute.dispatch import Constraints, validation, values
 from semroute.dispatch.validation import (
-    MAX_BYTES,
-    MAX_DEPTH,
     valid_candidates,
     valid_constraints,
     valid_queries,
     valid_request,
 )
+from semroute.dispatch.values import MAX_BYTES, MAX_DEPTH
 from semroute.errors import InputError, QueryError
 from semroute.types import Request, Tool
 
@@ -184,7 +183,7 @@ def test_depth_is_bounded_and_a_cycle_is_as_deep() -> None:
 
 
 def test_count_is_bounded_where_it_stands_and_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation, "MAX_VALUES", 5000)
+    monkeypatch.setattr(values, "MAX_VALUES", 5000)
     monkeypatch.setattr(validation, "MAX_MESSAGES", 1000)
     monkeypatch.setattr(validation, "MAX_QUERIES", 10)
     doubled: list[Any] = []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,6 +45,26 @@ def test_a_cascade_above_its_break_even_is_advised_against() -> None:
     assert found.escalation.value > (found.break_even or 0)
     assert found.verdict == "straight"
     assert overrides([found]) == {"law": {"models": ["large"], "cascade": False}}
+
+
+def test_tiers_of_one_model_are_told_apart_by_their_efforts() -> None:
+    labels = ("small at low effort", "small at high effort")
+    efforts = {labels[0]: ("small", "low"), labels[1]: ("small", "high")}
+
+    def thinking(one: LoggedOutcome) -> LoggedOutcome:
+        tiers = (replace(tier, candidate="small", effort=effort) for tier, effort in zip(one.tiers, ("low", "high")))  # noqa: B905
+        return replace(one, tiers=tuple(tiers))
+
+    outcomes = [thinking(one) for one in log(300, 294)]
+    (found,) = advise(outcomes, lambda _: labels, lambda tier, _: {labels[0]: 0.1, labels[1]: 1.0}[tier])
+    assert (found.others, found.queries) == (0, 300)
+    assert [tier.name for tier in found.tiers] == list(labels)
+    assert overrides([found], efforts) == {
+        "law": {
+            "models": ["small"],
+            "cascade": {"tiers": [{"use": "small", "effort": "high"}], "accept": {"format": False}},
+        }
+    }
 
 
 def test_advice_is_unclear_between_the_two() -> None:

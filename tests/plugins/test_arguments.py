@@ -187,7 +187,7 @@ def test_a_cascade_keeps_to_what_a_plugin_has_decided_or_left(
     router = Router.load(routing_index, config=config, strategies={"choosing": Choosing})
     decision = router.route("how do I boil an egg")
     answering = Answering(router.config, chain_of(router.live, router.config).pool, router.live.without_models)
-    assert tuple(name for tier in answering.tiers(decision) for name in tier) == tiers
+    assert tuple(name for tier in answering.with_tiers(decision).cascade for name in tier) == tiers
 
 
 class Starts:

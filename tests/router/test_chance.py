@@ -138,8 +138,10 @@ def test_an_answer_of_another_model_than_the_first_has_no_probability(
 
 
 @pytest.mark.slow
-def test_a_pinned_model_has_no_part_in_the_draw(routing_index: Path, provider: FakeProvider) -> None:
+@pytest.mark.parametrize("trial", [True, False], ids=["trial", "no trial"])
+def test_a_pinned_model_has_no_part_in_the_draw(routing_index: Path, provider: FakeProvider, trial: bool) -> None:
     config = configured(routing_index, provider, 0.5)
+    config = config if trial else config.model_copy(update={"trial": Config().trial})
     with open_log(config.log, {}) as log:
         running = Router.load(routing_index, config=config, log=log)
         for query in QUERIES[:8]:

@@ -281,7 +281,7 @@ def test_another_model_may_be_asked_for(provider: FakeProvider, routing_index: P
     completion = served(provider, routing_index, "small", "large").complete("boil an egg", model="large")
     assert completion.model == "large"
     assert completion.decision is not None
-    assert completion.decision.model == "small"
+    assert (completion.decision.model, completion.decision.strategy) == ("large", "pinned")
 
 
 @pytest.mark.slow

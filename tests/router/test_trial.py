@@ -174,10 +174,10 @@ def test_whatever_fails_in_a_trial_the_serving_policy_serves_and_says_so(
 ) -> None:
     running = router(routing_index, policy, 1.0, tmp_path)
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(running._trial._chain, "decide", broken)  # type: ignore[union-attr]
+    monkeypatch.setattr(running._trial.chain, "decide", broken)  # type: ignore[union-attr]
     decision = running.route(QUERIES[0])
     assert decision.model == "small"
     said = decision.opinions[-1]
@@ -195,11 +195,11 @@ def test_a_trial_that_decides_on_too_few_queries_is_one_that_failed(
 ) -> None:
     running = router(routing_index, policy, 1.0, tmp_path)
 
-    def short(*_: object) -> Any:
+    def short(*_: object, **__: object) -> Any:
         return []
         yield
 
-    monkeypatch.setattr(running._trial._chain, "decide", short)  # type: ignore[union-attr]
+    monkeypatch.setattr(running._trial.chain, "decide", short)  # type: ignore[union-attr]
     decision = running.route(QUERIES[0])
     assert decision.model == "small"
     assert "it failed: ValueError" in decision.opinions[-1].reason
@@ -215,14 +215,14 @@ def test_queries_on_which_the_trial_failed_are_counted_and_compared_for_neither_
     config = Config.model_validate({"trial": {"policy": str(policy), "share": 0.5, "state": "t.json"}})
     with open_log(config.log, {}) as log:
         running = Router.load(routing_index, config=config, log=log)
-        decide = running._trial._chain.decide  # type: ignore[union-attr]
+        decide = running._trial.chain.decide  # type: ignore[union-attr]
 
-        def sometimes(texts: list[str], *more: Any) -> Any:
+        def sometimes(texts: list[str], *more: Any, **options: Any) -> Any:
             if int(texts[0].split()[5]) % 2:
                 raise RuntimeError("a bug that odd numbers find")
-            return (yield from decide(texts, *more))
+            return (yield from decide(texts, *more, **options))
 
-        monkeypatch.setattr(running._trial._chain, "decide", sometimes)  # type: ignore[union-attr]
+        monkeypatch.setattr(running._trial.chain, "decide", sometimes)  # type: ignore[union-attr]
         even = [hash_fraction(query) < 0.5 for query in QUERIES[::2]]
         for query in QUERIES:
             running.route(query)

@@ -18,6 +18,7 @@ from semroute.config import Price
 from semroute.dispatch.constraints import ANYTHING
 from semroute.router import Router
 from semroute.router.load import LoadedIndex
+from semroute.router.requested import escalated
 from semroute.server.affinity import SessionTurn, SwitchComparison, turn_cost
 from semroute.server.sessions import Sessions, identity, trailing_results
 from semroute.testing import Call, FakeProvider, answer
@@ -232,6 +233,24 @@ def test_a_tool_result_goes_back_unless_a_rule_excludes_its_owner(
     rule = StrategyResult("rules", kind, "a rule", ("small",))
     bounded = replace(decision_of(completion), candidates=("small",), model="small", opinions=(rule,))
     assert turn.revise(bounded).model == asked
+
+
+@pytest.mark.slow
+def test_a_conversation_that_repeats_itself_leaves_its_model_for_the_one_above(
+    router: Router, provider: FakeProvider
+) -> None:
+    def stalled(talk: Talk, model: str) -> tuple[str, str | None]:
+        """Return where the conversation goes that has repeated itself at a model, and how it moves."""
+        completion = talk.ask(FIX, reply(cached=0, calls=(Call("read", {}),)))
+        decided = replace(decision_of(completion), candidates=("small", "coder", "large"), model="small", cascade=())
+        session = talk.turn._sessions.find(None, {}, Request(tuple(talk.messages)))
+        assert session is not None
+        session.model = model
+        turn = SessionTurn(router.config, talk.turn._sessions, None, {}, Request(tuple(talk.messages)), ANYTHING)
+        return turn.revise(escalated(decided, "small", router.config, "stalled")).model, turn.move
+
+    found = [stalled(Talk(router, provider, Sessions()), model) for model in ("small", "coder", "large")]
+    assert found == [("coder", "switches"), ("large", "switches"), ("large", "stays")]
 
 
 # Identity and memory.

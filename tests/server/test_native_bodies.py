@@ -297,3 +297,29 @@ def test_a_cascade_asks_for_log_probabilities_and_escalates_with_the_same_body(s
     assert cheap.pop("logprobs") is dear.pop("logprobs") is True
     assert dear == {**body, "model": "large"}
     assert cheap == {**body, "model": "small"}
+
+
+@pytest.mark.parametrize(
+    ("format", "extra", "wanted"),
+    [
+        ("openai", {}, {"reasoning_effort": "low"}),
+        ("openai", {"reasoning_effort": "high"}, {"reasoning_effort": "high"}),
+        ("anthropic", {}, {"output_config": {"effort": "low"}}),
+        ("anthropic", {"thinking": {"type": "adaptive"}}, {"output_config": {"effort": "low"}}),
+        ("anthropic", {"output_config": {"effort": "high"}}, {"output_config": {"effort": "high"}}),
+        ("anthropic", {"thinking": {"type": "enabled", "budget_tokens": 1024}}, {"output_config": None}),
+        ("anthropic", {"thinking": {"type": "disabled"}}, {"output_config": None}),
+    ],
+    ids=["openai", "openai-own", "anthropic", "adaptive", "anthropic-own", "budget", "off"],
+)
+def test_a_tiers_effort_is_added_to_a_body_that_has_none_of_its_own(
+    serve: Callable[..., Served], format: str, extra: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    served = serve(format, cascade={"tiers": [{"use": "small", "effort": "low"}, {"use": "small", "effort": "high"}]})
+    served.provider.always(answer("Done."))
+    body = {"model": "auto", "max_tokens": 2000, "messages": [{"role": "user", "content": "recipe for soup"}], **extra}
+    sent = httpx.post(f"{served.url}{PATHS[format]}", json=body, headers={"anthropic-version": "2023-06-01"})
+    assert sent.status_code == 200, sent.text
+    upstream = served.provider.requests[-1].body
+    assert {name: upstream.get(name) for name in wanted} == wanted
+    assert {name: upstream.get(name) for name in extra} == extra

@@ -39,6 +39,16 @@ TALK = facts(
 )
 
 
+CALLED: dict[str, Any] = {"id": "c", "type": "function", "function": {"name": "read", "arguments": "{}"}}
+LOOP = facts(
+    messages=(
+        {"role": "user", "content": "read the file"},
+        *({"role": "assistant", "tool_calls": [CALLED]}, {"role": "tool", "tool_call_id": "c", "content": "no"}) * 3,
+        {"role": "user", "content": "<system-reminder>\nPlan mode is active. Do not edit.\n</system-reminder>"},
+    )
+)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("condition", "of", "expected"),
@@ -52,6 +62,12 @@ TALK = facts(
         ({"tokens": {"min": 100}}, facts(), False),
         ({"turns": {"min": 2, "max": 2}}, TALK, True),
         ({"turns": {"min": 2}}, facts(), False),
+        ({"tool_loop": {"min": 3, "max": 3}}, LOOP, True),
+        ({"tool_loop": {"min": 1}}, facts(), False),
+        ({"stalled": True}, LOOP, True),
+        ({"stalled": False}, facts(), True),
+        ({"plan_mode": True}, LOOP, True),
+        ({"plan_mode": True}, facts(), False),
         ({"keywords": ["THERE", "x"]}, facts(), True),
         ({"keywords": {"all": ["hello", "there"]}}, facts(), True),
         ({"keywords": {"all": ["hello", "x"]}}, facts(), False),
@@ -102,6 +118,10 @@ def test_why_says_what_was_found_and_what_was_wanted() -> None:
     assert why({"not": {"keywords": ["hello"]}}, facts()) == "excluded: keywords hello"
     assert why({"tools": ["x"]}, TOOLS) == "tools search, clock, not x"
     assert why({}, facts()) == "it asks for nothing"
+    assert why({"stalled": True}, LOOP) == "stalled: the same call 3 times in a row"
+    assert why({"stalled": True}, facts()) == "not stalled"
+    assert why({"tool_loop": {"min": 5}}, LOOP) == "tool loop 3, not at least 5"
+    assert why({"plan_mode": False}, LOOP) == "plan mode"
 
 
 LEAVES = {"a": {"keywords": ["a"]}, "b": {"keywords": ["b"]}, "c": {"chars": {"min": 4}}, "d": {"regex": "d"}}

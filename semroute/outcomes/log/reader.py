@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, RowMapping, Select, Table, func, sele
 from semroute._optional import require
 from semroute.outcomes.log.schema import calls, checks, feedback, outcomes, trials
 from semroute.storage import atomic_write, json_line
-from semroute.types import TRIAL, LoggedCall, LoggedCheck, LoggedOutcome, LoggedTier
+from semroute.types import PINNED, TRIAL, LoggedCall, LoggedCheck, LoggedOutcome, LoggedTier
 
 PORTION = 2000
 """Outcomes in a row group of Parquet."""
@@ -64,9 +64,9 @@ def model_probability(outcome: LoggedOutcome) -> float | None:
     """Return the logging propensity of the answer's model; None if unknown.
 
     1 without a trial, since routing is deterministic; during a trial, the logged probability of the assignment. Unknown
-    after a failover, for cascades and model groups, and for models that the caller pinned during a trial.
+    after a failover, for cascades and model groups, and for models that the caller pinned.
     """
-    if outcome.tier is not None or outcome.candidates[:1] != (outcome.model,):
+    if outcome.strategy == PINNED or outcome.tier is not None or outcome.candidates[:1] != (outcome.model,):
         return None
     experiment = next((result for result in outcome.opinions if result.get("strategy") == TRIAL), None)
     if experiment is None:

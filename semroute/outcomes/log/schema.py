@@ -21,7 +21,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0003"
+HEAD = "0004"
 """Newest migration."""
 
 metadata = MetaData()
@@ -124,6 +124,7 @@ trials = Table(
     Column("latency_ms", Double, nullable=False),
     Column("answer", Text),
     Column("logprobs", Text),
+    Column("effort", Text),
     PrimaryKeyConstraint("outcome_id", "n"),
 )
 

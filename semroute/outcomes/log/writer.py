@@ -164,6 +164,7 @@ def _tier(outcome_id: str, n: int, result: TierResult, keep: RedactionPolicy) ->
         result.latency_ms,
         None if answer is None else keep.answer(answer.text),
         None if answer is None else keep.logprobs([token.logprob for token in answer.logprobs or ()]),
+        result.effort,
     )
 
 

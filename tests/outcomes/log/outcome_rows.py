@@ -70,6 +70,7 @@ def outcome(query: str = "how do I boil an egg?", *, at: float | None = None, te
             False,
             "rejected",
             23.0,
+            "low",
         ),
         TierResult(
             1,

@@ -51,7 +51,8 @@ def test_a_log_of_the_first_schema_is_migrated_without_loss(url: str) -> None:
     with open_log(Log(url=url, answers="full"), {}) as log:
         log.record(outcome())
     with engine.begin() as connection:
-        connection.execute(text("ALTER TABLE trials DROP COLUMN logprobs"))
+        for column in ("logprobs", "effort"):
+            connection.execute(text(f"ALTER TABLE trials DROP COLUMN {column}"))
         connection.execute(text("DROP TABLE comparisons"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     engine.dispose()
@@ -61,6 +62,7 @@ def test_a_log_of_the_first_schema_is_migrated_without_loss(url: str) -> None:
         old, new = log.outcomes()
     assert [tier.answer for tier in old.tiers] == ["perhaps", "eight minutes"]
     assert old.tiers[0].logprobs is None
+    assert (old.tiers[0].effort, new.tiers[0].effort) == (None, "low")
     assert new.tiers[0].candidate == "small"
 
 
