@@ -130,13 +130,18 @@ def responses_body(
     """Return a native body of OpenAI's Responses for a deployment.
 
     Changed are the model, ``stream``, parameters that the deployment does not carry and that may be left out, and a
-    temperature that a cascade asks for. ``store`` is false where it is missing, whatever the vendor's default.
+    temperature and an effort that a cascade asks for. ``store`` is false where it is missing, whatever the vendor's
+    default.
 
     Args: as of :func:`chat_body`.
     """
     body = _without(native.body, request, found)
     body["model"] = target.deployment.upstream
     _set_temperature(body, found)
+    given = body.get("reasoning")
+    reasoning = given if isinstance(given, Mapping) else {}
+    if "reasoning_effort" in found.named and reasoning.get("effort") is None:
+        body["reasoning"] = {**reasoning, "effort": found.named["reasoning_effort"]}
     body.setdefault("store", False)
     if not stream:
         body.pop("stream_options", None)

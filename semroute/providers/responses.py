@@ -76,7 +76,7 @@ def payload(target: CallTarget, request: Request, sealed: SealedItems, *, stream
             _include(body, LOGPROBS)
         if "store" not in native.body:
             _include(body, SEALED)
-        sealed.keep_own(body, name)
+        sealed.keep_own(body, target)
         return body
     writer = wire.ItemWriter(name)
     items = [item for number, message in enumerate(request.messages) for item in writer.write(number, message)]
@@ -182,18 +182,19 @@ def read_answer(answer: dict[str, object], target: CallTarget, request: Request,
 
 @dataclass(slots=True)
 class _Said:
-    """Content of an answer, so far."""
+    """Content of an answer, so far; ``has_own`` where it has items of tools that only this format has."""
 
     texts: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
+    has_own: bool = False
 
     @classmethod
     def of(cls, items: list[wire.OutputItem]) -> _Said:
         """Return the content of the items of a whole answer."""
-        said = cls(calls=[item.call for item in items if item.is_call])
+        said = cls(calls=[item.call for item in items if item.is_call], has_own=any(map(_is_own, items)))
         for part in wire.message_parts(items):
             said.texts.append(part.text or "")
             said.refusals.append(part.refusal or "")
@@ -203,6 +204,10 @@ class _Said:
 
     def __bool__(self) -> bool:
         return any(self.texts) or any(self.refusals) or bool(self.calls)
+
+
+def _is_own(item: wire.OutputItem) -> bool:
+    return item.type not in ("message", "reasoning") and not item.is_call
 
 
 def _completion(
@@ -229,6 +234,8 @@ def _completion(
         logprobs=tuple(said.logprobs) or None,
         reasoning="".join(said.thoughts) or None,
     )
+    if said.has_own and native_body(target, request) is not None:
+        return completion  # what the vendor wants to be approved or run may be all that there is yet
     given = quote_reply(response.status or "not given", target.key)
     return checked(completion, target, request, f"status {given}")
 
@@ -238,7 +245,7 @@ def _malformed(message: str, target: CallTarget, usage: Usage | None = None) -> 
     return MalformedResponseError(f"{name} {message}", deployment=name, status=200, usage=usage)
 
 
-class StreamedAnswer:
+class StreamedResponse:
     """Partial streamed answer: a :class:`~semroute.providers.http.Reader`.
 
     Attributes:
@@ -320,6 +327,8 @@ class StreamedAnswer:
             return self._fragment(event.output_index, text)
         if event.item is not None and event.item.is_call:
             return self._call(event.output_index, event.item, is_done=event.type == "response.output_item.done")
+        if event.item is not None:
+            said.has_own = said.has_own or _is_own(event.item)
         if event.response is not None:
             return self._take(event.type, event.response)
         return NOTHING
@@ -420,7 +429,7 @@ class ResponsesAdapter:
             MalformedResponseError: a success that is no response.
             DispatchError: other subclasses, by the kind of failure.
         """
-        started, name = time.perf_counter(), target.deployment.name
+        started = time.perf_counter()
         body, headers = payload(target, request, self._sealed), _headers(target, request)
         clock = CallClock.of(within_s)  # one for all
         while True:
@@ -429,10 +438,10 @@ class ResponsesAdapter:
                     client, target, PATH, body, headers=headers, within_s=clock, query=_query(target)
                 )
             except RequestError as error:
-                if not self._mend(body, request, error, name):
+                if not self._mend(body, request, error, target):
                     raise
                 continue
-            self._sealed.note(name, answer.get("output"))
+            self._sealed.note(target, answer.get("output"))
             return read_answer(answer, target, request, since(started))
 
     async def stream(
@@ -446,12 +455,12 @@ class ResponsesAdapter:
         Raises:
             BrokenStreamError: the stream ended before the answer did.
         """
-        started, answer = time.perf_counter(), StreamedAnswer(target, request)
+        started, answer = time.perf_counter(), StreamedResponse(target, request)
         events = self._open(client, target, request, answer, within_s=within_s)
         async with aclosing(read_stream(events, answer, started)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Completion):
-                    self._sealed.note(target.deployment.name, answer.done)
+                    self._sealed.note(target, answer.done)
                 yield piece
 
     async def _open(
@@ -459,7 +468,7 @@ class ResponsesAdapter:
         client: httpx.AsyncClient,
         target: CallTarget,
         request: Request,
-        answer: StreamedAnswer,
+        answer: StreamedResponse,
         *,
         within_s: Within,
     ) -> AsyncGenerator[ServerSentEvent]:
@@ -483,13 +492,13 @@ class ResponsesAdapter:
                         yield event
                 return
             except RequestError as error:
-                if not self._mend(body, request, error, target.deployment.name):
+                if not self._mend(body, request, error, target):
                     raise
 
-    def _mend(self, body: dict[str, Any], request: Request, error: RequestError, deployment: str) -> bool:
+    def _mend(self, body: dict[str, Any], request: Request, error: RequestError, target: CallTarget) -> bool:
         """Leave out of a body what was refused, if it may be left out; return False if there is nothing."""
         if error.code == REFUSED and error.status == 400:
-            return self._sealed.strip(body, deployment)
+            return self._sealed.strip(body, target)
         return leave_out(body, request, error)
 
 

@@ -78,7 +78,7 @@ class StreamedEvent(BaseModel):
     response: ResponseObject | None = None
 
 
-class _Details(BaseModel):
+class _TokenDetails(BaseModel):
     cached_tokens: Count | None = None
     cache_write_tokens: Count | None = None
     reasoning_tokens: Count | None = None
@@ -87,8 +87,8 @@ class _Details(BaseModel):
 class _ResponseUsage(BaseModel):
     input_tokens: Count
     output_tokens: Count
-    input_tokens_details: _Details | None = None
-    output_tokens_details: _Details | None = None
+    input_tokens_details: _TokenDetails | None = None
+    output_tokens_details: _TokenDetails | None = None
 
 
 class _Logprob(BaseModel):
@@ -104,7 +104,7 @@ def usage(value: object) -> Usage | None:
         counted = _ResponseUsage.model_validate(value)
     except ValidationError:
         return None
-    read, written = counted.input_tokens_details or _Details(), counted.output_tokens_details or _Details()
+    read, written = counted.input_tokens_details or _TokenDetails(), counted.output_tokens_details or _TokenDetails()
     return Usage(
         counted.input_tokens,
         counted.output_tokens,

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 from typing import Any
 
+from semroute.providers.target import CallTarget
+
 REFUSED = "invalid_encrypted_content"
 """Code of the 400 that refuses items which another account sealed."""
 
@@ -35,23 +37,23 @@ class SealedItems:
         self._refused: OrderedDict[tuple[bytes, str], None] = OrderedDict()
         self._lock = Lock()  # event loops of several threads share the adapter
 
-    def note(self, deployment: str, items: object) -> None:
+    def note(self, target: CallTarget, items: object) -> None:
         """Note that a deployment sealed the items of an answer."""
         found = [sealed for item in _listed(items) if (sealed := _content(item)) is not None]
         with self._lock:
             for sealed in found:
-                _remember(self._owners, _digest(sealed), deployment, self._most)
+                _remember(self._owners, _digest(sealed), _place(target), self._most)
 
-    def keep_own(self, body: dict[str, Any], deployment: str) -> None:
+    def keep_own(self, body: dict[str, Any], target: CallTarget) -> None:
         """Leave out of a body's input what others sealed, what the deployment refused, and reasoning without content.
 
         Reasoning without content is known by its id alone, to a server that stored it: it stays where the client asks
         for storage.
         """
         is_stored = body.get("store") is True
-        self._filter(body, lambda sealed: is_stored if sealed is None else self._may_open(sealed, deployment))
+        self._filter(body, lambda sealed: is_stored if sealed is None else self._may_open(sealed, _place(target)))
 
-    def strip(self, body: dict[str, Any], deployment: str) -> bool:
+    def strip(self, body: dict[str, Any], target: CallTarget) -> bool:
         """Leave all sealed items out of a body's input, and remember that the deployment refused them.
 
         Returns:
@@ -60,7 +62,7 @@ class SealedItems:
         found = [sealed for item in _listed(body.get("input")) if (sealed := _content(item)) is not None]
         with self._lock:
             for sealed in found:
-                _remember(self._refused, (_digest(sealed), deployment), None, self._most)
+                _remember(self._refused, (_digest(sealed), _place(target)), None, self._most)
         self._filter(body, lambda sealed: sealed is None)
         return bool(found)
 
@@ -72,10 +74,10 @@ class SealedItems:
         if len(kept) < len(items):
             body["input"] = kept
 
-    def _may_open(self, sealed: str, deployment: str) -> bool:
+    def _may_open(self, sealed: str, place: str) -> bool:
         digest = _digest(sealed)
         with self._lock:
-            return self._owners.get(digest, deployment) == deployment and (digest, deployment) not in self._refused
+            return self._owners.get(digest, place) == place and (digest, place) not in self._refused
 
 
 def _listed(items: object) -> Iterable[object]:
@@ -89,6 +91,11 @@ def _is_sealable(item: object) -> bool:
 def _content(item: object) -> str | None:
     sealed = item.get("encrypted_content") if isinstance(item, Mapping) else None
     return sealed if isinstance(sealed, str) and sealed else None
+
+
+def _place(target: CallTarget) -> str:
+    """Return what tells deployments apart, also those of several configurations in one process."""
+    return f"{target.deployment.name} at {target.deployment.base_url}"
 
 
 def _digest(sealed: str) -> bytes:

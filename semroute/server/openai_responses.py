@@ -6,14 +6,24 @@ Source: https://platform.openai.com/docs/api-reference/responses/create, .../res
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from secrets import token_hex
 from typing import Any, TypeAlias
 
 from semroute.errors import InputError
-from semroute.server.formats import HINTS, AnswerStream, ServedCall, ServedError, asked_model, is_streamed, json_bytes
-from semroute.server.openai_chat import error_body
+from semroute.server.formats import (
+    HINTS,
+    AnswerStream,
+    ServedCall,
+    ServedError,
+    asked_model,
+    is_streamed,
+    json_bytes,
+    vendor_headers,
+)
+from semroute.server.openai_chat import BETAS, error_body
 from semroute.server.overflow import Overflow
-from semroute.types import Completion, Delta, Request, Tool, ToolCall, ToolCallDelta, Usage
+from semroute.types import Completion, Delta, NativeBody, Request, Tool, ToolCall, ToolCallDelta, Usage
 
 _REFUSED = {
     "previous_response_id": "this gateway keeps no responses: send the whole conversation as input",
@@ -35,6 +45,8 @@ _OPTIONAL = frozenset({"web_search", "web_search_preview", "image_generation", "
 """Tools of OpenAI's own Responses that agents offer with every request: without them a model answers by its others."""
 _BETWEEN = "__"
 """Between the namespace and the name of a tool."""
+_BEGINNINGS = frozenset({"response.created", "response.in_progress", "response.queued"})
+_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _UNSENT = frozenset({"include", "stream_options", "client_metadata", "max_tool_calls"})
 """Fields about what the response shows, or which of OpenAI's own tools may run: no other format has them."""
 
@@ -43,19 +55,24 @@ class Responses:
     """OpenAI's Responses as a server's format."""
 
     def read(self, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> ServedCall:
-        """Return the call in a body; no header is read.
+        """Return the call in a body, with the names of beta features in the headers.
 
         Raises:
             InputError: the body cannot be used; the message names the path.
         """
         model, streaming = asked_model(body), is_streamed(body)
-        return ServedCall(model, request_of(body), streaming, namespaces=namespaces_of(body.get("tools")))
+        request = request_of(body, vendor_headers(headers or {}, BETAS))
+        return ServedCall(model, request, streaming, namespaces=namespaces_of(body.get("tools")))
 
     def answer(self, call: ServedCall, completion: Completion) -> Mapping[str, object]:
-        """Return the body of a whole answer; ``model`` is the one that answered."""
-        return _response(
-            call, f"resp_{completion.outcome_id or token_hex(16)}", completion, _output(completion, call.namespaces)
-        )
+        """Return the body of a whole answer; ``model`` is the one that answered.
+
+        It is the vendor's own where that speaks this format.
+        """
+        id = f"resp_{completion.outcome_id or token_hex(16)}"
+        if completion.native is not None:
+            return {**completion.native, "id": id}
+        return _response(call, id, completion, _output(completion, call.namespaces))
 
     def stream(self, call: ServedCall) -> AnswerStream:
         """Return the encoder of a streamed answer."""
@@ -73,8 +90,8 @@ class Responses:
 # From a body to a request.
 
 
-def request_of(body: Mapping[str, Any]) -> Request:
-    """Return the request in a body of Responses.
+def request_of(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Request:
+    """Return the request in a body of Responses, with the body itself for deployments of the format.
 
     Raises:
         InputError: the body cannot be used; the message names the path.
@@ -83,27 +100,26 @@ def request_of(body: Mapping[str, Any]) -> Request:
     for name, remedy in _REFUSED.items():
         if given.get(name):
             raise _wrong(name, remedy)
-    chat: dict[str, Any] = {"messages": [*_instructions(given.get("instructions")), *_messages(given.get("input"))]}
+    reader = _Reader()
+    messages = [*_instructions(given.get("instructions")), *reader.messages(given.get("input"))]
+    chat: dict[str, Any] = {"messages": messages}
     chat |= {name: given[name] for name in _SAME & given.keys()}
     chat |= {name: value for name, value in given.items() if name not in _READ | _SAME | _UNSENT}
     if given.pop("truncation", "disabled") != "disabled":
-        raise _wrong("truncation", 'is not "disabled": this gateway shortens no conversation')
+        reader.features.append("truncation")
     chat.pop("truncation", None)
     if "max_output_tokens" in given:
         chat["max_completion_tokens"] = given["max_output_tokens"]
     if "tools" in given:
-        chat["tools"] = [
-            part
-            for index, tool in enumerate(_list(given["tools"], "tools"))
-            for part in _tools_of(tool, f"tools[{index}]")
-        ]
-    if "tool_choice" in given:
-        chat["tool_choice"] = _choice(given["tool_choice"])
+        chat["tools"] = list(reader.tools(given["tools"]))
+    if (choice := reader.choice(given.get("tool_choice"))) is not None:
+        chat["tool_choice"] = choice
     chat |= _text(given.get("text"))
     effort = _mapping(given.get("reasoning"), "reasoning").get("effort")
     if effort is not None:
         chat["reasoning_effort"] = effort
-    return Request.from_openai(chat, droppable=HINTS)
+    request = Request.from_openai(chat, droppable=HINTS)
+    return replace(request, native=NativeBody("responses", body, headers or {}, tuple(reader.features)))
 
 
 def _instructions(instructions: object) -> Iterator[Mapping[str, object]]:
@@ -113,29 +129,101 @@ def _instructions(instructions: object) -> Iterator[Mapping[str, object]]:
         raise _wrong("instructions", "is not text")
 
 
-def _messages(items: object) -> Sequence[Mapping[str, object]]:
-    """Return the items as messages; calls join the assistant's message before them."""
-    if isinstance(items, str):
-        return [{"role": "user", "content": items}]
-    messages: list[dict[str, Any]] = []
-    for index, item in enumerate(_list(items, "input")):
-        path = f"input[{index}]"
-        kind = item.get("type", "message") if isinstance(item, Mapping) else None
+class _Reader:
+    """Reader of items and tools as those of Chat Completions.
+
+    Attributes:
+        features: paths of what only Responses have, each a reason against deployments of other formats.
+    """
+
+    def __init__(self) -> None:
+        self.features: list[str] = []
+
+    def messages(self, items: object) -> Sequence[Mapping[str, object]]:
+        """Return the items as messages; calls join the assistant's message before them."""
+        if isinstance(items, str):
+            return [{"role": "user", "content": items}]
+        messages: list[dict[str, Any]] = []
+        for index, item in enumerate(_list(items, "input")):
+            path = f"input[{index}]"
+            if not isinstance(item, Mapping):
+                raise _wrong(path, "is not a mapping")
+            kind = item.get("type", "message")
+            match kind:
+                case "message":
+                    content = self._content(item.get("content"), f"{path}.content")
+                    messages.append({"role": item.get("role"), "content": content})
+                case "function_call" | "custom_tool_call":
+                    if not messages or messages[-1]["role"] != "assistant":
+                        messages.append({"role": "assistant", "content": None})
+                    messages[-1].setdefault("tool_calls", []).append(_call(item, kind, path))
+                case "function_call_output" | "custom_tool_call_output":
+                    result = self._content(item.get("output"), f"{path}.output")
+                    messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": result})
+                case "reasoning" | "compaction":
+                    pass  # sealed for the deployment that wrote it
+                case "item_reference":
+                    raise _wrong(
+                        f"{path}.type", "is 'item_reference': this gateway keeps no items, send the item itself"
+                    )
+                case _:
+                    self.features.append(f"{path}.type ({kind!s:.40})")
+        return messages
+
+    def _content(self, content: object, path: str) -> object:
+        if isinstance(content, str | None):
+            return content or ""
+        found = (self._part(part, f"{path}[{index}]") for index, part in enumerate(_list(content, path)))
+        return [part for part in found if part is not None]
+
+    def _part(self, part: Any, path: str) -> Mapping[str, object] | None:
+        kind = part.get("type") if isinstance(part, Mapping) else None
         match kind:
-            case "message":
-                messages.append({"role": item.get("role"), "content": _content(item.get("content"), f"{path}.content")})
-            case "function_call" | "custom_tool_call":
-                if not messages or messages[-1]["role"] != "assistant":
-                    messages.append({"role": "assistant", "content": None})
-                messages[-1].setdefault("tool_calls", []).append(_call(item, kind, path))
-            case "function_call_output" | "custom_tool_call_output":
-                result = _content(item.get("output"), f"{path}.output")
-                messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": result})
-            case "reasoning" | "compaction":
-                pass  # sealed for the deployment that wrote it, which reads Chat Completions here
+            case "input_text" | "output_text" | "text":
+                return {"type": "text", "text": part.get("text")}
+            case "refusal":
+                return {"type": "refusal", "refusal": part.get("refusal")}
+            case "input_image" if isinstance(part.get("image_url"), str):
+                detail = {} if part.get("detail") is None else {"detail": part["detail"]}
+                return {"type": "image_url", "image_url": {"url": part["image_url"], **detail}}
+            case str():
+                self.features.append(f"{path} ({kind:.40})")
+                return None
             case _:
-                raise _wrong(f"{path}.type", f"is {kind!r}, which only OpenAI's own Responses could take")
-    return messages
+                raise _wrong(path, "is no part with a type")
+
+    def tools(self, tools: object) -> Iterator[Mapping[str, object]]:
+        """Yield the functions and custom tools."""
+        for index, tool in enumerate(_list(tools, "tools")):
+            yield from self._tools_of(tool, f"tools[{index}]")
+
+    def _tools_of(self, tool: Any, path: str) -> Iterator[Mapping[str, object]]:
+        """Yield a tool, or those of a namespace: other formats have no namespaces, so that these stand in the names."""
+        kind = tool.get("type") if isinstance(tool, Mapping) else None
+        if kind in _OPTIONAL:
+            return
+        if kind in ("function", "custom"):
+            yield _tool(tool)
+        elif kind == "namespace":
+            for index, inner in enumerate(_list(tool.get("tools"), f"{path}.tools")):
+                where = f"{path}.tools[{index}]"
+                if not isinstance(inner, Mapping):
+                    raise _wrong(where, "is not a mapping")
+                yield from self._tools_of({**inner, "name": _joined(tool.get("name"), inner.get("name"))}, where)
+        elif isinstance(kind, str):
+            self.features.append(f"{path}.type ({kind:.40})")
+        else:
+            raise _wrong(f"{path}.type", "is missing")
+
+    def choice(self, choice: object) -> object:
+        """Return the tool choice; None where it demands a tool of the vendor's own."""
+        if not isinstance(choice, Mapping) or choice.get("type") == "allowed_tools":
+            return choice
+        kind = choice.get("type")
+        if kind in ("function", "custom"):
+            return {"type": kind, kind: {"name": choice.get("name")}}
+        self.features.append(f"tool_choice ({kind!s:.40})")
+        return None
 
 
 def _call(item: Mapping[str, Any], kind: str, path: str) -> Mapping[str, object]:
@@ -148,41 +236,6 @@ def _call(item: Mapping[str, Any], kind: str, path: str) -> Mapping[str, object]
         return {"id": item["call_id"], "type": "custom", "custom": custom}
     function = {"name": name, "arguments": item.get("arguments") or "{}"}
     return {"id": item["call_id"], "type": "function", "function": function}
-
-
-def _content(content: object, path: str) -> object:
-    if isinstance(content, str | None):
-        return content or ""
-    return [_part(part, f"{path}[{index}]") for index, part in enumerate(_list(content, path))]
-
-
-def _part(part: Any, path: str) -> Mapping[str, object]:
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    match kind:
-        case "input_text" | "output_text" | "text":
-            return {"type": "text", "text": part.get("text")}
-        case "refusal":
-            return {"type": "refusal", "refusal": part.get("refusal")}
-        case "input_image" if isinstance(part.get("image_url"), str):
-            detail = {} if part.get("detail") is None else {"detail": part["detail"]}
-            return {"type": "image_url", "image_url": {"url": part["image_url"], **detail}}
-        case _:
-            raise _wrong(path, f"has the type {kind!r}, which only OpenAI's own Responses could take")
-
-
-def _tools_of(tool: Any, path: str) -> Iterator[Mapping[str, object]]:
-    """Yield a tool, or those of a namespace: other formats have no namespaces, so that these stand in the names."""
-    kind = tool.get("type") if isinstance(tool, Mapping) else None
-    if kind in _OPTIONAL:
-        return
-    if kind != "namespace":
-        yield _tool(tool, path)
-        return
-    for index, inner in enumerate(_list(tool.get("tools"), f"{path}.tools")):
-        where = f"{path}.tools[{index}]"
-        if not isinstance(inner, Mapping):
-            raise _wrong(where, "is not a mapping")
-        yield _tool({**inner, "name": _joined(tool.get("name"), inner.get("name"))}, where)
 
 
 def _joined(namespace: object, name: object) -> object:
@@ -202,24 +255,15 @@ def namespaces_of(tools: object) -> Namespaces:
     return found
 
 
-def _tool(tool: Any, path: str) -> Mapping[str, object]:
-    kind = tool.get("type") if isinstance(tool, Mapping) else None
-    if kind == "function":
+def _tool(tool: Mapping[str, Any]) -> Mapping[str, object]:
+    if tool["type"] == "function":
         fields = {name: value for name, value in tool.items() if name not in _OF_RESPONSES and value is not None}
         return {"type": "function", "function": fields}
-    if kind == "custom":
-        fields = {name: tool[name] for name in ("name", "description") if tool.get(name) is not None}
-        grammar = tool.get("format")
-        if isinstance(grammar, Mapping) and grammar.get("type") == "grammar":
-            grammar = {"type": "grammar", "grammar": {name: grammar.get(name) for name in ("syntax", "definition")}}
-        return {"type": "custom", "custom": {**fields, **({} if grammar is None else {"format": grammar})}}
-    raise _wrong(f"{path}.type", f"is {kind!r}, a tool that runs only at OpenAI's own Responses")
-
-
-def _choice(choice: object) -> object:
-    if isinstance(choice, Mapping) and choice.get("type") in ("function", "custom"):
-        return {"type": choice["type"], choice["type"]: {"name": choice.get("name")}}
-    return choice
+    fields = {name: tool[name] for name in ("name", "description") if tool.get(name) is not None}
+    grammar = tool.get("format")
+    if isinstance(grammar, Mapping) and grammar.get("type") == "grammar":
+        grammar = {"type": "grammar", "grammar": {name: grammar.get(name) for name in ("syntax", "definition")}}
+    return {"type": "custom", "custom": {**fields, **({} if grammar is None else {"format": grammar})}}
 
 
 def _text(text: object) -> dict[str, Any]:
@@ -366,23 +410,33 @@ class _ResponseStream:
     """Encoder of a streamed answer as the events of Responses.
 
     One item is open at a time, but for tool calls: each call's fragments name their item, so that those of parallel
-    calls may come interleaved.
+    calls may come interleaved. The events of a vendor of this format are passed on; where another deployment had begun
+    the answer with reasoning before it failed, their items are counted on.
     """
 
     def __init__(self, call: ServedCall) -> None:
         self._call = call
         self._id = f"resp_{token_hex(16)}"
         self._number = 0
-        self._items: list[_OpenItem] = []
+        self._count = 0  # items so far
+        self._first = 0  # position of the first item of the vendor's whose events are passed on
+        self._has_started = self._is_begun = self._has_ended = False
         self._calls: dict[int, _OpenItem] = {}
         self._open: _OpenItem | None = None  # reasoning or message
+        self._passed: dict[int, Mapping[str, object]] = {}  # items of the vendor's that are open
         self._output: dict[int, Mapping[str, object]] = {}
 
     def start(self) -> Iterator[bytes]:
+        self._has_started = self._is_begun = True
         for kind in ("response.created", "response.in_progress"):
             yield self._event(kind, {"response": _response(self._call, self._id, None, ())})
 
     def delta(self, delta: Delta) -> Iterator[bytes]:
+        if delta.native:
+            for event in delta.native:
+                yield from self._pass_on(event)
+            return
+        yield from self._leave_passed()
         if delta.reasoning:
             yield from self._enter("reasoning")
             yield self._piece("response.reasoning_summary_text.delta", delta.reasoning, {"summary_index": 0})
@@ -392,7 +446,46 @@ class _ResponseStream:
         for fragment in delta.tool_calls:
             yield from self._fragment(fragment)
 
+    def _pass_on(self, event: Mapping[str, Any]) -> Iterator[bytes]:
+        """Yield an event of a vendor of this format, with the gateway's id and numbers."""
+        kind, index, item, response = (event.get(name) for name in ("type", "output_index", "item", "response"))
+        if not isinstance(kind, str) or not kind.isprintable():
+            return
+        if kind == "response.created":
+            yield from self._leave()
+            yield from self._leave_passed()
+            self._first, self._is_begun, self._has_started = self._count, self._has_started, True
+        if kind in _BEGINNINGS and self._is_begun:
+            return
+        fields = {name: value for name, value in event.items() if name not in ("type", "sequence_number")}
+        if isinstance(index, int):
+            index = fields["output_index"] = self._first + index
+            self._count = max(self._count, index + 1)
+        if isinstance(index, int) and isinstance(item, Mapping):
+            is_done = kind == "response.output_item.done"
+            self._passed.pop(index, None)
+            (self._output if is_done else self._passed)[index] = item
+        if isinstance(response, Mapping):
+            fields["response"] = {**response, "id": self._id, **self._begun_output(response)}
+        self._has_ended = self._has_ended or kind in _ENDS
+        yield self._event(kind, fields)
+
+    def _begun_output(self, response: Mapping[str, Any]) -> Mapping[str, object]:
+        """Return the output of a response together with the items that another deployment had begun."""
+        begun = [self._output[key] for key in sorted(self._output) if key < self._first]
+        return {"output": [*begun, *(response.get("output") or ())]} if begun else {}
+
+    def _leave_passed(self) -> Iterator[bytes]:
+        """Close the items of a vendor's that failed while it was reasoning."""
+        while self._passed:
+            position, item = self._passed.popitem()
+            self._output[position] = item
+            yield self._event("response.output_item.done", {"output_index": position, "item": item})
+
     def end(self, completion: Completion) -> Iterator[bytes]:
+        if self._has_ended:
+            return
+        yield from self._leave_passed()
         if completion.refusal and not completion.text:
             yield from self._refuse(completion.refusal)
         yield from self._leave()
@@ -413,8 +506,8 @@ class _ResponseStream:
         return b": ping\n\n"
 
     def _add(self, kind: str, item: Mapping[str, object], call: ToolCallDelta | None = None) -> _OpenItem:
-        opened = _OpenItem(kind, str(item["id"]), len(self._items), call)
-        self._items.append(opened)
+        opened = _OpenItem(kind, str(item["id"]), self._count, call)
+        self._count += 1
         return opened
 
     def _enter(self, kind: str) -> Iterator[bytes]:

@@ -45,7 +45,12 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
 
 def config_over(provider: FakeProvider, format: str | dict[str, str], **sections: Any) -> Config:
     """Return a configuration of three models at the provider, in one of its formats, or each in its own."""
-    urls = {"openai": provider.base_url, "anthropic": provider.anthropic_url, "gemini": provider.gemini_url}
+    urls = {
+        "openai": provider.base_url,
+        "anthropic": provider.anthropic_url,
+        "gemini": provider.gemini_url,
+        "responses": provider.base_url,
+    }
     formats = dict.fromkeys(MODELS, format) if isinstance(format, str) else format
     deployments = [
         {

@@ -11,7 +11,7 @@ from server.conftest import Served
 
 from semroute.testing import Call, answer, fail
 
-FORMATS = ("openai", "anthropic", "gemini")
+FORMATS = ("openai", "anthropic", "gemini", "responses")
 SOUP: Any = [{"role": "user", "content": "recipe for carrot soup"}]
 WEATHER: Any = {
     "name": "weather",

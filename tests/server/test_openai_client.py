@@ -14,7 +14,7 @@ from server.conftest import Served
 
 from semroute.testing import Call, answer, fail
 
-FORMATS = ("openai", "anthropic", "gemini")
+FORMATS = ("openai", "anthropic", "gemini", "responses")
 SOUP = [{"role": "user", "content": "recipe for carrot soup"}]
 CHAT = {"model": "auto", "messages": SOUP}
 WEATHER = {

@@ -13,7 +13,8 @@ from server.conftest import Served
 
 from semroute.testing import Call, answer, fail, refusal
 
-FORMATS = ("openai", "anthropic", "gemini")
+TRANSLATED = ("openai", "anthropic", "gemini")
+FORMATS = (*TRANSLATED, "responses")
 WEATHER: Any = {
     "type": "function",
     "name": "weather",
@@ -25,6 +26,7 @@ WEATHER: Any = {
         "additionalProperties": False,
     },
 }
+SOUP = {"type": "input_text", "text": "soup"}
 
 
 def client_of(served: Served) -> openai.OpenAI:
@@ -96,7 +98,7 @@ def test_tools_that_agents_offer_with_every_request_are_left_out(serve: Callable
 
 @pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", TRANSLATED)
 def test_a_tool_of_a_namespace_is_called_by_it_and_its_result_is_answered(
     serve: Callable[..., Served], format: str, streaming: bool
 ) -> None:
@@ -162,7 +164,7 @@ def test_a_refusal_is_a_part_of_its_own(serve: Callable[..., Served]) -> None:
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
         ({"background": True}, "background"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
-        ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input[0].content[0]"),
+        ({"input": [{"role": "user", "content": [SOUP, {"type": "input_file"}]}]}, "input[0].content[1]"),
         ({"tools": [{"type": "file_search", "vector_store_ids": ["x"]}]}, "tools[0].type"),
         ({"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}}, "tool_choice"),
         ({"truncation": "auto"}, "truncation"),
