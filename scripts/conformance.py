@@ -31,8 +31,8 @@ from gateway_conformance.served import Served, serving
 from gateway_conformance.verdicts import MEANINGLESS, Verdict, table, verdict
 from harness.report import FOLDER, OUT, publish
 
-UPSTREAMS = {"large": "anthropic"}
-"""The large model speaks Anthropic's format upstream, the others OpenAI's."""
+UPSTREAMS = {"large": "anthropic", "writer": "responses"}
+"""Formats upstream of the models that do not speak Chat Completions."""
 
 
 @click.command()

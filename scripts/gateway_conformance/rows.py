@@ -82,7 +82,7 @@ def good(served: Served, format: str, body: Mapping[str, Any], **headers: str) -
 def unknown_fields(served: Served, format: str) -> None:
     """Row a."""
     more = {"safeguards": {"z": 1, "a": [1, 2]}, "field_of_tomorrow": "kept"}
-    model = "large" if format == MESSAGES else "small"  # the large one speaks Anthropic's format
+    model = {MESSAGES: "large", RESPONSES: "writer"}.get(format, "small")  # each of the same format upstream
     headers = {"anthropic-beta": "beta-of-tomorrow-2030-01-01"} if format == MESSAGES else {}
     found = post(served, format, body_of(format, model, SOUP, **more), **headers)
     # The double may refuse what it does not know, as the vendors do: the request has to come there.
@@ -112,10 +112,21 @@ def switched_thinking(served: Served, format: str) -> None:
 
 
 def sealed_reasoning(served: Served, format: str) -> None:
-    """Row c."""
-    sealed = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "c2VhbGVk"}
-    history = [{"role": "user", "content": SOUP}, sealed, {"role": "user", "content": "and then?"}]
-    good(served, format, {"model": "small", "input": history, "include": ["reasoning.encrypted_content"]})
+    """Row c: the double can open what it sealed, and refuses what is none of its own."""
+    foreign = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "c2VhbGVk"}
+    history: list[Any] = [{"role": "user", "content": SOUP}, foreign]
+    include = ["reasoning.encrypted_content"]
+    for model, reasoning in (("writer", "Carrots first."), ("small", "Then water."), ("writer", "")):
+        before = len(served.provider.requests)
+        served.provider.always(answer("Go on.", reasoning=reasoning))
+        body = {"model": model, "input": history, "include": include, "store": False}
+        output = good(served, format, body).json()["output"]
+        sealed = [item["encrypted_content"] for item in served.last.get("input", ()) if "encrypted_content" in item]
+        history += [*output, {"role": "user", "content": "and then?"}]
+    calls = len(served.provider.requests) - before
+    demand(calls == 1, f"what cannot be opened was sent again: {calls} calls")
+    own = [item["encrypted_content"] for item in history[2:] if item.get("encrypted_content")]
+    demand(sealed == own, f"sealed items that came back to their deployment: {len(sealed)} of {len(own)}")
 
 
 def events_of(served: Served, format: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -254,7 +265,7 @@ def _in_all(check: Callable[[Served, str], None]) -> Mapping[str, Callable[[Serv
 
 
 ROWS = (
-    Row("a", "unknown fields, betas and order survive", {CHAT: unknown_fields, MESSAGES: unknown_fields}),
+    Row("a", "unknown fields, betas and order survive", _in_all(unknown_fields)),
     Row("b", "thinking after a switch of model and back", {MESSAGES: switched_thinking}),
     Row("c", "sealed reasoning of another deployment is no error", {RESPONSES: sealed_reasoning}),
     Row("d", "text and parallel tools, streamed in order", _in_all(interleaved_stream)),

@@ -65,7 +65,12 @@ def serving(formats: Mapping[str, str], index: Path | None, folder: Path) -> Ite
 
 
 def _config(provider: FakeProvider, formats: Mapping[str, str]) -> Config:
-    urls = {"openai": provider.base_url, "anthropic": provider.anthropic_url, "gemini": provider.gemini_url}
+    urls = {
+        "openai": provider.base_url,
+        "anthropic": provider.anthropic_url,
+        "gemini": provider.gemini_url,
+        "responses": provider.base_url,
+    }
     deployments = []
     for model, usd in PRICES.items():
         spoken = formats.get(model, "openai")

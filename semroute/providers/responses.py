@@ -369,6 +369,7 @@ class StreamedResponse:
         self.usage = merge_usage(self.usage, wire.usage(response.usage))
         if kind not in _ENDS:
             return NOTHING
+        response.status = response.status or kind.removeprefix("response.")
         self.is_done, self._response = True, response
         if self._said or not response.output:
             return NOTHING

@@ -14,7 +14,8 @@ from semroute.catalog import parameters_of, unsaid
 from semroute.config import Deployment
 from semroute.dispatch.validation import valid_request
 from semroute.errors import CapabilityError, InputError
-from semroute.providers import anthropic, openai
+from semroute.providers import anthropic, openai, responses
+from semroute.providers.sealed import SealedItems
 from semroute.providers.target import CallTarget
 from semroute.types import NativeBody, Request
 
@@ -136,6 +137,20 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 FIELDS = st.dictionaries(st.text(min_size=1, max_size=8).map(lambda name: f"x_{name}"), VALUES, max_size=6)
+
+
+@pytest.mark.slow
+@given(before=FIELDS, after=FIELDS, stream=st.booleans())
+def test_unknown_fields_of_responses_survive_in_their_order(
+    before: dict[str, Any], after: dict[str, Any], stream: bool
+) -> None:
+    items = [*MESSAGES, {"type": "of_tomorrow", **before}]
+    body = {**before, "model": "auto", "stream": stream, "store": True, "input": items, **after}
+    text = json.dumps(body)
+    request = replace(Request(tuple(MESSAGES)), native=NativeBody("responses", body))
+    place = target(format="responses", base_url="http://127.0.0.1:1")
+    sent = responses.payload(place, request, SealedItems(), stream=stream)
+    assert json.dumps({**sent, "model": "auto"}) == text == json.dumps(body)
 
 
 @pytest.mark.slow
