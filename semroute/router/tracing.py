@@ -49,6 +49,7 @@ PROVIDERS: Mapping[str, str] = {
     "google": "gcp.gemini",
     "google-openai": "gcp.gemini",
     "mistral": "mistral_ai",
+    "responses": "openai",
     "vertex": "gcp.vertex_ai",
     "xai": "x_ai",
 }

@@ -137,7 +137,7 @@ class NativeBody:
     Whoever changes the messages or tools of a request sets its ``native`` to None.
 
     Attributes:
-        format: wire format, ``openai`` (Chat Completions) or ``anthropic`` (Messages).
+        format: wire format, ``openai`` (Chat Completions), ``responses`` or ``anthropic`` (Messages).
         body: the parsed JSON, with its keys in the client's order.
         headers: headers that go with it: a vendor's names of beta features, never a credential.
         features: features that the fields of a request cannot say, with their paths, such as
