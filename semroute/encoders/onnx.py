@@ -98,9 +98,9 @@ class Tokens:
 
     def unknown_share(self, text: str) -> float:
         """Return the share of a text's letters that the vocabulary does not cover."""
-        (sample,) = prepare([text], _SAMPLE_TOKENS)
+        sample, encoding = self._sample(text)
         unknown = total = 0
-        for token_id, (start, end) in _spans(self._tokenizer.encode(sample, add_special_tokens=False)):
+        for token_id, (start, end) in _spans(encoding):
             letters = sum(map(str.isalpha, sample[start:end]))
             total += letters
             unknown += letters if token_id == self._unknown_id else 0
@@ -111,9 +111,21 @@ class Tokens:
 
         It is low in the languages whose words the vocabulary was made of.
         """
-        (sample,) = prepare([text], _SAMPLE_TOKENS)
-        words = self._tokenizer.encode(sample, add_special_tokens=False).word_ids
+        words = self._sample(text)[1].word_ids
         return 1 - len(set(words)) / len(words) if words else 0.0
+
+    def per_character(self, text: str) -> float:
+        """Return the number of a text's tokens for each character that is no space.
+
+        It is low in the languages whose words the vocabulary was made of, if they are written with an alphabet.
+        """
+        sample, encoding = self._sample(text)
+        return len(encoding.ids) / max(1, sum(not character.isspace() for character in sample))
+
+    def _sample(self, text: str) -> tuple[str, Any]:
+        """Return the ends of a text, cleaned, and their tokens."""
+        (sample,) = prepare([text], _SAMPLE_TOKENS)
+        return sample, self._tokenizer.encode(sample, add_special_tokens=False)
 
     def _is_spelt(self, text: str) -> bool:
         return self._spells_letters and _PLAIN_WORD.search(text) is not None
