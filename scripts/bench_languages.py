@@ -86,7 +86,7 @@ def read(path: Path) -> list[Query]:
 
 
 def index(categories: Path, encoder: str, folder: Path) -> Path:
-    """Build the index of an encoder, where it is not there yet, and return its folder."""
+    """Build the index of an encoder if it is missing; return its folder."""
     path = folder / encoder
     if not path.is_dir():
         build_index(categories, path, encoder=EncoderChoice(kind=encoder))  # type: ignore[arg-type]

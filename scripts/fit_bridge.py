@@ -1,4 +1,4 @@
-"""Fit the bridge from the multilingual encoder's vectors to the built-in one's.
+"""Fit the bridge from the multilingual to the built-in encoder.
 
 Writes ``semroute/encoders/joined_bridge.npz``:
 
@@ -51,7 +51,9 @@ def main(categories: Path) -> None:
 
 
 def ridge(inputs: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the linear map of least squares with a penalty on all but its constant.
+    """Return the linear map of penalised least squares.
+
+    The constant has no penalty.
 
     Args:
         inputs: ``(n, d)``.

@@ -1,4 +1,4 @@
-"""Multilingual encoder, alone and joined with the English one, and the languages that they know.
+"""Multilingual encoder, alone and joined with the English one.
 
 The joined encoder has two graphs: an English one (384 numbers) and a multilingual one (512), whose vectors of a text
 and of its translation are close. Side by side they are better at English than either. A text in another language has no
@@ -154,7 +154,7 @@ class MultilingualEncoder(OnnxEncoder):
 
 
 class Bridge:
-    """Linear map from the multilingual space to the English one, with its gate.
+    """Linear map from the multilingual to the English space, with a gate.
 
     Args:
         path: an ``.npz`` with ``map``, ``(multilingual + 1, english)`` with the constant in the last row; ``gate``, the

@@ -115,7 +115,7 @@ class Tokens:
         return 1 - len(set(words)) / len(words) if words else 0.0
 
     def per_character(self, text: str) -> float:
-        """Return the number of a text's tokens for each character that is no space.
+        """Return the number of a text's tokens for each visible character.
 
         It is low in the languages whose words the vocabulary was made of, if they are written with an alphabet.
         """

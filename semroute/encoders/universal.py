@@ -1,4 +1,4 @@
-"""Build the multilingual encoder's ONNX graph and tokenizer from its packaged weights.
+"""Build the multilingual encoder's ONNX graph from its packaged weights.
 
 The model is Google's universal-sentence-encoder-multilingual, version 3 (Yang et al. 2020,
 https://arxiv.org/abs/1907.04307): token vectors, convolutions over two, three and five tokens, a sum over the text, and

@@ -69,7 +69,7 @@ def detect_language(text: str) -> str | None:
 
 
 def language_outside(text: str, known: Collection[str]) -> str | None:
-    """Return the likeliest language of ``text`` if none of ``known`` is likely.
+    """Return the likeliest language of ``text`` if none of ``known`` is.
 
     None where one of them is, or where the text has no language: a language close to a known one is not told from it.
     A text that is in two languages, such as a request to translate, is in a known one if the part before or after a

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +72,7 @@ def test_where_they_do_not_agree_the_bridged_vector_takes_its_place(identity: Br
     np.testing.assert_allclose(unit(identity.join(english, multilingual)[:, :4]), multilingual, atol=1e-3)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
 def test_any_pair_of_vectors_gives_a_unit_vector(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     draw = np.random.default_rng(seed)
@@ -128,6 +132,21 @@ def test_one_text_and_many_give_the_same_vectors(tmp_path: Path, threads: int) -
     alone = np.vstack([encoder.encode([text]) for text in texts])
     np.testing.assert_allclose(encoder.encode(texts), alone, atol=1e-6)
     assert encoder.encode([]).shape == (0, 16)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_encodes_with_a_thread_of_its_own(tmp_path: Path) -> None:
+    encoder = tiny_joined(tmp_path)
+    expected = encoder.encode(["boil a egg"])
+    near, far = multiprocessing.get_context("fork").Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=lambda: far.send(encoder.encode(["boil a egg"])))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking a process with threads
+        child.start()
+    assert near.poll(20)
+    np.testing.assert_allclose(near.recv(), expected)
+    child.join()
 
 
 def test_graphs_and_bridge_must_fit_together(tmp_path: Path) -> None:
