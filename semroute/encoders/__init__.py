@@ -3,8 +3,8 @@
 Each implements :class:`semroute.types.Encoder`. Six kinds, and when to take which:
 
 * ``onnx``, the default: a sentence transformer as an int8 ONNX graph, about 1 ms a query on two cores.
-* ``multilingual``: queries in sixteen languages, from examples in any of them; half the time of the default.
-* ``joined``: the default and the multilingual one side by side; more accurate in English than either.
+* ``multilingual``: queries in sixteen languages, a quarter of the default's time.
+* ``joined``: the default and the multilingual one side by side; as accurate in English as the default.
 * ``static``: a vector per token, distilled from a transformer; some 0.1 ms a query, a few points less accurate.
 * ``torch``: any sentence-transformers model as it is, for those that cannot be exported; needs the extra "torch".
 * ``remote``: an OpenAI-compatible ``/v1/embeddings`` endpoint, for the vectors of another service.

@@ -1,11 +1,11 @@
 """Multilingual encoder, alone and joined with the English one.
 
 The joined encoder has two graphs: an English one (384 numbers) and a multilingual one (512), whose vectors of a text
-and of its translation are close. Side by side they are better at English than either. A text in another language has no
-use for the English vector, which is noise there; its place is taken by what the *bridge* makes of the multilingual
-vector: a linear map into the English encoder's space, fitted by ridge regression on English texts that both see
-(``scripts/fit_bridge.py``). So a query lands beside its English examples, and examples, prototypes, head and thresholds
-are shared by all languages.
+and of its translation are close. Side by side they are at least as good at English as either. A text in another
+language has no use for the English vector, which is noise there; its place is taken by what the *bridge* makes of the
+multilingual vector: a linear map into the English encoder's space, fitted by ridge regression on English texts that
+both see (``scripts/fit_bridge.py``). So a query lands beside its English examples, and examples, prototypes, head and
+thresholds are shared by all languages.
 
 No language is detected for it. The cosine of the English vector to what the bridge makes of the multilingual one shows
 whether the English encoder understood the text: its median is .64 for English queries and .19 for others. The first
@@ -16,14 +16,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from semroute import forks
 from semroute.arrays import read_npz
-from semroute.encoders.onnx import OnnxEncoder, TextGraph, Tokens, available_cores
+from semroute.encoders.onnx import OnnxEncoder, TextGraph, Tokens
 from semroute.errors import EncoderError, MissingExtraError
 from semroute.text.language import UNDETERMINED, detect_language, language_outside
 from semroute.types import Matrix
@@ -244,12 +242,8 @@ class JoinedEncoder:
         rows, width = self._bridge.matrix.shape
         if width + rows - 1 != dimensions:
             raise EncoderError(f"{bridge_path}: joins {width} and {rows - 1} numbers, not {dimensions} in all")
-        self._parallel = (threads or available_cores()) > 1
         self._english = TextGraph(*english, width=width, max_tokens=max_tokens, threads=threads)
         self._multilingual = TextGraph(*multilingual, width=rows - 1, max_tokens=max_tokens, threads=threads)
-        self._lock = forks.lock()
-        self._second: ThreadPoolExecutor | None = None
-        forks.in_child(self, JoinedEncoder._after_fork)
 
     def __repr__(self) -> str:
         return f"JoinedEncoder(name={self.name!r}, dimensions={self.dimensions})"
@@ -259,12 +253,8 @@ class JoinedEncoder:
 
         Returns ``(len(texts), dimensions)`` float32, unit rows.
         """
-        if self._parallel and len(texts) == 1:
-            # Many texts are shared among all threads by each graph; of a single one each graph takes a thread.
-            other = self._pool().submit(self._multilingual, texts)
-            english, multilingual = self._english(texts), other.result()
-        else:
-            english, multilingual = self._english(texts), self._multilingual(texts)
+        # One after the other: of a short text, a second thread takes as long to wake up as the smaller graph to run.
+        english, multilingual = self._english(texts), self._multilingual(texts)
         return self._bridge.join(english, multilingual)
 
     def unknown(self, texts: Sequence[str]) -> list[bool]:
@@ -287,13 +277,3 @@ class JoinedEncoder:
 
     def _is_english(self, text: str) -> bool:
         return text.isascii() and self._english.tokens.inner_share(text) <= MOST_INNER
-
-    def _pool(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._second is None:
-                self._second = ThreadPoolExecutor(2, thread_name_prefix="semroute-encode")
-            return self._second
-
-    def _after_fork(self) -> None:
-        forks.leave_behind(self._second)
-        self._second = None

@@ -136,7 +136,7 @@ def test_one_text_and_many_give_the_same_vectors(tmp_path: Path, threads: int) -
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_encodes_with_a_thread_of_its_own(tmp_path: Path) -> None:
+def test_a_forked_child_encodes(tmp_path: Path) -> None:
     encoder = tiny_joined(tmp_path)
     expected = encoder.encode(["boil a egg"])
     near, far = multiprocessing.get_context("fork").Pipe(duplex=False)
