@@ -2,7 +2,8 @@
 
 Writes the table of ``scripts/README.md``:
 
-    python scripts/bench_clinc.py --data DIR [--tune-encoder] [--first-stage] [--labels domains|intents] [--out FILE]
+    python scripts/bench_clinc.py --data DIR [--tune-encoder] [--first-stage] [--labels domains|intents]
+        [--encoder onnx|multilingual|joined] [--out FILE]
 
 DIR holds ``train``, ``val``, ``test``, ``oos_train``, ``oos_val`` and ``oos_test`` as JSON Lines with ``query``,
 ``intent`` and ``category``, made from the public data of Larson et al. 2019 (https://github.com/clinc/oos-eval, CC BY
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from semroute.data.examples import LabelledQuery
 from semroute.evaluate.metrics import accuracy, auroc
 from semroute.evaluate.routing import Evaluation, ScoredQueries, evaluate
-from semroute.learn.build import build_index
+from semroute.learn.build import EncoderChoice, build_index
 from semroute.learn.encoder import TuningPlan
 from semroute.router import Router
 from semroute.workflows.measure import score_rows
@@ -43,6 +44,7 @@ class Result:
     """
 
     labels: str
+    encoder: str
     encoder_tuned: bool
     accuracy_in_scope: float
     accuracy_interval: tuple[float, float]
@@ -59,18 +61,19 @@ class Result:
 @click.command()
 @DATA
 @click.option("--labels", type=click.Choice([*KEYS, "both"]), default="both", show_default=True)
+@click.option("--encoder", type=click.Choice(["onnx", "multilingual", "joined"]), default="onnx", show_default=True)
 @click.option("--tune-encoder", is_flag=True, help="Tune the encoder on the examples first (minutes).")
 @click.option("--first-stage", is_flag=True, help="Put a static encoder in front.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the results as JSON, too.")
-def main(data: Path, labels: str, tune_encoder: bool, first_stage: bool, out: Path | None) -> None:
+def main(data: Path, labels: str, encoder: str, tune_encoder: bool, first_stage: bool, out: Path | None) -> None:
     """Build, tune and test on CLINC150, and print a Markdown table."""
-    results = [measure(data, name, tune_encoder, first_stage) for name in KEYS if labels in (name, "both")]
+    results = [measure(data, name, encoder, tune_encoder, first_stage) for name in KEYS if labels in (name, "both")]
     if out is not None:
         out.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n", encoding="utf-8")
     click.echo(table(results))
 
 
-def measure(data: Path, labels: str, tune_encoder: bool, first_stage: bool) -> Result:
+def measure(data: Path, labels: str, encoder: str, tune_encoder: bool, first_stage: bool) -> Result:
     """Build an index for one set of labels, and test it.
 
     The index lies in a temporary folder.
@@ -82,6 +85,7 @@ def measure(data: Path, labels: str, tune_encoder: bool, first_stage: bool) -> R
         built = build_index(
             source,
             Path(work) / "index",
+            encoder=EncoderChoice(kind=encoder),  # type: ignore[arg-type]
             tune=TuningPlan() if tune_encoder else None,
             first_stage=first_stage,
             validation=rows(data, ["val", "oos_train", "oos_val"], labels),
@@ -92,16 +96,31 @@ def measure(data: Path, labels: str, tune_encoder: bool, first_stage: bool) -> R
         figures = evaluate(scored, live.semantic.thresholds)
     report = built.artifact.manifest.validation
     return _result(
-        labels, tune_encoder, scored, figures, seconds, report["prototypes_per_category"], report["head_weight"]
+        labels,
+        encoder,
+        tune_encoder,
+        scored,
+        figures,
+        seconds,
+        report["prototypes_per_category"],
+        report["head_weight"],
     )
 
 
 def _result(
-    labels: str, tuned: bool, scored: ScoredQueries, figures: Evaluation, seconds: float, prototypes: int, weight: float
+    labels: str,
+    encoder: str,
+    tuned: bool,
+    scored: ScoredQueries,
+    figures: Evaluation,
+    seconds: float,
+    prototypes: int,
+    weight: float,
 ) -> Result:
     accuracies, aurocs = bootstrap(scored)
     return Result(
         labels=labels,
+        encoder=encoder,
         encoder_tuned=tuned,
         accuracy_in_scope=figures.accuracy_in_scope or 0.0,
         accuracy_interval=_interval(accuracies),
@@ -154,7 +173,7 @@ def table(results: list[Result]) -> str:
     for r in results:
         low, high = (100 * end for end in r.accuracy_interval)
         lines.append(
-            f"| {r.labels} | {'tuned' if r.encoder_tuned else 'as it comes'} "
+            f"| {r.labels} | {r.encoder}, {'tuned' if r.encoder_tuned else 'as it comes'} "
             f"| {100 * r.accuracy_in_scope:.2f}% ({low:.2f} to {high:.2f}) "
             f"| {r.oos_auroc:.4f} ({r.auroc_interval[0]:.4f} to {r.auroc_interval[1]:.4f}) "
             f"| {100 * r.oos_recall:.1f}% | {100 * r.false_rejection:.1f}% | {r.ece:.4f} | {r.build_s:.0f} s |"

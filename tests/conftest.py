@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from semroute.encoders.export import ExportedEncoder
+    from semroute.encoders.multilingual import JoinedEncoder, MultilingualEncoder
     from semroute.encoders.static import StaticEncoder
     from semroute.testing import FakeProvider
 
@@ -31,7 +32,7 @@ TORCH = ("torch", "sentence_transformers", "transformers", "onnxscript", "model2
 """Modules that the extras torch and static bring; tests that need one of them are marked ``torch``."""
 
 MARKING_FIXTURES = {
-    "slow": {"sentence_transformer", "tiny_model"},
+    "slow": {"sentence_transformer", "tiny_model", "multilingual_encoder", "joined_encoder"},
     "torch": {"sentence_transformer", "tiny_model"},
     "services": {"postgres", "redis", "lasting_redis"},
 }
@@ -98,6 +99,22 @@ def exported_encoder(tmp_path_factory: pytest.TempPathFactory) -> ExportedEncode
     from semroute.encoders.export import DEFAULT_MODEL, export_onnx
 
     return export_onnx(DEFAULT_MODEL, tmp_path_factory.mktemp("exported_encoder"))
+
+
+@pytest.fixture(scope="session")
+def multilingual_encoder(tmp_path_factory: pytest.TempPathFactory) -> MultilingualEncoder:
+    """The multilingual encoder alone, with its files in a folder of its own."""
+    from semroute.encoders.export import export_multilingual
+
+    return export_multilingual(tmp_path_factory.mktemp("multilingual_encoder"))
+
+
+@pytest.fixture(scope="session")
+def joined_encoder(tmp_path_factory: pytest.TempPathFactory) -> JoinedEncoder:
+    """The built-in and the multilingual encoder, joined."""
+    from semroute.encoders.export import export_joined
+
+    return export_joined(tmp_path_factory.mktemp("joined_encoder"))
 
 
 @pytest.fixture(scope="session")

@@ -275,6 +275,10 @@ def changed(manifest: Manifest) -> str:
 # ``semroute build-index``: an index from a folder of category files.
 
 
+_BUILT_IN = ("onnx", "joined", "multilingual", "torch", "static", "remote")
+"""Kinds of encoders that need no plugin."""
+
+
 class EncoderType(NameChoice):
     """Choice among the built-in kinds of encoders, and those of plugins."""
 
@@ -298,9 +302,10 @@ class EncoderType(NameChoice):
 )
 @click.option(
     "--encoder",
-    type=EncoderType(["onnx", "torch", "static", "remote"]),
-    metavar="[onnx|torch|static|remote|NAME:ARGUMENT]",
-    help="onnx (default): int8, exported here; torch: as it is; static: distilled here; remote: an embeddings endpoint;"
+    type=EncoderType(list(_BUILT_IN)),
+    metavar="[onnx|joined|multilingual|torch|static|remote|NAME:ARGUMENT]",
+    help="onnx (default): int8, exported here; multilingual: one for 16 languages; joined: the default one and that one"
+    ' (extra "multilingual"); torch: as it is; static: distilled here; remote: an embeddings endpoint;'
     ' NAME:ARGUMENT: of a plugin. Left out, what "encoder" in the configuration names.',
 )
 @click.option(
@@ -405,7 +410,9 @@ def _choice(
     kind = kind or "onnx"
     if api_key_env is not None and not is_environment_name(api_key_env):
         raise click.UsageError("--api-key-env takes the name of an environment variable in capitals, and not the key")
-    if kind not in ("onnx", "torch", "static", "remote"):
+    if kind in ("multilingual", "joined") and model is not None:
+        raise click.UsageError(f"--encoder {kind} has its own model; leave out --model")
+    if kind not in _BUILT_IN:
         if model is not None or base_url is not None or api_key_env is not None:
             raise click.UsageError("--model, --base-url and --api-key-env are not for the encoder of a plugin")
         return EncoderChoice(kind="plugin", model=kind, plugins=config.plugins)

@@ -22,7 +22,7 @@ from semroute.text.names import did_you_mean, printable
 BUILT_IN: Mapping[Kind, tuple[str, ...]] = {
     "strategies": ("rules", "semantic", "classifier", "judge"),
     "checks": ("format", "confidence", "quality", "consistency", "without_logprobs", "sample_temperature"),
-    "encoders": ("onnx", "static", "torch", "remote", "plugin"),
+    "encoders": ("onnx", "static", "multilingual", "joined", "torch", "remote", "plugin"),
     "providers": ("openai", "anthropic", "gemini", "responses"),
 }
 """Names that no plugin can have: what is built in comes first."""

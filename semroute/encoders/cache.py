@@ -92,6 +92,14 @@ class CachedEncoder:
         unknown = getattr(self.encoder, "unknown", None)
         return [False] * len(texts) if unknown is None else list(unknown(texts))
 
+    def unknown_language(self, text: str) -> str | None:
+        """Return the language of a text if the encoder does not know it.
+
+        None where the wrapped encoder cannot determine it.
+        """
+        language = getattr(self.encoder, "unknown_language", None)
+        return None if language is None else language(text)
+
     def _look_up(self, keys: Sequence[str | bytes]) -> dict[str | bytes, Matrix]:
         cached: dict[str | bytes, Matrix] = {}
         with self._lock:

@@ -11,10 +11,11 @@ import hashlib
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,9 @@ import numpy as np
 import platformdirs
 
 from semroute._optional import require
-from semroute.encoders import fingerprint, minilm
+from semroute.encoders import fingerprint, minilm, universal
 from semroute.encoders.minilm import packaged_model
+from semroute.encoders.multilingual import JoinedEncoder, MultilingualEncoder
 from semroute.encoders.onnx import OnnxEncoder
 from semroute.encoders.quantize import quantize
 from semroute.errors import EncoderError
@@ -289,7 +291,9 @@ def _export_built_in(folder: Path, name: str, max_tokens: int) -> ExportedEncode
     packaged = minilm.packaged_model()
     folder.mkdir(parents=True, exist_ok=True)
     model_path, tokenizer_path = folder / "encoder.onnx", folder / "tokenizer.json"
-    shutil.copyfile(_cached_graph(packaged), model_path)
+    shutil.copyfile(
+        _cached_graph(minilm.GRAPH_NAME, lambda: minilm.build_graph(minilm.read_weights(packaged))), model_path
+    )
     write_tokenizer((packaged / "tokenizer.json").read_text("utf-8"), tokenizer_path)
     return ExportedEncoder(
         model_path,
@@ -301,17 +305,89 @@ def _export_built_in(folder: Path, name: str, max_tokens: int) -> ExportedEncode
     )
 
 
-def _cached_graph(packaged: Path) -> Path:
-    """Return the path of the built-in model's quantised graph.
+MULTILINGUAL = "universal-sentence-encoder-multilingual-3"
+JOINED = "minilm-universal"
+"""Display names of the multilingual encoder, and of the one that joins it with the built-in model."""
+
+BRIDGE = "joined_bridge.npz"
+"""Bridge from the multilingual to the English vectors, in this package; by ``scripts/fit_bridge.py``."""
+
+
+def export_multilingual(folder: Path, *, max_tokens: int = MAX_TOKENS) -> MultilingualEncoder:
+    """Export the multilingual encoder from its packaged weights, and load it.
+
+    Its quantised graph is kept in the user's cache folder.
+
+    Args:
+        folder: created if missing; it gets ``multilingual.onnx`` and ``multilingual-tokenizer.json``.
+        max_tokens: longest text in tokens, at most :data:`semroute.encoders.universal.MAX_TOKENS`.
+
+    Raises:
+        EncoderError: the package with the weights is not installed, or damaged.
+        MissingExtraError: the extra "build" is not installed.
+    """
+    model_path, tokenizer_path = _export_universal(folder)
+    return MultilingualEncoder(
+        model_path,
+        tokenizer_path,
+        languages=universal.LANGUAGES,
+        name=MULTILINGUAL,
+        fingerprint=fingerprint.of_files(model_path, tokenizer_path),
+        dimensions=universal.WIDTH,
+        max_tokens=min(max_tokens, universal.MAX_TOKENS),
+    )
+
+
+def export_joined(folder: Path, *, max_tokens: int = MAX_TOKENS) -> JoinedEncoder:
+    """Export the built-in and the multilingual encoder, joined, and load them.
+
+    Args:
+        folder: created if missing; it gets both graphs, both tokenizers and the bridge between them.
+        max_tokens: longest text in tokens.
+
+    Raises:
+        EncoderError: a package with weights is not installed, or damaged.
+        MissingExtraError: the extra "build" is not installed.
+    """
+    multilingual = _export_universal(folder)
+    built_in = _export_built_in(folder, DEFAULT_MODEL, max_tokens)
+    english = built_in.model_path, built_in.tokenizer_path
+    bridge = folder / BRIDGE
+    with as_file(files("semroute.encoders") / BRIDGE) as shipped:
+        shutil.copyfile(shipped, bridge)
+    return JoinedEncoder(
+        english,
+        multilingual,
+        bridge,
+        languages=universal.LANGUAGES,
+        name=JOINED,
+        fingerprint=fingerprint.of_files(*english, *multilingual, bridge),
+        dimensions=built_in.dimensions + universal.WIDTH,
+        max_tokens=min(max_tokens, built_in.max_tokens, universal.MAX_TOKENS),
+    )
+
+
+def _export_universal(folder: Path) -> tuple[Path, Path]:
+    packaged = universal.packaged_universal()
+    folder.mkdir(parents=True, exist_ok=True)
+    model_path, tokenizer_path = folder / "multilingual.onnx", folder / "multilingual-tokenizer.json"
+    graph = _cached_graph(universal.GRAPH_NAME, lambda: universal.build_universal(universal.read_universal(packaged)))
+    shutil.copyfile(graph, model_path)
+    tokenizer_path.write_text(universal.universal_tokenizer(packaged), "utf-8")
+    return model_path, tokenizer_path
+
+
+def _cached_graph(name: str, build: Callable[[], Any]) -> Path:
+    """Return the path of a quantised graph by its name.
 
     It is in the user's cache folder, built there on first use, and rebuilt if damaged.
     """
     cache = platformdirs.user_cache_path("semroute")
-    path = cache / f"{minilm.GRAPH_NAME}.onnx"
+    path = cache / f"{name}.onnx"
     digest_file = path.with_suffix(".sha256")
     if path.is_file() and digest_file.is_file() and digest_file.read_text("ascii") == _digest(path):
         return path
-    content = minilm.build_graph(minilm.read_weights(packaged)).SerializeToString()
+    content = build().SerializeToString()
     cache.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as part:
         part.write_bytes(content)

@@ -96,6 +96,37 @@ class Tokens:
         """
         return [not self._is_spelt(text) and self._is_unknown(text) for text in texts]
 
+    def unknown_share(self, text: str) -> float:
+        """Return the share of a text's letters that the vocabulary does not cover."""
+        sample, encoding = self._sample(text)
+        unknown = total = 0
+        for token_id, (start, end) in _spans(encoding):
+            letters = sum(map(str.isalpha, sample[start:end]))
+            total += letters
+            unknown += letters if token_id == self._unknown_id else 0
+        return unknown / total if total else 0.0
+
+    def inner_share(self, text: str) -> float:
+        """Return the share of a text's tokens that continue a word.
+
+        It is low in the languages whose words the vocabulary was made of.
+        """
+        words = self._sample(text)[1].word_ids
+        return 1 - len(set(words)) / len(words) if words else 0.0
+
+    def per_character(self, text: str) -> float:
+        """Return the number of a text's tokens for each visible character.
+
+        It is low in the languages whose words the vocabulary was made of, if they are written with an alphabet.
+        """
+        sample, encoding = self._sample(text)
+        return len(encoding.ids) / max(1, sum(not character.isspace() for character in sample))
+
+    def _sample(self, text: str) -> tuple[str, Any]:
+        """Return the ends of a text, cleaned, and their tokens."""
+        (sample,) = prepare([text], _SAMPLE_TOKENS)
+        return sample, self._tokenizer.encode(sample, add_special_tokens=False)
+
     def _is_spelt(self, text: str) -> bool:
         return self._spells_letters and _PLAIN_WORD.search(text) is not None
 
@@ -225,7 +256,7 @@ def _problem(content: mmap.mmap) -> str | None:
     while todo:
         message, start, end = todo.pop()
         children = _CHILDREN[message]
-        for number, offset, stop, value in _fields(content, start, end):
+        for number, offset, stop, value in message_fields(content, start, end):
             fields_left -= 1
             if fields_left < 0:
                 return f"more than {MAX_FIELDS:,} fields"
@@ -239,7 +270,7 @@ def _problem(content: mmap.mmap) -> str | None:
     return None if has_graph else "it holds no graph"
 
 
-def _fields(content: mmap.mmap, offset: int, end: int) -> Iterator[_Field]:
+def message_fields(content: mmap.mmap | bytes, offset: int, end: int) -> Iterator[_Field]:
     """Yield the fields of a message.
 
     Raises:
@@ -264,7 +295,7 @@ def _fields(content: mmap.mmap, offset: int, end: int) -> Iterator[_Field]:
         yield number, start, offset, value
 
 
-def _varint(content: mmap.mmap, offset: int) -> tuple[int, int]:
+def _varint(content: mmap.mmap | bytes, offset: int) -> tuple[int, int]:
     value = shift = 0
     while shift < 70:
         byte = content[offset]
@@ -389,6 +420,11 @@ class TextGraph:
     def unknown(self, texts: Sequence[str]) -> list[bool]:
         """Return for each text if the tokenizer knows none of its words."""
         return self._tokens.unknown(texts)
+
+    @property
+    def tokens(self) -> Tokens:
+        """The graph's tokenizer."""
+        return self._tokens
 
     def _pool(self) -> ThreadPoolExecutor:
         with self._lock:

@@ -6,6 +6,8 @@ For the index artifact. A description::
      "files": {"model": "encoder.onnx", "tokenizer": "tokenizer.json"}}
 
 ``files`` are relative to the artifact's folder; whoever stores them may rename them and write the new names there.
+``multilingual`` and ``joined`` also have ``languages``, the codes of those they know, and ``joined`` has the files of
+two graphs and a ``bridge``.
 ``torch`` has ``model`` and ``remote`` has ``base_url``, ``model``, ``api_key_env`` and ``timeout_s`` in place of files;
 ``plugin`` has ``spec`` (``name:argument``) and ``package``, the distribution that it was built with. These three depend
 on things outside the folder, so they are loaded only where the configuration names the same.
@@ -27,11 +29,14 @@ from semroute.types import Encoder
 
 Description = dict[str, Any]
 
-OWN_KINDS = ("onnx", "static")
+OWN_KINDS = ("onnx", "static", "multilingual", "joined")
 """Kinds whose files are in the artifact, and which use nothing outside of its folder."""
+_JOINED_FILES = ("english", "english_tokenizer", "multilingual", "multilingual_tokenizer", "bridge")
+"""Roles of a joined encoder's files."""
 _SPECS = {"remote": ("kind", "base_url", "model", "api_key_env"), "torch": ("kind", "model")}
 _MAX_DIMENSIONS = 1 << 16
 _MAX_TOKENS = 1 << 15
+_MAX_LANGUAGES = 1000
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> Description:
@@ -176,9 +181,16 @@ def _check_description(description: Mapping[str, Any]) -> None:
         value = description[key]
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= maximum:
             raise EncoderError(f'the description of the encoder: "{key}" must be a whole number from 1 to {maximum:,}')
+    languages = description.get("languages", [])
+    if not isinstance(languages, list) or len(languages) > _MAX_LANGUAGES or not all(map(_is_code, languages)):
+        raise EncoderError('the description of the encoder: "languages" must be a list of language codes')
     timeout_s = description.get("timeout_s", 1.0)
     if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool) or not 0 < timeout_s <= 3600:
         raise EncoderError('the description of the encoder: "timeout_s" must be seconds, 3600 at most')
+
+
+def _is_code(language: object) -> bool:
+    return isinstance(language, str) and language.isascii() and language.isalpha() and len(language) <= 8
 
 
 def _save_onnx(encoder: Any, folder: Path) -> Description:
@@ -192,6 +204,48 @@ def _load_onnx(description: Mapping[str, Any], folder: Path) -> Encoder:
     return OnnxEncoder(
         _path(description, "model", folder),
         _path(description, "tokenizer", folder),
+        name=description["name"],
+        fingerprint=description["fingerprint"],
+        dimensions=description["dimensions"],
+        max_tokens=description["max_tokens"],
+    )
+
+
+def _save_multilingual(encoder: Any, folder: Path) -> Description:
+    return {"languages": sorted(encoder.languages)} | _save_onnx(encoder, folder)
+
+
+def _load_multilingual(description: Mapping[str, Any], folder: Path) -> Encoder:
+    from semroute.encoders.multilingual import MultilingualEncoder
+
+    return MultilingualEncoder(
+        _path(description, "model", folder),
+        _path(description, "tokenizer", folder),
+        languages=description["languages"],
+        name=description["name"],
+        fingerprint=description["fingerprint"],
+        dimensions=description["dimensions"],
+        max_tokens=description["max_tokens"],
+    )
+
+
+def _save_joined(encoder: Any, folder: Path) -> Description:
+    paths = *encoder.english, *encoder.multilingual, encoder.bridge_path
+    described = {"max_tokens": encoder.max_tokens, "languages": sorted(encoder.languages)}
+    return described | {"files": _copy(dict(zip(_JOINED_FILES, paths, strict=True)), folder)}
+
+
+def _load_joined(description: Mapping[str, Any], folder: Path) -> Encoder:
+    from semroute.encoders.multilingual import JoinedEncoder
+
+    english, english_tokenizer, multilingual, multilingual_tokenizer, bridge = (
+        _path(description, role, folder) for role in _JOINED_FILES
+    )
+    return JoinedEncoder(
+        (english, english_tokenizer),
+        (multilingual, multilingual_tokenizer),
+        bridge,
+        languages=description["languages"],
         name=description["name"],
         fingerprint=description["fingerprint"],
         dimensions=description["dimensions"],
@@ -305,6 +359,8 @@ def _path(description: Mapping[str, Any], role: str, folder: Path) -> Path:
 _KINDS_BY_CLASS = {
     "OnnxEncoder": "onnx",
     "StaticEncoder": "static",
+    "MultilingualEncoder": "multilingual",
+    "JoinedEncoder": "joined",
     "TorchEncoder": "torch",
     "RemoteEncoder": "remote",
     "PluginEncoder": "plugin",
@@ -312,8 +368,17 @@ _KINDS_BY_CLASS = {
 _SAVERS = {
     "onnx": _save_onnx,
     "static": _save_static,
+    "multilingual": _save_multilingual,
+    "joined": _save_joined,
     "torch": _save_torch,
     "remote": _save_remote,
     "plugin": _save_plugin,
 }
-_LOADERS = {"onnx": _load_onnx, "static": _load_static, "torch": _load_torch, "remote": _load_remote}
+_LOADERS = {
+    "onnx": _load_onnx,
+    "static": _load_static,
+    "multilingual": _load_multilingual,
+    "joined": _load_joined,
+    "torch": _load_torch,
+    "remote": _load_remote,
+}

@@ -43,7 +43,7 @@ REMEMBERED = 32
 
 HEAD_LEFT_OUT = "no head was trained, so scores come from the prototypes alone"
 
-EncoderKind = Literal["onnx", "torch", "static", "remote", "plugin"]
+EncoderKind = Literal["onnx", "torch", "static", "multilingual", "joined", "remote", "plugin"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,10 @@ class EncoderChoice:
     """Encoder to build an index with.
 
     Attributes:
-        kind: ``onnx`` (int8, exported here), ``torch``, ``static`` (distilled here), ``remote`` or ``plugin``.
+        kind: ``onnx`` (int8, exported here), ``torch``, ``static`` (distilled here), ``multilingual``, ``joined`` (that
+            and the built-in one), ``remote`` or ``plugin``.
         model: a sentence-transformers model by name or folder; the server's name of it where remote; ``name:argument``
-            of a plugin.
+            of a plugin; without effect where multilingual or joined.
         base_url: of the remote endpoint.
         api_key_env: environment variable with the remote endpoint's key.
         plugins: plugins that may be named.
@@ -231,6 +232,7 @@ def build_in_memory(
         MissingExtraError: the extra "build" is not installed.
     """
     examples = collect(read, config or Config())
+    _learn_languages(encoder, examples)
     vectors, groups = _embedded(encoder, examples, None, progress)
     remembering = CachedEncoder(encoder, REMEMBERED + len(validation or ()))
     artifact, scorer, _ = build_artifact(
@@ -297,8 +299,16 @@ def _make(
     else:
         source = DEFAULT_MODEL if choice.kind in ("remote", "plugin") else choice.model
         made = _Made(make_encoder(choice, work_folder), source, None, {"encoder_tuned": False})
+        _learn_languages(made.encoder, examples)
     progress("encoder", 1, 1)
     return made
+
+
+def _learn_languages(encoder: Encoder, examples: Examples) -> None:
+    """Count the languages of the examples among those that the encoder knows."""
+    learn = getattr(encoder, "learn_languages", None)
+    if learn is not None:
+        learn(examples.texts)
 
 
 def _check_first_stage(choice: EncoderChoice) -> None:
@@ -336,6 +346,14 @@ def make_encoder(choice: EncoderChoice, work_folder: Path, env: Mapping[str, str
         from semroute.encoders.export import export_onnx
 
         return export_onnx(choice.model, work_folder / "onnx").load()
+    if choice.kind == "multilingual":
+        from semroute.encoders.export import export_multilingual
+
+        return export_multilingual(work_folder / "onnx")
+    if choice.kind == "joined":
+        from semroute.encoders.export import export_joined
+
+        return export_joined(work_folder / "onnx")
     if choice.kind == "torch":
         from semroute.encoders.torch import TorchEncoder
 

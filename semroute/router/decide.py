@@ -27,6 +27,7 @@ from semroute.strategies import Chain, Pool, SemanticMatch, Strategy
 from semroute.strategies.base import RoutingContext, StrategySetup, Vector, plugin_strategy
 from semroute.strategies.chain import Offload
 from semroute.text.asks import VAGUE_ASKS, QuestionPart, is_vague, question_parts
+from semroute.text.language import UNDETERMINED
 from semroute.text.names import known_names
 from semroute.types import Attempt, Decision, Matrix, ModelClient, Request, StrategyResult, StrategyResultKind
 
@@ -214,6 +215,7 @@ def settled_scores(live: LoadedIndex, texts: Sequence[str], staged: StageScores)
 # The chain of strategies over one index and one configuration, run synchronously or asynchronously.
 
 NOT_KNOWN = "the index's encoder knows no word of the text"
+OTHER_LANGUAGE = "the index's encoder does not know the language of the text"
 
 Maker: TypeAlias = Callable[[LoadedIndex, Config, Pool], "Strategy | None"]
 """Factory of a strategy; None if the configuration or the index has nothing for it: it is left out silently."""
@@ -256,13 +258,22 @@ class SemanticStrategy:
         ]
 
     def _unknown(self, match: SemanticMatch, text: str) -> SemanticMatch:
+        unknown = self._unknown_part(text)
         category = self._live.examples.category(text)
         known = next((entry for entry in match.categories if entry.category == category), None)
         if known is None:
             chance = 1.0 / len(match.categories)
-            return replace(match, category=None, confidence=chance, reason=f"{NOT_KNOWN}, so that it fits no category")
-        reason = f"{NOT_KNOWN}, but it is an example of {category} as it stands"
+            return replace(match, category=None, confidence=chance, reason=f"{unknown}, so that it fits no category")
+        reason = f"{unknown}, but it is an example of {category} as it stands"
         return replace(match, category=category, score=known.score, threshold=known.threshold, reason=reason)
+
+    def _unknown_part(self, text: str) -> str:
+        """Return what of a text is unknown to the encoder, in words."""
+        language_of = getattr(self._live.encoder, "unknown_language", None)
+        language = None if language_of is None else language_of(text)
+        if language is None:
+            return NOT_KNOWN
+        return OTHER_LANGUAGE if language == UNDETERMINED else f"{OTHER_LANGUAGE} ({language})"
 
     def _result(
         self, context: RoutingContext, match: SemanticMatch, steps: Mapping[str, float], vector: Vector | None = None

@@ -100,7 +100,7 @@ def request_of(body: Mapping[str, Any], headers: Mapping[str, str] | None = None
     for name, remedy in _REFUSED.items():
         if given.get(name):
             raise _wrong(name, remedy)
-    reader = _BodyReader()
+    reader = _ConversationReader()
     messages = [*_instructions(given.get("instructions")), *reader.messages(given.get("input"))]
     chat: dict[str, Any] = {"messages": messages}
     chat |= {name: given[name] for name in _SAME & given.keys()}
@@ -129,7 +129,7 @@ def _instructions(instructions: object) -> Iterator[Mapping[str, object]]:
         raise _wrong("instructions", "is not text")
 
 
-class _BodyReader:
+class _ConversationReader:
     """Reader of items and tools as those of Chat Completions.
 
     Attributes:

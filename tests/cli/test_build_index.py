@@ -161,6 +161,7 @@ def test_without_its_extra_a_first_stage_names_the_pip_command_before_the_build(
     ("arguments", "message"),
     [
         (["--encoder", "remote"], "--encoder remote needs --base-url and --model"),
+        (["--encoder", "joined", "--model", "m"], "--encoder joined has its own model; leave out --model"),
         (["--base-url", "https://host/v1"], "--base-url and --api-key-env are for --encoder remote"),
         (["--encoder", "remote", "--base-url", "https://h/v1", "--model", "m", "--api-key-env", "sk-1"], "in capitals"),
         (["--oos-recall", "1.5"], "--oos-recall"),

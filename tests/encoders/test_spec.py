@@ -138,7 +138,10 @@ def test_a_foreign_encoder_cannot_be_stored(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"kind": "telepathy"}, "unknown kind of encoder 'telepathy'; known: onnx, static, torch, remote"),
+        (
+            {"kind": "telepathy"},
+            "unknown kind of encoder 'telepathy'; known: onnx, static, multilingual, joined, torch, remote",
+        ),
         ({"files": {"model": "encoder.onnx"}}, "description of the onnx encoder has no key 'tokenizer'"),
         ({"files": {"model": "../encoder.onnx", "tokenizer": "t"}}, "file outside of the index"),
         ({"files": {"model": "/etc/passwd", "tokenizer": "t"}}, "file outside of the index"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from semroute.errors import MissingExtraError
 from semroute.text import language
-from semroute.text.language import LANGUAGES, detect_language
+from semroute.text.language import LANGUAGES, detect_language, language_outside
 
 ROWS = [json.loads(line) for line in (Path(__file__).parents[1] / "samples/languages.jsonl").read_bytes().splitlines()]
 TEST = [row for row in ROWS if row["part"] == "test"]
@@ -70,7 +70,7 @@ def test_threads_that_come_together_load_the_model_once_and_agree(monkeypatch):
         return real(*args, **kwargs)
 
     monkeypatch.setattr(language, "require", counting)
-    monkeypatch.setattr(language, "_classify", None)
+    monkeypatch.setattr(language, "_identifier", None)
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(detect_language, ["Ich habe mein Passwort vergessen"] * 32))
 
@@ -79,7 +79,7 @@ def test_threads_that_come_together_load_the_model_once_and_agree(monkeypatch):
 
 
 def test_without_the_extra_the_error_names_it(monkeypatch):
-    monkeypatch.setattr(language, "_classify", None)
+    monkeypatch.setattr(language, "_identifier", None)
     monkeypatch.setitem(sys.modules, "py3langid", None)
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
 
@@ -93,3 +93,33 @@ def test_importing_texts_loads_no_model():
     code = "import sys, semroute.text; sys.exit('py3langid' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "language_code"),
+    [("var är min beställning", "sv"), ("hol van a rendelésem", "hu"), ("where is my order", None), ("1 + 1", None)],
+    ids=["sv", "hu", "en", "none"],
+)
+def test_a_language_outside_the_known_ones_is_named(text, language_code):
+    assert language_outside(text, {"en", "de"}) == language_code
+    assert language_outside(text, LANGUAGES) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "text",
+    ["swahili → english: Haraka haraka haina baraka", "„var är min bok“ auf Deutsch", "'var är min bok' in English"],
+    ids=["arrow", "german quotes", "apostrophes"],
+)
+def test_a_text_of_which_a_part_is_in_a_known_language_is_known(text):
+    assert language_outside(text, {"en", "de"}) is None
+
+
+def test_a_language_outside_needs_the_extra(monkeypatch):
+    monkeypatch.setattr(language, "_identifier", None)
+    monkeypatch.setitem(sys.modules, "py3langid", None)
+    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
+
+    with pytest.raises(MissingExtraError, match=r"semroute-router\[language\]"):
+        language_outside("Guten Morgen", {"en"})
