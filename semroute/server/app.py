@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from semroute.server.metrics import CONTENT_TYPE
 from semroute.server.models import AUTO, anthropic_list, constraints_of, openai_list
 from semroute.server.openai_chat import ChatCompletions
 from semroute.server.openai_responses import Responses
+from semroute.server.openapi import describe_api
 from semroute.server.operation import MAX_CONCURRENCY, GatewayState, Operation, show_breakers
 from semroute.server.records import LEFT, ServedRecord, record_of
 from semroute.server.request_log import RequestLog
@@ -138,7 +139,17 @@ def create_app(
 def _routed(gateway: Gateway, admin: Administration) -> Starlette:
     """Return the application of a gateway's routes."""
     serving: dict[str, ServerFormat] = {"openai": OPENAI, "anthropic": ANTHROPIC}
-    routes = [
+    handlers: Mapping[Any, Any] = {
+        HTTPException: partial(_unserved, serving),
+        _LeftError: _left,
+        Exception: partial(_failed, serving),
+    }
+    return Starlette(routes=routes_of(gateway, admin), exception_handlers=handlers)
+
+
+def routes_of(gateway: Gateway, admin: Administration) -> Sequence[Route]:
+    """Return the routes of a gateway; :mod:`semroute.server.openapi` describes them."""
+    return [
         Route("/v1/chat/completions", partial(gateway.complete, OPENAI), methods=["POST"]),
         Route("/v1/responses", partial(gateway.complete, RESPONSES), methods=["POST"]),
         Route("/v1/messages", partial(gateway.complete, ANTHROPIC), methods=["POST"]),
@@ -153,17 +164,12 @@ def _routed(gateway: Gateway, admin: Administration) -> Starlette:
         Route("/v1/trial", partial(gateway.administer, admin.trial), methods=["GET"]),
         Route("/v1/trial", partial(gateway.administer, admin.set_trial), methods=["PUT"]),
         Route("/v1/export", partial(gateway.export, admin), methods=["GET"]),
+        Route("/openapi.json", gateway.describe, methods=["GET"]),
         Route("/healthz", _alive, methods=["GET"]),
         Route("/readyz", gateway.ready, methods=["GET"]),
         Route("/metrics", gateway.metrics, methods=["GET"]),
         Route("/", _alive, methods=["GET"]),
     ]
-    handlers: Mapping[Any, Any] = {
-        HTTPException: partial(_unserved, serving),
-        _LeftError: _left,
-        Exception: partial(_failed, serving),
-    }
-    return Starlette(routes=routes, exception_handlers=handlers)
 
 
 class Gateway:
@@ -303,6 +309,14 @@ class Gateway:
     def _administrator(self, http: HttpRequest) -> AdminCaller:
         source = "unknown" if http.client is None else http.client.host
         return AdminCaller(self._caller(http), source, record_of(http.scope).id)
+
+    async def describe(self, http: HttpRequest) -> Response:
+        """Describe the routes in OpenAPI's form."""
+        try:
+            self._caller(http)
+        except SemrouteError as error:
+            return _refused(OPENAI, error, record_of(http.scope))
+        return _json(200, describe_api())
 
     async def ready(self, _: HttpRequest) -> Response:
         """Answer 200 while requests are taken, else 503."""
