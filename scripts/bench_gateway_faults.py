@@ -34,7 +34,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -48,7 +48,7 @@ from harness.report import FOLDER, OUT_JSON, machine, machine_line, publish
 from semroute.config import load_config
 from semroute.outcomes.log import open_log
 from semroute.server.keys import create_key
-from semroute.testing import RecordedRequest, Reply, reset_after
+from semroute.testing import reset_after
 from semroute.types import LoggedOutcome
 
 KEYS = ("alpha", "beta", "gamma", "delta")
@@ -65,9 +65,8 @@ class Stage:
     Attributes:
         folder: of the gateway.
         providers: in the order of the configuration.
-        redis, postgres, gateway, load: what runs.
+        redis, postgres: services that it leans on.
         seconds: length of a phase.
-        faulty: numbers of the requests whose answer a provider cut.
     """
 
     folder: Path
@@ -75,7 +74,6 @@ class Stage:
     redis: Redis
     postgres: Postgres
     seconds: float
-    faulty: set[int] = field(default_factory=set)
 
     def config(self, *, swapped: bool = False) -> dict[str, Any]:
         """Return the configuration; swapped, the deployments stand in another order and with another name."""
@@ -120,12 +118,7 @@ async def slow(stage: Stage, gateway: Gateway, load: Load) -> AsyncIterator[None
 @asynccontextmanager
 async def cut(stage: Stage, gateway: Gateway, load: Load) -> AsyncIterator[None]:
     """Have one provider cut its answers."""
-
-    def reply(record: RecordedRequest) -> Reply:
-        stage.faulty.add(int(str(record.body["messages"][-1]["content"]).split()[0].removeprefix("case-")))
-        return reset_after(3)
-
-    stage.providers[0].always(reply)
+    stage.providers[0].always(reset_after(3))
     yield
     stage.providers[0].always(None)
 
@@ -236,7 +229,9 @@ def main(index: Path, rate: float, seconds: float, workers: int, phases: tuple[s
     calls = [request for provider in providers for request in provider.requests]
     cases = cases_of(load.asked, calls, logged)
     accounts = {
-        phase: account([case for case in cases.values() if case.asked.phase == phase], PRICE, frozenset(stage.faulty))
+        phase: account(
+            [case for case in cases.values() if case.asked.phase == phase], PRICE, may_break=phase in ("down", "cut")
+        )
         for phase in dict.fromkeys(phases)
     }
     lines = [*table(accounts, frozenset({"worker"})), "", f"The gateway ended with {code}.", "", machine_line(host)]

@@ -46,8 +46,8 @@ class Case:
     def times_answered(self) -> int:
         """Providers' whole answers, without those that the log knows as failed: they were cut on their way."""
         whole = sum(call.status == 200 and not call.disconnected for call in self.calls)
-        failed = sum(call.error_kind is not None and call.status is None for one in self.logged for call in one.calls)
-        return whole - failed
+        calls = (call for one in self.logged for call in one.calls)
+        return whole - sum(call.error_kind is not None and call.status in (None, 200) for call in calls)
 
     @property
     def is_estimated(self) -> bool:
@@ -128,17 +128,17 @@ class Account:
         return {name: numbers for name, numbers in found.items() if numbers}
 
 
-def account(cases: Sequence[Case], price: Mapping[str, float], faulty: frozenset[int]) -> Account:
+def account(cases: Sequence[Case], price: Mapping[str, float], *, may_break: bool) -> Account:
     """Return the account of a phase.
 
     Args:
         cases: its requests.
         price: USD for a million tokens.
-        faulty: requests for which a provider cut a stream on purpose.
+        may_break: whether providers break streams off in this phase.
     """
     found = defaultdict[str, list[int]](list)
     for case in cases:
-        for name in _findings(case, price, faulty):
+        for name in _findings(case, price, may_break=may_break):
             found[name].append(case.asked.number)
     return Account(
         sent=len(cases),
@@ -162,10 +162,10 @@ def account(cases: Sequence[Case], price: Mapping[str, float], faulty: frozenset
     )
 
 
-def _findings(case: Case, price: Mapping[str, float], faulty: frozenset[int]) -> Iterator[str]:
+def _findings(case: Case, price: Mapping[str, float], *, may_break: bool) -> Iterator[str]:
     asked = case.asked
     if not asked.is_answered:
-        is_cut_stream = asked.number in faulty and asked.streaming and asked.status == 200
+        is_cut_stream = may_break and asked.streaming and asked.status == 200 and asked.text != ""
         yield "cut" if asked.error == CUT else "broken_streams" if is_cut_stream else "lost"
     if case.times_answered > 1:
         yield "twice"

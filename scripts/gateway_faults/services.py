@@ -137,7 +137,7 @@ class Provider:
             self._lives[-1].__exit__(None, None, None)
             self._is_up = False
 
-    def always(self, reply: Callable[[RecordedRequest], Reply | None] | None) -> None:
+    def always(self, reply: Reply | None) -> None:
         """Set the reply to every request; None answers normally."""
         self._lives[-1].always(reply)
 
