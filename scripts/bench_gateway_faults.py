@@ -16,10 +16,12 @@ one thing happens for its middle half:
 - ``config``: SIGHUP swaps the configuration, twice, with another order of deployments and prices;
 - ``readers``: 50 readers of long streams, each of which pauses for the half of the phase.
 
-In the end the accounts of clients, providers and log are compared, request by request. No request may be lost that a
-provider could have answered; none may be answered twice, or charged to another key; each call, and each cent, must be
-in the log. A connection that breaks with its worker, and a stream that a provider cuts after its first piece, are
-counted apart; so is what the killed worker had not written yet. The exit code is 1 where an invariant does not hold.
+In the end the accounts of clients, providers and log are compared, request by request, and what each key has spent by
+``GET /v1/keys`` with what the log has of it (where neither Redis nor a worker was killed: both take counts along). No
+request may be lost that a provider could have answered; none may be answered twice, or charged to another key; each
+call, and each cent, must be in the log. A connection that breaks with its worker, and a stream that a provider cuts
+after its first piece, are counted apart; so is what the killed worker had not written yet. The exit code is 1 where an
+invariant does not hold.
 
 Needs the extras "serve", "redis" and "postgres", a ``redis-server``, a PostgreSQL and Linux; a phase takes
 ``--seconds``, all of them with start and end about two minutes.
@@ -40,7 +42,7 @@ from typing import Any, TypeAlias
 
 import click
 from dispatch_bench.workers import Redis
-from gateway_faults.accounts import account, cases_of, table
+from gateway_faults.accounts import account, agree, cases_of, charge_table, charges, table
 from gateway_faults.load import Load
 from gateway_faults.services import Gateway, Postgres, Provider, write_config
 from harness.report import FOLDER, OUT_JSON, machine, machine_line, publish
@@ -52,6 +54,7 @@ from semroute.testing import reset_after
 from semroute.types import LoggedOutcome
 
 KEYS = ("alpha", "beta", "gamma", "delta")
+BUDGET_USD = 1000.0
 PRICE = {"input": 1.0, "output": 2.0}
 TIMEOUT_S, SLOW_S = 1.5, 4.0
 READERS, READ_WORDS = 50, 400
@@ -218,11 +221,13 @@ def main(index: Path, rate: float, seconds: float, workers: int, phases: tuple[s
             stack.callback(provider.down)
         stage = Stage(folder, providers, server, database, seconds)
         write_config(folder, stage.config())
-        keys = {name: create_key(folder / ".semroute" / "keys.json", name)[1] for name in KEYS}
-        gateway = Gateway(folder, index, workers)
+        ring = folder / ".semroute" / "keys.json"
+        keys = {name: create_key(ring, name, budget_usd=BUDGET_USD)[1] for name in KEYS}
+        gateway = Gateway(folder, index, workers, create_key(ring, "admin", rights=["keys"])[1])
         stack.callback(gateway.end)
         load = Load(gateway.url, keys, rate)
         asyncio.run(_measured(stage, gateway, load, phases))
+        spent = gateway.spent()
         code = gateway.end()
         logged = _logged(folder)
         warnings = gateway.warnings()
@@ -234,15 +239,26 @@ def main(index: Path, rate: float, seconds: float, workers: int, phases: tuple[s
         )
         for phase in dict.fromkeys(phases)
     }
-    lines = [*table(accounts, frozenset({"worker"})), "", f"The gateway ended with {code}.", "", machine_line(host)]
-    publish(lines, out, {"machine": host, "accounts": accounts, "warnings": warnings, "asked": load.asked})
+    # A Redis that begins anew has forgotten what was spent, and a killed worker does not charge what it had under way.
+    is_counted = not {"redis", "worker"} & set(phases)
+    charged = charges(spent, cases.values(), KEYS)
+    lines = [
+        *table(accounts, frozenset({"worker"})),
+        "",
+        *charge_table(charged, is_counted=is_counted),
+        "",
+        f"The gateway ended with {code}.",
+        "",
+        machine_line(host),
+    ]
+    publish(lines, out, {"machine": host, "accounts": accounts, "charged": charged, "warnings": warnings})
     broken = {name: one.broken(may_lose=name == "worker") for name, one in accounts.items()}
     for numbers in (numbers for found in broken.values() for numbers in found.values()):
         for number in numbers[:5]:
             case = cases[number]
             said = [(call.status, call.charged, call.disconnected) for call in case.calls]
             click.echo(f"{case.asked}; calls {said}; logged {[one.calls for one in case.logged]}", err=True)
-    if any(broken.values()):
+    if any(broken.values()) or (is_counted and not all(map(agree, charged.values()))):
         click.echo(json.dumps(warnings.splitlines()[-20:], indent=1), err=True)
         sys.exit(1)
 

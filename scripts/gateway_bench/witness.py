@@ -81,7 +81,7 @@ def read_output(name: str, setting: Setting, output: str) -> Witnessed:
         SystemExit: it has no figures.
     """
     rate = re.search(r"^Requests/sec:\s*([\d.]+)$", output, re.M)
-    shares = dict(re.findall(r"^\s*(\d+)%\s+([\d.]+[a-z]+)$", output, re.M))
+    shares = dict(re.findall(r"^\s*(\d+)%\s+([\d.]+[a-z]+)[ \t]*$", output, re.M))
     if rate is None or "50" not in shares or "99" not in shares:
         raise SystemExit(f"wrk shows no figures:\n{output}")
     others = re.search(r"Non-2xx or 3xx responses:\s*(\d+)", output)

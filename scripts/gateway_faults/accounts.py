@@ -16,6 +16,8 @@ from semroute.types import LoggedOutcome
 _CASE = re.compile(r"case-(\d+) ")
 ROUNDING_USD = 1e-8
 """Of the costs in headers, which have eight decimals."""
+CHARGED_USD = 1e-6
+"""Rounding of a key's spending."""
 
 
 @dataclass(slots=True)
@@ -202,6 +204,29 @@ def table(accounts: Mapping[str, Account], may_lose: frozenset[str]) -> Iterator
         lists = (one.cut, one.broken_streams, one.lost, one.twice, one.wrong_key, one.unlogged)
         counts = (one.sent, one.answered, one.retried, *map(len, lists))
         yield row(phase, *counts, *(f"{value:.6f}" for value in usd), shown)
+
+
+def charges(
+    spent: Mapping[str, float], cases: Iterable[Case], keys: Iterable[str]
+) -> Mapping[str, tuple[float, float]]:
+    """Return what admission control counted for each key, and what the log has of its requests, USD."""
+    logged = dict.fromkeys(keys, 0.0)
+    for case in cases:
+        logged[case.asked.key] += case.logged_usd
+    return {key: (spent[key], usd) for key, usd in logged.items()}
+
+
+def agree(charge: tuple[float, float]) -> bool:
+    """Return True if both accounts of a key are the same."""
+    return abs(charge[0] - charge[1]) <= CHARGED_USD
+
+
+def charge_table(charged: Mapping[str, tuple[float, float]], *, is_counted: bool) -> Iterator[str]:
+    """Yield a row for each key."""
+    yield from head("key", "spent by GET /v1/keys, USD", "in the log", "invariant")
+    for key, charge in charged.items():
+        shown = "counts were killed" if not is_counted else "holds" if agree(charge) else "BROKEN"
+        yield row(key, *(f"{usd:.6f}" for usd in charge), shown)
 
 
 def _some(numbers: Sequence[int]) -> str:

@@ -153,10 +153,11 @@ class Gateway:
         folder: its working folder.
         index: index that it routes by.
         workers: processes.
+        admin: key that may list the others.
     """
 
-    def __init__(self, folder: Path, index: Path, workers: int) -> None:
-        self._folder, self._port = folder, free_port()
+    def __init__(self, folder: Path, index: Path, workers: int, admin: str) -> None:
+        self._admin, self._port = admin, free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         command = module(
             "semroute.cli.main", "serve", "--port", self._port, "--workers", workers, "--no-reload", "--index",
@@ -175,6 +176,12 @@ class Gateway:
             return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
         except httpx.TransportError:
             return False
+
+    def spent(self) -> dict[str, float]:
+        """Return what each key has spent in this month, USD, as admission control counts it."""
+        headers = {"authorization": f"Bearer {self._admin}"}
+        answer = httpx.get(f"{self.url}/v1/keys", headers=headers, trust_env=False).raise_for_status()
+        return {one["name"]: one["spent_usd"] or 0.0 for one in answer.json()["keys"]}
 
     def workers(self) -> list[int]:
         """Return the ids of the processes that serve."""

@@ -36,7 +36,7 @@ from semroute.server.metrics import CONTENT_TYPE
 from semroute.server.models import AUTO, anthropic_list, constraints_of, openai_list
 from semroute.server.openai_chat import ChatCompletions
 from semroute.server.openai_responses import Responses
-from semroute.server.openapi import describe_api
+from semroute.server.openapi import allowed_methods, describe_api
 from semroute.server.operation import MAX_CONCURRENCY, GatewayState, Operation, show_breakers
 from semroute.server.records import LEFT, ServedRecord, record_of
 from semroute.server.request_log import RequestLog
@@ -524,7 +524,10 @@ def _format_of(formats: Mapping[str, ServerFormat], http: HttpRequest) -> Server
 async def _unserved(formats: Mapping[str, ServerFormat], http: HttpRequest, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
     message = f"{http.method} {http.url.path} is not served here; GET /v1/models lists the models"
-    return _error(_format_of(formats, http).error(status, "not_found", message))
+    refusal = _error(_format_of(formats, http).error(status, "not_found", message))
+    if status == 405:
+        refusal.headers["allow"] = ", ".join(allowed_methods(http.url.path))  # RFC 9110, 15.5.6: it must be there
+    return refusal
 
 
 async def _failed(formats: Mapping[str, ServerFormat], http: HttpRequest, error: Exception) -> Response:

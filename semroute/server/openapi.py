@@ -284,6 +284,12 @@ _ROUTES: tuple[_Described, ...] = (
 )  # fmt: skip
 
 
+def allowed_methods(path: str) -> tuple[str, ...]:
+    """Return the HTTP methods of a path, sorted; HEAD goes with GET."""
+    found = {route.method.upper() for route in _ROUTES if route.path == path}
+    return tuple(sorted(found | ({"HEAD"} if "GET" in found else set())))
+
+
 @cache
 def describe_api() -> Mapping[str, Any]:
     """Return the OpenAPI 3.1 description of the gateway, JSON-ready."""

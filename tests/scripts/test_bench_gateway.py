@@ -142,7 +142,7 @@ WRK = """Running 5s test @ http://127.0.0.1:1/v1/chat/completions
      50%   12.50ms
      75%   20.00ms
      90%   30.00ms
-     99%    1.20s
+     99%    1.20s\x20
   900 requests in 5.00s, 1.00MB read
   Socket errors: connect 0, read 1, write 0, timeout 2
   Non-2xx or 3xx responses: 4

@@ -93,6 +93,15 @@ def test_a_stream_that_a_provider_cut_is_counted_apart() -> None:
     assert broken(one, [call()], [outcome(estimated)]) == {"lost": [7]}
 
 
+def test_what_a_key_has_spent_is_held_against_the_log_of_its_requests() -> None:
+    accounts = part("accounts")
+    cases = accounts.cases_of([asked()], [call()], [outcome(attempt())]).values()
+    charged = accounts.charges({"alpha": 3e-6, "beta": 1e-3, "admin": 0.0}, cases, ["alpha", "beta"])
+    assert charged == {"alpha": (3e-6, 3e-6), "beta": (1e-3, 0.0)}
+    rows = list(accounts.charge_table(charged, is_counted=True))[2:]
+    assert [line.rsplit("| ", 1)[1] for line in rows] == ["holds |", "BROKEN |"]
+
+
 @pytest.mark.slow
 def test_the_load_knows_whole_answers_errors_and_cut_streams() -> None:
     with FakeProvider() as provider:

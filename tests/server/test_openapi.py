@@ -70,6 +70,19 @@ def test_the_description_wants_a_key_where_keys_are_used(serve: Callable[..., Se
     assert httpx.get(f"{served.url}/openapi.json", headers={"x-api-key": secret}).json() == describe_api()
 
 
+@pytest.mark.slow
+def test_another_method_is_refused_with_the_described_ones(serve: Callable[..., Served]) -> None:
+    served = serve()
+    for path, item in describe_api()["paths"].items():
+        refused = httpx.request("DELETE", f"{served.url}{path}")
+        assert refused.status_code == 405
+        methods = {method.upper() for method in item}
+        assert set(refused.headers["allow"].split(", ")) - {"HEAD"} == methods
+        assert ("HEAD" in refused.headers["allow"]) == ("GET" in methods)
+        assert "message" in refused.json()["error"]
+    assert "allow" not in httpx.get(f"{served.url}/v1/unknown").headers
+
+
 def closed(schema: Any) -> Any:
     """Return a description whose objects have no further fields, and whose only model is one that is there."""
     if isinstance(schema, list):
