@@ -165,7 +165,8 @@ def _measured(
         for streaming in (False, True)
     ]
     if long:
-        settings.append(Setting(FIXED, 1, False, LONG_TOKENS, max(10, requests // 10)))
+        most = max(10, requests // 10)
+        settings += [Setting(FIXED, 1, streaming, LONG_TOKENS, most) for streaming in (False, True)]
     for turn in range(rounds + 1):
         for setting in settings:
             for name, server, asked in _contenders(servers, setting):

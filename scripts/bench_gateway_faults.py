@@ -230,7 +230,7 @@ def main(index: Path, rate: float, seconds: float, workers: int, phases: tuple[s
         spent = gateway.spent()
         code = gateway.end()
         logged = _logged(folder)
-        warnings = gateway.warnings()
+        warnings, served = gateway.warnings(), gateway.lines()
     calls = [request for provider in providers for request in provider.requests]
     cases = cases_of(load.asked, calls, logged)
     accounts = {
@@ -258,6 +258,7 @@ def main(index: Path, rate: float, seconds: float, workers: int, phases: tuple[s
             case = cases[number]
             said = [(call.status, call.charged, call.disconnected) for call in case.calls]
             click.echo(f"{case.asked}; calls {said}; logged {[one.calls for one in case.logged]}", err=True)
+            click.echo(f"  the gateway's line: {served.get(f'case-{number}')}", err=True)
     if any(broken.values()) or (is_counted and not all(map(agree, charged.values()))):
         click.echo(json.dumps(warnings.splitlines()[-20:], indent=1), err=True)
         sys.exit(1)

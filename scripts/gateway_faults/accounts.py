@@ -168,7 +168,7 @@ def _findings(case: Case, price: Mapping[str, float], *, may_break: bool) -> Ite
     asked = case.asked
     if not asked.is_answered:
         is_cut_stream = may_break and asked.streaming and asked.status == 200 and asked.text != ""
-        yield "cut" if asked.error == CUT else "broken_streams" if is_cut_stream else "lost"
+        yield "cut" if (asked.error or "").startswith(CUT) else "broken_streams" if is_cut_stream else "lost"
     if case.times_answered > 1:
         yield "twice"
     if any(one.metadata.get("key") != asked.key for one in case.logged):

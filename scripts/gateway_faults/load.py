@@ -102,7 +102,8 @@ class Load:
                 else:
                     _read_whole(json.loads(await answer.aread()), answer, one)
         except httpx.TransportError as error:
-            one.error = CUT if not isinstance(error, httpx.TimeoutException) else "no answer in time"
+            what = "no answer in time" if isinstance(error, httpx.TimeoutException) else CUT
+            one.error = f"{what}: {type(error).__name__} {error}"
 
 
 async def _read_stream(answer: httpx.Response, one: Asked, pause_s: float) -> None:

@@ -202,6 +202,11 @@ class Gateway:
         self._process.terminate()
         return self._process.wait(90)
 
+    def lines(self) -> dict[str, str]:
+        """Return its line of each request, by the request's id."""
+        lines = self._log.read_text(errors="replace").splitlines()
+        return {json.loads(line)["request_id"]: line for line in lines if line.startswith("{")}
+
     def warnings(self) -> str:
         """Return what it wrote beside the lines of requests."""
         lines = self._log.read_text(errors="replace").splitlines()

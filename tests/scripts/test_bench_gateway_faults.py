@@ -1,8 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +17,7 @@ import pytest
 from semroute.testing import FakeProvider, RecordedRequest, fail, reset_after
 from semroute.types.records import LoggedCall, LoggedOutcome
 
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 PRICE = {"input": 1.0, "output": 2.0}
 
 
@@ -125,4 +132,27 @@ def test_the_load_knows_whole_answers_errors_and_cut_streams() -> None:
     assert [one.is_answered for one in first] == [True, True, False, False, True, True]
     assert (first[2].status, first[2].error) == (500, "scripted failure")
     assert first[3].streaming
-    assert first[3].error == part("load").CUT
+    assert first[3].error.startswith(part("load").CUT)
+
+
+@pytest.mark.slow
+@pytest.mark.services
+def test_a_run_whose_configuration_is_swapped_holds_every_invariant(routing_index: Path, tmp_path: Path) -> None:
+    missing = [name for name in ("redis-server", "initdb") if shutil.which(name) is None]
+    if missing:
+        assert os.environ.get("SEMROUTE_REQUIRE_SERVICES") != "1", f"{missing} are not on the path"
+        pytest.skip(f"{', '.join(missing)}: not on the path")
+    options = ["--index", routing_index, "--rate", 20, "--seconds", 2, "--only", "calm,config", "--out"]
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / "bench_gateway_faults.py", *map(str, options), tmp_path / "results.md"],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(SCRIPTS.parent)},
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.endswith("| hold |")]
+    assert [line.split(" | ")[0] for line in rows] == ["| calm", "| config"]
+    assert done.stdout.count("| holds |") == 4
+    found = json.loads((tmp_path / "results.json").read_text())["accounts"]
+    assert all(0 < one["sent"] == one["answered"] and one["billed_usd"] > 0 for one in found.values())
