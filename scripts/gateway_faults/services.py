@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from semroute.testing import FakeProvider, RecordedRequest, Reply
 
 START_S = 90.0
 DATABASE_USER = "postgres"
+_REQUEST = re.compile(r'"request_id": ?"([^"]+)"')
 
 
 def wait_until(is_so: Callable[[], bool], what: str, within_s: float = START_S) -> None:
@@ -204,13 +206,14 @@ class Gateway:
 
     def lines(self) -> dict[str, str]:
         """Return its line of each request, by the request's id."""
-        lines = self._log.read_text(errors="replace").splitlines()
-        return {json.loads(line)["request_id"]: line for line in lines if line.startswith("{")}
+        return {found[1]: line for line in self._written() if (found := _REQUEST.search(line)) is not None}
 
-    def warnings(self) -> str:
+    def warnings(self) -> list[str]:
         """Return what it wrote beside the lines of requests."""
-        lines = self._log.read_text(errors="replace").splitlines()
-        return "\n".join(line for line in lines if not line.startswith("{"))
+        return [line for line in self._written() if _REQUEST.search(line) is None]
+
+    def _written(self) -> list[str]:
+        return self._log.read_text(errors="replace").splitlines()
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
