@@ -41,12 +41,14 @@ class Figures:
     """Medians over the rounds of one server in one setting.
 
     Attributes:
+        total_ms: time to the end of an answer at each of :data:`SHARES`.
         added_ms: what it adds to the direct call at each of :data:`SHARES`: the difference of the two percentiles.
         first_ms: what it adds to the median time to the first text.
         rate: requests a second.
         cpu_ms: CPU time of its process per request.
     """
 
+    total_ms: tuple[float, ...]
     added_ms: tuple[float, ...]
     first_ms: float
     rate: float
@@ -70,6 +72,7 @@ def figures(runs: Sequence[Run], direct: Sequence[Run]) -> Figures:
     """Return the figures of a server's runs against the direct ones of the same rounds."""
     pairs = [(one, next(other for other in direct if other.round == one.round)) for one in runs]
     return Figures(
+        tuple(median(percentile(one.total_ms, share) for one in runs) for share in SHARES),
         tuple(
             median(percentile(one.total_ms, share) - percentile(other.total_ms, share) for one, other in pairs)
             for share in SHARES
@@ -87,12 +90,13 @@ def tables(runs: Sequence[Run], direct: str, ours: str, peer: str | None) -> Ite
         groups.setdefault((run.server, run.setting), []).append(run)
     found = {key: figures(group, _direct(groups, direct, key[1])) for key, group in groups.items()}
     yield from head(
-        "server", "model", "connections", "answer", "prompt tokens", "added p50 ms", "p95", "p99",
+        "server", "model", "connections", "answer", "prompt tokens", "p50, p95, p99 ms", "added p50 ms", "p95", "p99",
         "added to first text, p50 ms", "requests/s", "CPU ms per request",
     )  # fmt: skip
     for (server, setting), one in found.items():
         added = ["", "", "", ""] if server == direct else [f"{ms:+.1f}" for ms in (*one.added_ms, one.first_ms)]
-        yield row(server, *_cells(setting), *added, f"{one.rate:.0f}", f"{one.cpu_ms:.2f}")
+        total = ", ".join(f"{ms:.1f}" for ms in one.total_ms)
+        yield row(server, *_cells(setting), total, *added, f"{one.rate:.0f}", f"{one.cpu_ms:.2f}")
     if peer is not None:
         yield ""
         yield from head("model", "connections", "answer", "prompt tokens", "requests/s over the peer's", "CPU, of its")

@@ -27,6 +27,7 @@ FILLER = "Answer in the language of the question, and keep to the rules of the h
 TOKENS_OF_FILLER = 20
 _CONTENT = re.compile(rb'"content":\s*"[^"]')
 _HEAD_BYTES = 2**20
+STREAM_END, STREAM_ERROR = b"data: [DONE]", b'data: {"error"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ async def _connection(url: str, key: str, bodies: list[bytes], found: Burst, *, 
             body = bodies.pop()
             start = time.perf_counter()
             writer.write(f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
-            first, end = await _answer(reader)
+            first, end = await _answer(reader, is_stream=is_stream)
             found.first_s.append((first if is_stream and first else end) - start)
             found.total_s.append(end - start)
     except (asyncio.IncompleteReadError, ConnectionError) as error:
@@ -116,7 +117,7 @@ async def _connection(url: str, key: str, bodies: list[bytes], found: Burst, *, 
         writer.close()
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[float, float]:
+async def _answer(reader: asyncio.StreamReader, *, is_stream: bool) -> tuple[float, float]:
     """Read an answer; return when its first text came (0 if none did) and when it ended."""
     status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -128,6 +129,8 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[float, float]:
     end = time.perf_counter()
     if status.split()[1] != "200":
         raise AnswerError(f"{status}: {content[:300].decode(errors='replace')}")
+    if is_stream and (not content.rstrip().endswith(STREAM_END) or STREAM_ERROR in content):
+        raise AnswerError(f"a stream that is not whole: {content[-300:].decode(errors='replace')}")
     return first, end
 
 

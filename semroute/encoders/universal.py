@@ -181,7 +181,7 @@ def build_universal(weights: UniversalWeights, precision: Precision = "int8") ->
         MissingExtraError: the extra "build" is not installed.
     """
     require("onnx", what="building the encoder", extra="build")
-    return _Builder(weights, precision).build()
+    return _UniversalBuilder(weights, precision).build()
 
 
 def packed(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -200,7 +200,7 @@ def packed(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return (low | high << BITS).astype(np.uint8)
 
 
-class _Builder:
+class _UniversalBuilder:
     """Builder of one graph: collects its nodes and constants."""
 
     def __init__(self, weights: UniversalWeights, precision: Precision) -> None:

@@ -35,6 +35,7 @@ from semroute.server.metrics import CONTENT_TYPE
 from semroute.server.models import anthropic_list, listed_models, openai_list
 from semroute.server.openai_chat import ChatCompletions
 from semroute.server.openai_responses import Responses
+from semroute.server.openapi import describe_api
 from semroute.server.operation import MAX_CONCURRENCY, GatewayState, Operation, show_breakers
 from semroute.server.records import LEFT, ServedRecord, record_of
 from semroute.server.request_log import RequestLog
@@ -137,30 +138,34 @@ def create_app(
 
 def _routed(gateway: Gateway, admin: Administration) -> RouteTable:
     """Return the application of a gateway's routes."""
-    return RouteTable(
-        {
-            "/v1/chat/completions": {"POST": partial(gateway.complete, OPENAI)},
-            "/v1/responses": {"POST": partial(gateway.complete, RESPONSES)},
-            "/v1/messages": {"POST": partial(gateway.complete, ANTHROPIC)},
-            "/v1/messages/count_tokens": {"POST": gateway.count_tokens},
-            "/v1/models": {"GET": gateway.models},
-            "/v1/route": {"POST": gateway.route},
-            "/v1/feedback": {"POST": gateway.feedback},
-            "/v1/keys": {"GET": partial(gateway.administer, admin.list_keys)},
-            "/v1/keys/disable": {"POST": partial(gateway.administer, admin.disable)},
-            "/v1/keys/enable": {"POST": partial(gateway.administer, admin.enable)},
-            "/v1/reload": {"POST": partial(gateway.administer, admin.reload)},
-            "/v1/trial": {
-                "GET": partial(gateway.administer, admin.trial),
-                "PUT": partial(gateway.administer, admin.set_trial),
-            },
-            "/v1/export": {"GET": partial(gateway.export, admin)},
-            "/healthz": {"GET": _alive},
-            "/readyz": {"GET": gateway.ready},
-            "/metrics": {"GET": gateway.metrics},
-            "/": {"GET": _alive},
-        }
-    )
+    return RouteTable(routes_of(gateway, admin))
+
+
+def routes_of(gateway: Gateway, admin: Administration) -> Mapping[str, Mapping[str, Handler]]:
+    """Return the handlers of a gateway's routes by path and method; :mod:`semroute.server.openapi` describes them."""
+    return {
+        "/v1/chat/completions": {"POST": partial(gateway.complete, OPENAI)},
+        "/v1/responses": {"POST": partial(gateway.complete, RESPONSES)},
+        "/v1/messages": {"POST": partial(gateway.complete, ANTHROPIC)},
+        "/v1/messages/count_tokens": {"POST": gateway.count_tokens},
+        "/v1/models": {"GET": gateway.models},
+        "/v1/route": {"POST": gateway.route},
+        "/v1/feedback": {"POST": gateway.feedback},
+        "/v1/keys": {"GET": partial(gateway.administer, admin.list_keys)},
+        "/v1/keys/disable": {"POST": partial(gateway.administer, admin.disable)},
+        "/v1/keys/enable": {"POST": partial(gateway.administer, admin.enable)},
+        "/v1/reload": {"POST": partial(gateway.administer, admin.reload)},
+        "/v1/trial": {
+            "GET": partial(gateway.administer, admin.trial),
+            "PUT": partial(gateway.administer, admin.set_trial),
+        },
+        "/v1/export": {"GET": partial(gateway.export, admin)},
+        "/openapi.json": {"GET": gateway.describe},
+        "/healthz": {"GET": _alive},
+        "/readyz": {"GET": gateway.ready},
+        "/metrics": {"GET": gateway.metrics},
+        "/": {"GET": _alive},
+    }
 
 
 class RouteTable:
@@ -179,7 +184,7 @@ class RouteTable:
         handlers = self._routes.get(path) or self._routes.get(path.removesuffix("/"), {})
         handler = handlers.get("GET" if scope["method"] == "HEAD" else scope["method"])
         if handler is None:
-            response = _unserved(http, 405 if handlers else 404)
+            response = _unserved(http, handlers)
         else:
             try:
                 response = await handler(http)
@@ -333,6 +338,14 @@ class Gateway:
     def _administrator(self, http: HttpRequest) -> AdminCaller:
         source = "unknown" if http.client is None else http.client.host
         return AdminCaller(self._caller(http), source, record_of(http.scope).id)
+
+    async def describe(self, http: HttpRequest) -> Response:
+        """Describe the routes in OpenAPI's form."""
+        try:
+            self._caller(http)
+        except SemrouteError as error:
+            return _refused(OPENAI, error, record_of(http.scope))
+        return _json(200, describe_api())
 
     async def ready(self, _: HttpRequest) -> Response:
         """Answer 200 while requests are taken, else 503."""
@@ -537,6 +550,10 @@ def _format_of(path: str) -> ServerFormat:
     return ANTHROPIC if path.startswith("/v1/messages") else OPENAI
 
 
-def _unserved(http: HttpRequest, status: int) -> Response:
+def _unserved(http: HttpRequest, methods: Collection[str]) -> Response:
+    """Return the refusal of a request to a path that has these methods; without any it is not served at all."""
     message = f"{http.method} {http.url.path} is not served here; GET /v1/models lists the models"
-    return _error(_format_of(http.url.path).error(status, "not_found", message))
+    refusal = _error(_format_of(http.url.path).error(405 if methods else 404, "not_found", message))
+    if methods:  # RFC 9110, 15.5.6: it must be there
+        refusal.headers["allow"] = ", ".join(sorted({*methods, *(["HEAD"] if "GET" in methods else [])}))
+    return refusal

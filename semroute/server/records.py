@@ -23,7 +23,18 @@ FORMATS: Mapping[str, str] = {
 """Wire format of each route that has one."""
 ADMIN_ROUTES = frozenset({"/v1/keys", "/v1/keys/disable", "/v1/keys/enable", "/v1/reload", "/v1/trial", "/v1/export"})
 ROUTES = frozenset(
-    {*FORMATS, *ADMIN_ROUTES, "/v1/models", "/v1/route", "/v1/feedback", "/healthz", "/readyz", "/metrics", "/"}
+    {
+        *FORMATS,
+        *ADMIN_ROUTES,
+        "/v1/models",
+        "/v1/route",
+        "/v1/feedback",
+        "/openapi.json",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/",
+    }
 )
 """Routes that are named in metrics and log lines; every other path is ``other``."""
 OTHER = "other"

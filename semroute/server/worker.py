@@ -38,6 +38,10 @@ DRAIN_S = 30.0
 """Longest wait for running answers when the server is told to end, seconds."""
 HEAD_S = 20.0
 """Longest time within which the header of a request arrives, seconds."""
+KEEP_ALIVE_S = 75
+"""Time for which a connection is kept without a request, seconds: longer than clients and load balancers keep it (httpx
+5 s, and so the vendors' clients; nginx and AWS 60 s). Where the server closes first, it can meet a request on its way,
+whose client then sees a connection that was cut."""
 LAST_S = 1
 """Wait after it, within which connections are closed before calls are cancelled, seconds."""
 TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -238,6 +242,21 @@ def _may_reload() -> bool:
     return signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
 
+def server_config(app: Operation) -> uvicorn.Config:
+    """Return uvicorn's settings of a serving process."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nothing here depends on the client's address
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=LAST_S,
+        h11_max_incomplete_event_size=HEADER_READ_BYTES,
+    )
+
+
 def _tell_supervisor() -> None:
     """Have the supervisor pass a SIGHUP on to every worker."""
     os.kill(os.getppid(), signal.SIGHUP)
@@ -269,18 +288,8 @@ def serve_on(
         tracer=tracer,
         tell=_tell_supervisor if multiprocessing.parent_process() is not None and _may_reload() else None,
     )
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # nothing here depends on the client's address
-        timeout_graceful_shutdown=LAST_S,
-        h11_max_incomplete_event_size=HEADER_READ_BYTES,
-    )
     try:
-        DrainingServer(config, app, settings.drain_s, on_start).run(sockets=[listening])
+        DrainingServer(server_config(app), app, settings.drain_s, on_start).run(sockets=[listening])
     finally:
         router.close()  # where the gateway could not even start; else it is closed already
         if tracer is not None:

@@ -86,7 +86,7 @@ def test_an_index_names_the_package_that_is_not_installed(bare: Environment, bui
     assert "acme-encoder 2.0" in done.stderr
     (problem,) = bare.problems()
     assert (problem["key"], problem["line"]) == ("encoder", 1)
-    assert "built in are onnx, static, torch, remote; no plugin adds one" in problem["message"]
+    assert "built in are onnx, static, multilingual, joined, torch, remote; no plugin adds one" in problem["message"]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,7 +27,7 @@ from semroute.server.guards import MAX_HEADER_BYTES
 from semroute.server.keys import create_key
 from semroute.server.records import ServedRecord, request_id
 from semroute.server.request_log import RequestLog, text_line
-from semroute.server.worker import DrainingServer
+from semroute.server.worker import DrainingServer, server_config
 from semroute.testing import FakeProvider, fail, hang
 
 SECRET = "carrot soup of my grandmother"
@@ -230,3 +231,13 @@ def test_a_large_header_and_many_messages_are_refused(serve: Callable[..., Serve
     assert many.status_code == 400
     assert many.json()["error"]["message"] == "messages: has 4 entries; 3 are the most"
     assert not served.provider.requests
+
+
+def test_an_idle_connection_is_closed_by_clients_and_load_balancers_before_the_server_does(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    app = create_app(serve().router, keys=tmp_path / "keys.json")
+    kept_s = server_config(app).timeout_keep_alive
+    kept_by_clients_s = httpx.Limits().keepalive_expiry
+    assert kept_by_clients_s is not None
+    assert kept_s > max(kept_by_clients_s, 60.0)
