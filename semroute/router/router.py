@@ -32,7 +32,6 @@ from semroute.router.load import (
 )
 from semroute.router.query import judging_caller, routable_text, routable_texts
 from semroute.router.requested import as_requested, ordered
-from semroute.router.shadow import BlindComparer
 from semroute.types import (
     AdmissionControl,
     Attempt,
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from semroute.dispatch import Dispatcher
     from semroute.eventloop import WorkerPool
     from semroute.router.batching import DecisionBatcher
+    from semroute.router.shadow import BlindComparer
 
 
 class Router:
@@ -88,7 +88,7 @@ class Router:
         self._answering = Answering(config, self._chain.pool, live.without_models)
         self._share = TrafficShare(config.trial.state, config.trial.share)
         self._trial = self._trial_of(live, config)
-        self._comparer = BlindComparer.of(config, log)
+        self._comparer = _comparer_of(config, log)
         self._config = config
         self._reloader = reloader
         self._state_file = state_file
@@ -685,3 +685,12 @@ class Router:
         if self._reloader is not None:
             self._reloader.look(self.reload)
         return PolicyPair(self._chain, self._trial).asked_by(constraints)
+
+
+def _comparer_of(config: Config, log: OutcomeSink | None) -> BlindComparer | None:
+    """Return the comparer that a configuration asks for; only then it is imported, with the event loop's modules."""
+    if config.trial.judge is None:
+        return None
+    from semroute.router.shadow import BlindComparer
+
+    return BlindComparer.of(config, log)

@@ -24,6 +24,7 @@ from semroute.outcomes.log import OutcomeLog, open_log
 from semroute.outcomes.log.engine import dropped, open_engine, prepare
 from semroute.outcomes.log.postgres import CONNECTING
 from semroute.outcomes.log.redaction import RedactionPolicy
+from semroute.outcomes.log.schema import metadata
 from semroute.outcomes.log.writer import Writer
 
 
@@ -233,7 +234,7 @@ def test_tables_dropped_while_in_use_are_created_again(url: str, log: OutcomeLog
     assert log.flush()
     engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as connection:
-        for table in ("calls", "checks", "trials", "feedback", "settings", "outcomes", "alembic_version"):
+        for table in (*reversed(metadata.sorted_tables), "alembic_version"):
             connection.execute(text(f"DROP TABLE {table}"))
     engine.dispose()
     for number in range(5):
