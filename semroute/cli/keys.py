@@ -130,7 +130,7 @@ def enable(name: str, path: Path) -> None:
 @file_option
 @json_option
 def audit(count: int, path: Path, as_json: bool) -> None:
-    """Show the end of the audit log beside the keys, and verify that no line was changed.
+    """Show the end of the audit log, and verify that no line was changed.
 
     It has who used a right of the gateway, or was refused one, and what was done to keys here. Note the digest that is
     shown: lines that are cut off at the end show in nothing else. The exit code is 1 where the chain is broken.

@@ -342,7 +342,7 @@ class StreamedResponse:
         return Delta(reasoning=text)
 
     def _call(self, index: int, item: wire.OutputItem, *, is_done: bool) -> Delta:
-        """Open a call, or take its complete arguments: what of them was not sent yet follows at the end."""
+        """Open a call, or return what is still missing of its arguments."""
         position = self._positions.get(index)
         if position is not None:
             if is_done:

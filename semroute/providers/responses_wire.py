@@ -306,7 +306,7 @@ def written_choice(choice: Mapping[str, object]) -> dict[str, object]:
 
 
 def _flat(nested: Mapping[str, object]) -> dict[str, object]:
-    """Return a mapping of Chat Completions, whose fields stand under its type, with them beside the type."""
+    """Flatten a mapping of Chat Completions, whose fields stand under its type."""
     kind = nested.get("type")
     inner = nested.get(kind) if isinstance(kind, str) else None
     if not isinstance(inner, Mapping):

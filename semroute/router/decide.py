@@ -268,7 +268,7 @@ class SemanticStrategy:
         return replace(match, category=category, score=known.score, threshold=known.threshold, reason=reason)
 
     def _unknown_part(self, text: str) -> str:
-        """Return what of a text is unknown to the encoder, in words."""
+        """Return the reason why the encoder does not know a text, in words."""
         language_of = getattr(self._live.encoder, "unknown_language", None)
         language = None if language_of is None else language_of(text)
         if language is None:

@@ -1,4 +1,4 @@
-"""What a caller asks for in place of a model: a preference, a category, a policy.
+"""Requested decisions: a preference, a category or a policy in place of a model.
 
 A name asks for it where there is room for nothing but a model's name, as in a request to the gateway.
 """

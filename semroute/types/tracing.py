@@ -1,4 +1,4 @@
-"""Tracing of decisions and attempts: what a tracer is told, and no word of prompts, answers or keys among it."""
+"""Tracing protocol: decisions and attempts, without prompts, answers or keys."""
 
 from __future__ import annotations
 
