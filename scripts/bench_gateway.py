@@ -1,18 +1,20 @@
-"""Measure what the gateway adds to a call, beside LiteLLM's proxy.
+"""Measure what the gateway adds to a call, beside LiteLLM's proxy and Portkey's gateway.
 
-    python scripts/bench_gateway.py [--index DIR] [--peer peer/bin/python] [--out results.md]
+    python scripts/bench_gateway.py [--index DIR] [--peer peer/bin/python] [--portkey FILE] [--out results.md]
     python scripts/bench_gateway.py --soak 100000      # memory over so many requests
     python scripts/bench_gateway.py --streams 1000     # so many slow streams at once
 
 The same client calls the same test double (``python -m semroute.testing``) directly, through ``semroute serve`` and
-through LiteLLM's proxy, each a process of its own with one worker; they take turns in every round, and figures are
+through the peers, each a process of its own with one worker; they take turns in every round, and figures are
 medians over the rounds. What is added is the difference of the percentiles. The gateway logs outcomes in SQLite, as it
 does by default. ``--out`` keeps every time of every request as JSON beside the tables. On few cores client, double and
 server share them, so that requests a second are a lower bound; the CPU time of the server's process is the figure that
-depends least on its neighbours. ``--peer`` is the interpreter of LiteLLM's environment, created so:
+depends least on its neighbours. ``--peer`` is the interpreter of LiteLLM's environment, ``--portkey`` the program of
+Portkey's gateway (TypeScript on Node.js), created so:
 
     python -m venv peer
     peer/bin/pip install "litellm[proxy]"
+    npm install --prefix portkey @portkey-ai/gateway        # then --portkey portkey/node_modules/.bin/gateway
 
 Where ``wrk`` is on the path, it loads each server too, whole answers over the same connections, as a second witness of
 the requests a second. ``--soak`` and ``--streams`` measure nothing else, on the gateway alone: its memory, sampled each
@@ -38,11 +40,11 @@ import click
 from gateway_bench.endurance import SAMPLES, open_streams, raise_file_limit, soak
 from gateway_bench.figures import Run, tables
 from gateway_bench.load import Setting, burst
-from gateway_bench.servers import Server, double, gateway, peer
+from gateway_bench.servers import Server, double, gateway, peer, portkey
 from gateway_bench.witness import ABSENT, Witnessed, cells, witness
 from harness.report import FOLDER, OUT_JSON, head, machine, machine_line, publish, row
 
-DIRECT, OURS, PEER = "direct", "semroute serve", "LiteLLM's proxy"
+DIRECT, OURS, PEER, PORTKEY = "direct", "semroute serve", "LiteLLM's proxy", "Portkey's gateway"
 LONG_TOKENS = 100_000
 FIXED, AUTO = "small", "auto"
 PACKAGES = ("semroute-router", "uvicorn", "httpx")
@@ -63,6 +65,9 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> 
 @click.option(
     "--peer", "python", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="LiteLLM's Python."
 )
+@click.option(
+    "--portkey", "program", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Portkey's program."
+)
 @click.option("--connections", default="1,16,64,256", show_default=True, callback=_numbers, help="Such as 1,16.")
 @click.option("--requests", default=200, show_default=True, type=click.IntRange(10), help="Of each burst.")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1))
@@ -75,6 +80,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> 
 def main(
     index: Path | None,
     python: Path | None,
+    program: Path | None,
     connections: tuple[int, ...],
     requests: int,
     rounds: int,
@@ -97,12 +103,14 @@ def main(
         servers = {DIRECT: upstream, OURS: stack.enter_context(gateway(upstream, index, folder))}
         if python is not None:
             servers[PEER] = stack.enter_context(peer(python, upstream, folder))
+        if program is not None:
+            servers[PORTKEY] = stack.enter_context(portkey(program, upstream, folder))
         before = {name: server.rss_mb() for name, server in servers.items()}
         runs = _measured(servers, connections, requests, rounds, long=long)
         memory = {name: (before[name], server.rss_mb()) for name, server in servers.items()}
         seen = _witnessed(servers, connections, witness_s, folder) if witness_s else []
     lines = [
-        *tables(runs, DIRECT, OURS, None if python is None else PEER),
+        *tables(runs, DIRECT, OURS, [name for name in servers if name not in (DIRECT, OURS)]),
         "",
         *head("server", "RSS before, MB", "after"),
     ]
@@ -179,12 +187,13 @@ def _measured(
 def _contenders(servers: Mapping[str, Server], setting: Setting) -> list[tuple[str, Server, Setting]]:
     """Return who takes a turn in a setting: the gateway twice, with the fixed model and with auto."""
     auto = Setting(AUTO, setting.connections, setting.streaming, setting.tokens, setting.requests)
-    return [*((name, server, setting) for name, server in servers.items()), (OURS, servers[OURS], auto)]
+    able = {name: server for name, server in servers.items() if server.streams or not setting.streaming}
+    return [*((name, server, setting) for name, server in able.items()), (OURS, servers[OURS], auto)]
 
 
 def _run(name: str, server: Server, setting: Setting, turn: int, number: Callable[[], int]) -> Run:
     before = server.cpu_s()
-    found = asyncio.run(burst(server.url, setting, iter(number, None), key=server.key))
+    found = asyncio.run(burst(server.url, setting, iter(number, None), key=server.key, headers=server.headers))
     first, total = ([round(1000 * s, 3) for s in times] for times in (found.first_s, found.total_s))
     return Run(name, setting, turn, first, total, found.wall_s, server.cpu_s() - before)
 

@@ -11,6 +11,7 @@ from harness.report import head, row
 from gateway_bench.load import Setting
 
 SHARES = (0.5, 0.95, 0.99)
+SETTING = ("model", "connections", "answer", "prompt tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +84,24 @@ def figures(runs: Sequence[Run], direct: Sequence[Run]) -> Figures:
     )
 
 
-def tables(runs: Sequence[Run], direct: str, ours: str, peer: str | None) -> Iterator[str]:
-    """Yield a table of every setting and server, then the ratios of the peer to the gateway."""
+def tables(runs: Sequence[Run], direct: str, ours: str, peers: Sequence[str]) -> Iterator[str]:
+    """Yield a table of every setting and server, then the ratios of the gateway to each peer."""
     groups: dict[tuple[str, Setting], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.server, run.setting), []).append(run)
     found = {key: figures(group, _direct(groups, direct, key[1])) for key, group in groups.items()}
     yield from head(
-        "server", "model", "connections", "answer", "prompt tokens", "p50, p95, p99 ms", "added p50 ms", "p95", "p99",
+        "server", *SETTING, "p50, p95, p99 ms", "added p50 ms", "p95", "p99",
         "added to first text, p50 ms", "requests/s", "CPU ms per request",
     )  # fmt: skip
     for (server, setting), one in found.items():
         added = ["", "", "", ""] if server == direct else [f"{ms:+.1f}" for ms in (*one.added_ms, one.first_ms)]
         total = ", ".join(f"{ms:.1f}" for ms in one.total_ms)
         yield row(server, *_cells(setting), total, *added, f"{one.rate:.0f}", f"{one.cpu_ms:.2f}")
-    if peer is not None:
+    if peers:
         yield ""
-        yield from head("model", "connections", "answer", "prompt tokens", "requests/s over the peer's", "CPU, of its")
+        yield from head("beside", *SETTING, "requests/s over the peer's", "CPU, of its")
+    for peer in peers:
         yield from _ratios(found, ours, peer)
 
 
@@ -117,7 +119,7 @@ def _ratios(found: Mapping[tuple[str, Setting], Figures], ours: str, peer: str) 
         if server != peer:
             continue
         one = found[ours, setting]
-        yield row(*_cells(setting), f"{one.rate / theirs.rate:.1f}", f"{one.cpu_ms / theirs.cpu_ms:.0%}")
+        yield row(peer, *_cells(setting), f"{one.rate / theirs.rate:.1f}", f"{one.cpu_ms / theirs.cpu_ms:.0%}")
 
 
 def _cells(setting: Setting) -> tuple[str, int, str, int]:

@@ -10,9 +10,10 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 QUESTIONS = (
@@ -76,7 +77,14 @@ def body_of(setting: Setting, number: int) -> bytes:
     return json.dumps({"model": setting.model, "messages": messages, "stream": setting.streaming}).encode()
 
 
-async def burst(url: str, setting: Setting, numbers: Iterator[int] | None = None, *, key: str = "any") -> Burst:
+async def burst(
+    url: str,
+    setting: Setting,
+    numbers: Iterator[int] | None = None,
+    *,
+    key: str = "any",
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Burst:
     """Send a setting's requests to ``url``, and measure each.
 
     Args:
@@ -84,25 +92,27 @@ async def burst(url: str, setting: Setting, numbers: Iterator[int] | None = None
         setting: what is sent.
         numbers: numbers of the requests; None counts from 0.
         key: sent as the bearer's.
+        headers: sent besides.
 
     Raises:
         AnswerError: a request was not answered with 200 and an end.
     """
     found, numbers = Burst(), numbers or count()
     bodies = [body_of(setting, next(numbers)) for _ in range(setting.requests)]
+    lines = "".join(f"{name}: {value}\r\n" for name, value in {"authorization": f"Bearer {key}", **headers}.items())
     start = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for _ in range(min(setting.connections, setting.requests)):
-            group.create_task(_connection(url, key, bodies, found, is_stream=setting.streaming))
+            group.create_task(_connection(url, lines, bodies, found, is_stream=setting.streaming))
     found.wall_s = time.perf_counter() - start
     return found
 
 
-async def _connection(url: str, key: str, bodies: list[bytes], found: Burst, *, is_stream: bool) -> None:
+async def _connection(url: str, lines: str, bodies: list[bytes], found: Burst, *, is_stream: bool) -> None:
     """Send one body after the other over one connection, until none is left."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=_HEAD_BYTES)
-    head = f"POST {parts.path}/chat/completions HTTP/1.1\r\nhost: {parts.netloc}\r\nauthorization: Bearer {key}\r\n"
+    head = f"POST {parts.path}/chat/completions HTTP/1.1\r\nhost: {parts.netloc}\r\n{lines}"
     try:
         while bodies:
             body = bodies.pop()

@@ -1,4 +1,4 @@
-"""Servers of the measurement, each a process: the test double, the gateway, LiteLLM's proxy."""
+"""Servers of the measurement, each a process: the test double, the gateway, LiteLLM's proxy, Portkey's gateway."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -29,11 +29,15 @@ class Server:
         url: up to ``/v1``.
         key: what its callers send.
         pid: of its one process.
+        headers: that its callers send besides.
+        streams: whether it answers requests for a stream.
     """
 
     url: str
     key: str
     pid: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    streams: bool = True
 
     def rss_mb(self) -> float:
         """Return the memory in use, MB."""
@@ -84,6 +88,19 @@ def peer(python: Path, upstream: Server, folder: Path) -> Iterator[Server]:
     command += ["--port", str(port), "--num_workers", "1"]
     with _running(command, folder, port, "/health/liveliness", more, own_packages=True) as pid:
         yield Server(f"http://127.0.0.1:{port}/v1", key, pid)
+
+
+@contextmanager
+def portkey(program: Path, upstream: Server, folder: Path) -> Iterator[Server]:
+    """Run Portkey's gateway over the double; its callers name the provider in headers.
+
+    Version 1.15.2 answers every request for a stream with a 500 on Node.js 20 (it changes headers that are immutable).
+    """
+    port = _free_port()
+    command = [str(program.absolute()), f"--port={port}", "--headless"]
+    headers = {"x-portkey-provider": "openai", "x-portkey-custom-host": upstream.url}
+    with _running(command, folder, port, "/", own_packages=True) as pid:
+        yield Server(f"http://127.0.0.1:{port}/v1", "any", pid, headers, streams=False)
 
 
 @contextmanager

@@ -60,7 +60,8 @@ def witness(name: str, server: Server, setting: Setting, seconds: int, folder: P
     if program is None:
         return None
     before, after = body_of(setting, 0).decode().split(_MARK)
-    headers = f'{{["content-type"]="application/json", ["authorization"]={json.dumps(f"Bearer {server.key}")}}}'
+    sent = {"content-type": "application/json", "authorization": f"Bearer {server.key}", **server.headers}
+    headers = "{" + ", ".join(f"[{json.dumps(name)}]={json.dumps(value)}" for name, value in sent.items()) + "}"
     script = folder / "witness.lua"
     script.write_text(_SCRIPT % (number * 10**7, headers, _quoted(before), _quoted(after)), encoding="utf-8")
     url = f"{server.url}/chat/completions"
