@@ -180,7 +180,8 @@ class DrainingServer(uvicorn.Server):
         self._operation, self._drain_s = operation, drain_s
         self._on_start, self._clock = on_start, clock
         self._until: float | None = None
-        self._reload: asyncio.Task[bool] | None = None
+        self._reload: asyncio.Task[None] | None = None
+        self._is_reload_wanted = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin the drain; the second time, end."""
@@ -226,8 +227,15 @@ class DrainingServer(uvicorn.Server):
                 connection.transport.close()
 
     def _begin_reload(self) -> None:
+        """Reload, or once more after a reload that is under way: it may have read the files before they changed."""
+        self._is_reload_wanted = True
         if self._reload is None or self._reload.done():
-            self._reload = asyncio.get_running_loop().create_task(self._operation.generations.reload())
+            self._reload = asyncio.get_running_loop().create_task(self._reload_wanted())
+
+    async def _reload_wanted(self) -> None:
+        while self._is_reload_wanted:
+            self._is_reload_wanted = False
+            await self._operation.generations.reload()
 
 
 def _is_without_request(connection: object) -> bool:
