@@ -154,7 +154,7 @@ def test_the_newer_of_two_sessions_counts(redis: OwnRedis) -> None:
         assert newer is not None
         assert newer.model == "large"
         other.clock.now += 5
-        session = other.sessions.start("key", HEADERS, FIRST)
+        session = other.sessions.start("key", identity(HEADERS, FIRST))
         session.note(COMPLETION, 100, other.clock(), moves=True)  # and is not shared: as while Redis was away
         assert await other.found() is session
 
