@@ -13,7 +13,7 @@ The decision's models follow in their order, so that a model that is down is no 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, TypeAlias
@@ -92,7 +92,7 @@ class SessionTurn:
         config: models, prices and deployments.
         sessions: the conversations.
         caller: id of the virtual key; None where there are no keys.
-        headers: of the HTTP request.
+        name: identity of the conversation.
         request: what is asked.
         limits: the request's limits; one that pins a model keeps its decision.
 
@@ -105,13 +105,13 @@ class SessionTurn:
         config: Config,
         sessions: Sessions,
         caller: str | None,
-        headers: Mapping[str, str],
+        name: bytes,
         request: Request,
         limits: Constraints,
     ) -> None:
         self._config, self._sessions = config, sessions
-        self._caller, self._headers, self._request, self._limits = caller, headers, request, limits
-        self._session = self._sessions.find(caller, headers, request)
+        self._caller, self._name, self._request, self._limits = caller, name, request, limits
+        self._session = self._sessions.find(caller, name)
         self._task = None if self._is_pinned else housekeeping_of(request)
         self._decision: Decision | None = None
         self._larger: tuple[str, ...] = ()
@@ -140,12 +140,12 @@ class SessionTurn:
     def note(self, completion: Completion) -> None:
         """Note the answer; housekeeping is no part of the conversation."""
         if self._task is None:
-            session = self._sessions.start(self._caller, self._headers, self._request)
+            session = self._sessions.start(self._caller, self._name)
             estimated, now = self._needs.input_tokens, self._sessions.clock()
             session.note(completion, estimated, now, moves=self._moves(completion))
             if self._stayed is not None:
                 session.forgo(*self._stayed)
-            self._sessions.share(self._caller, self._headers, self._request, session)
+            self._sessions.share(self._caller, self._name, session)
 
     def outgrows(self, error: ContextLengthError) -> bool:
         """Turn to larger models after providers found the request too long; False if there is none.

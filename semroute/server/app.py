@@ -39,7 +39,7 @@ from semroute.server.openapi import describe_api
 from semroute.server.operation import MAX_CONCURRENCY, GatewayState, Operation, show_breakers
 from semroute.server.records import LEFT, ServedRecord, record_of
 from semroute.server.request_log import RequestLog
-from semroute.server.sessions import SESSION_TTL_S, Sessions
+from semroute.server.sessions import SESSION_TTL_S, Sessions, identity
 from semroute.server.streams import PING_S, AnswerEvents, encoded
 from semroute.types import Completion, Decision, Request
 
@@ -246,8 +246,9 @@ class Gateway:
             config = self._router.config
             limits = constraints_of(call.model, config, self._router.live.models)
             caller = None if key is None else key.id
-            await self._sessions.refresh(caller, http.headers, call.request)
-            turn = SessionTurn(config, self._sessions, caller, http.headers, call.request, limits)
+            name = identity(http.headers, call.request)
+            await self._sessions.refresh(caller, name, call.request)
+            turn = SessionTurn(config, self._sessions, caller, name, call.request, limits)
             if not call.streaming:
                 completion = await _while_connected(http.receive, self._callers.complete(call, key, turn))
                 record.take(completion)

@@ -311,16 +311,14 @@ class Sessions:
         """Return the number of sessions in memory."""
         return sum(map(len, self._by_caller.values()))
 
-    def find(self, caller: str | None, headers: Mapping[str, str], request: Request) -> Session | None:
-        """Return the session that a request continues; None for a new one.
+    def find(self, caller: str | None, name: bytes) -> Session | None:
+        """Return the session of a conversation; None for a new one.
 
         Args:
             caller: id of the virtual key; no caller sees another's sessions.
-            headers: of the HTTP request, found in any case.
-            request: what is asked.
+            name: the conversation's :func:`identity`, which is hashed once a request.
         """
-        sessions = self._living(caller)
-        found = sessions.get(identity(headers, request))
+        found = self._living(caller).get(name)
         now = self.clock()
         if found is None or now - found.used > self.ttl_s:
             return None
@@ -328,9 +326,9 @@ class Sessions:
             del found.caches[deployment]
         return found
 
-    def start(self, caller: str | None, headers: Mapping[str, str], request: Request) -> Session:
-        """Return the session of a request, made if there is none, as the one that was used last."""
-        sessions, name, now = self._living(caller), identity(headers, request), self.clock()
+    def start(self, caller: str | None, name: bytes) -> Session:
+        """Return the session of a conversation, made if there is none, as the one that was used last."""
+        sessions, now = self._living(caller), self.clock()
         session = sessions.get(name)
         if session is None or now - session.used > self.ttl_s:
             session = Session(now)
@@ -356,11 +354,10 @@ class Sessions:
             self._store = None if server is None else SessionStore(server, self.ttl_s)
             self._stored_in = place
 
-    async def refresh(self, caller: str | None, headers: Mapping[str, str], request: Request) -> None:
-        """Take a newer session of another process from Redis."""
+    async def refresh(self, caller: str | None, name: bytes, request: Request) -> None:
+        """Take a newer session of another process from Redis, where a request continues a conversation."""
         if self._store is None or not any(role_of(message) == "assistant" for message in request.messages):
             return  # a conversation that begins has no session
-        name = identity(headers, request)
         shared = await self._store.read(_shared_name(caller, name))
         if shared is None:
             return
@@ -369,11 +366,10 @@ class Sessions:
         if own is None or own.used < newer.used:
             self._keep(sessions, name, newer)
 
-    def share(self, caller: str | None, headers: Mapping[str, str], request: Request, session: Session) -> None:
+    def share(self, caller: str | None, name: bytes, session: Session) -> None:
         """Show a session that has changed to other processes, in the background."""
         if self._store is not None:
-            name = _shared_name(caller, identity(headers, request))
-            self._store.write(name, SharedSession.of(session, self.clock()))
+            self._store.write(_shared_name(caller, name), SharedSession.of(session, self.clock()))
 
     async def close(self) -> None:
         """Finish sharing, within a time limit."""

@@ -126,7 +126,7 @@ class Talk:
     def ask(self, text: str, told: Any) -> Completion:
         self.messages.append({"role": "user", "content": text})
         request = Request(tuple(self.messages), max_tokens=1000)
-        self.turn = SessionTurn(self._router.config, self._sessions, None, {}, request, ANYTHING)
+        self.turn = SessionTurn(self._router.config, self._sessions, None, identity({}, request), request, ANYTHING)
         self._provider.script(told)
 
         async def call() -> Completion:
@@ -192,7 +192,7 @@ def test_after_the_providers_cache_has_ended_the_choice_is_free(router: Router, 
 def test_a_session_remembers_what_each_deployment_has_cached(router: Router, provider: FakeProvider) -> None:
     talk = Talk(router, provider, Sessions())
     talk.ask(FIX, reply(cached=WORDS))
-    session = talk.turn._sessions.find(None, {}, Request(tuple(talk.messages)))
+    session = talk.turn._sessions.find(None, identity({}, Request(tuple(talk.messages))))
     assert session is not None
     assert session.caches["coder-1"].tokens == WORDS
 
@@ -202,7 +202,7 @@ def test_no_propensity_is_claimed_for_a_model_that_the_session_chose(router: Rou
     decided = decision_of(talk.ask(FIX, reply(cached=WORDS)))
     drawn = StrategyResult(TRIAL, "passed", "watched", ("small",), draw=Assignment("p", 0.5, 0.5))
     request = Request((*talk.messages, {"role": "user", "content": SOUP}))
-    turn = SessionTurn(router.config, talk.turn._sessions, None, {}, request, ANYTHING)
+    turn = SessionTurn(router.config, talk.turn._sessions, None, identity({}, request), request, ANYTHING)
     revised = turn.revise(replace(decided, candidates=("small",), model="small", opinions=(drawn,)))
     assert revised.candidates[0] == "coder"
     assert revised.opinions[0].draw == Assignment("p", 0.5, None)
@@ -213,7 +213,7 @@ def test_a_rule_bounds_what_is_stayed_with(router: Router, provider: FakeProvide
     decided = decision_of(talk.ask(FIX, reply(cached=WORDS)))
     rule = StrategyResult("rules", "narrowed", "a free plan", ("small",))
     request = Request((*talk.messages, {"role": "user", "content": SOUP}))
-    turn = SessionTurn(router.config, talk.turn._sessions, None, {}, request, ANYTHING)
+    turn = SessionTurn(router.config, talk.turn._sessions, None, identity({}, request), request, ANYTHING)
     bounded = replace(decided, candidates=("small",), model="small", opinions=(rule,))
     assert turn.revise(bounded) == bounded
     assert turn.move == "switches"
@@ -229,7 +229,7 @@ def test_a_tool_result_goes_back_unless_a_rule_excludes_its_owner(
     result = {"role": "tool", "tool_call_id": call.id, "content": "text"}
     called = {"role": "assistant", "content": None, "tool_calls": [call.to_openai()]}
     request = Request((*talk.messages[:2], called, result))
-    turn = SessionTurn(router.config, talk.turn._sessions, None, {}, request, ANYTHING)
+    turn = SessionTurn(router.config, talk.turn._sessions, None, identity({}, request), request, ANYTHING)
     rule = StrategyResult("rules", kind, "a rule", ("small",))
     bounded = replace(decision_of(completion), candidates=("small",), model="small", opinions=(rule,))
     assert turn.revise(bounded).model == asked
@@ -243,10 +243,17 @@ def test_a_conversation_that_repeats_itself_leaves_its_model_for_the_one_above(
         """Return where the conversation goes that has repeated itself at a model, and how it moves."""
         completion = talk.ask(FIX, reply(cached=0, calls=(Call("read", {}),)))
         decided = replace(decision_of(completion), candidates=("small", "coder", "large"), model="small", cascade=())
-        session = talk.turn._sessions.find(None, {}, Request(tuple(talk.messages)))
+        session = talk.turn._sessions.find(None, identity({}, Request(tuple(talk.messages))))
         assert session is not None
         session.model = model
-        turn = SessionTurn(router.config, talk.turn._sessions, None, {}, Request(tuple(talk.messages)), ANYTHING)
+        turn = SessionTurn(
+            router.config,
+            talk.turn._sessions,
+            None,
+            identity({}, Request(tuple(talk.messages))),
+            Request(tuple(talk.messages)),
+            ANYTHING,
+        )
         return turn.revise(escalated(decided, "small", router.config, "stalled")).model, turn.move
 
     found = [stalled(Talk(router, provider, Sessions()), model) for model in ("small", "coder", "large")]
@@ -308,25 +315,25 @@ def test_memory_is_bounded_and_no_caller_sees_anothers_sessions(steps: list[tupl
     for caller, number, pause in steps:
         clock.now += pause
         request = Request(({"role": "user", "content": f"hello {number}"},))
-        found = sessions.find(caller, {}, request)
+        found = sessions.find(caller, identity({}, request))
         if found is not None:
             assert clock.now - used[caller, number] <= 300
-        assert sessions.start(caller, {}, request) is sessions.find(caller, {}, request)
+        assert sessions.start(caller, identity({}, request)) is sessions.find(caller, identity({}, request))
         used[caller, number] = clock.now
         assert len(sessions) <= 3 * 5
     for caller, number in used:
         others = [other for other in "abc" if other != caller and (other, number) not in used]
         request = Request(({"role": "user", "content": f"hello {number}"},))
-        assert all(sessions.find(other, {}, request) is None for other in others)
+        assert all(sessions.find(other, identity({}, request)) is None for other in others)
 
 
 def test_what_is_too_old_leaves_memory_for_every_caller() -> None:
     clock = Clock()
     sessions = Sessions(ttl_s=300, clock=clock)
     for caller in ("a", "b"):
-        sessions.start(caller, {}, HELLO)
+        sessions.start(caller, identity({}, HELLO))
     clock.now += 301
-    assert sessions.find("c", {}, HELLO) is None
+    assert sessions.find("c", identity({}, HELLO)) is None
     assert len(sessions) == 0
 
 

@@ -25,6 +25,7 @@ from semroute.server.sessions import (
     Sessions,
     SessionStore,
     SharedSession,
+    identity,
 )
 from semroute.testing import answer
 from semroute.types import Completion, Request, ToolCall, Usage
@@ -78,15 +79,15 @@ class Process:
 
     def answered(self, completion: Completion = COMPLETION, caller: str | None = "key") -> Session:
         """Note an answer, as at the end of a turn, and share it."""
-        session = self.sessions.start(caller, HEADERS, FIRST)
+        session = self.sessions.start(caller, identity(HEADERS, FIRST))
         session.note(completion, 100, self.clock(), moves=True)
-        self.sessions.share(caller, HEADERS, FIRST, session)
+        self.sessions.share(caller, identity(HEADERS, FIRST), session)
         return session
 
     async def found(self, caller: str | None = "key", request: Request = SECOND) -> Session | None:
         """Return the session of a request, as at the beginning of a turn."""
-        await self.sessions.refresh(caller, HEADERS, request)
-        return self.sessions.find(caller, HEADERS, request)
+        await self.sessions.refresh(caller, identity(HEADERS, request), request)
+        return self.sessions.find(caller, identity(HEADERS, request))
 
     async def written(self) -> None:
         """Wait until Redis has what was shared."""
@@ -153,7 +154,7 @@ def test_the_newer_of_two_sessions_counts(redis: OwnRedis) -> None:
         assert newer is not None
         assert newer.model == "large"
         other.clock.now += 5
-        session = other.sessions.start("key", HEADERS, FIRST)
+        session = other.sessions.start("key", identity(HEADERS, FIRST))
         session.note(COMPLETION, 100, other.clock(), moves=True)  # and is not shared: as while Redis was away
         assert await other.found() is session
 
@@ -230,7 +231,7 @@ def test_a_session_that_is_too_large_stays_in_its_process(redis: OwnRedis) -> No
         await one.written()
         await one.server.command("FLUSHALL")
         session.model = "m" * MOST_BYTES
-        one.sessions.share("key", HEADERS, FIRST, session)
+        one.sessions.share("key", identity(HEADERS, FIRST), session)
         await one.written()
         assert await one.server.command("DBSIZE") == 0
 
@@ -242,11 +243,11 @@ def test_the_redis_follows_the_configuration(redis: OwnRedis) -> None:
     async def work() -> None:
         sessions = Sessions(300.0)
         sessions.follow(Config(state=redis.url))
-        session = sessions.start(None, HEADERS, FIRST)
-        sessions.share(None, HEADERS, FIRST, session)
+        session = sessions.start(None, identity(HEADERS, FIRST))
+        sessions.share(None, identity(HEADERS, FIRST), session)
         await sessions.close()
         sessions.follow(Config())
-        sessions.share(None, HEADERS, Request(({"role": "user", "content": "another"},)), session)
+        sessions.share(None, identity(HEADERS, Request(({"role": "user", "content": "another"},))), session)
         await sessions.close()
         server = Server(redis.url)
         assert await server.command("DBSIZE") == 1
