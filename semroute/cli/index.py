@@ -167,6 +167,19 @@ def _facts(artifact: Artifact) -> RenderableType:
     return figures(**rows, **({"note": str(note)} if note else {}))
 
 
+LANGUAGES_COMMAND = 'pip install "semroute-router[multilingual]"'
+"""Command that installs what the default encoder needs for other languages."""
+
+
+def encoder_words(manifest: Manifest) -> str:
+    """Return the kind, name and languages of an index's encoder as text."""
+    described = manifest.encoder
+    kind, languages = described.get("kind"), described.get("languages")
+    known = f"{len(languages)} languages" if isinstance(languages, list) else "English"
+    suffix = f", {known}" if kind in ("onnx", "joined", "multilingual") else ""
+    return f"{kind}, {described.get('name')}{suffix}"
+
+
 def first_stage(entry: FirstStageEntry) -> str:
     """Return the first stage's encoder, scores and figures as text."""
 
@@ -304,9 +317,10 @@ class EncoderType(NameChoice):
     "--encoder",
     type=EncoderType(list(_BUILT_IN)),
     metavar="[onnx|joined|multilingual|torch|static|remote|NAME:ARGUMENT]",
-    help="onnx (default): int8, exported here; multilingual: one for 16 languages; joined: the default one and that one"
-    ' (extra "multilingual"); torch: as it is; static: distilled here; remote: an embeddings endpoint;'
-    ' NAME:ARGUMENT: of a plugin. Left out, what "encoder" in the configuration names.',
+    help="onnx: English, int8, exported here; multilingual: one for 16 languages; joined: both side by side; torch: as"
+    " it is; static: distilled here; remote: an embeddings endpoint; NAME:ARGUMENT: of a plugin. Left out, what"
+    ' "encoder" in the configuration names, else joined; onnx without the extra "multilingual", with --tune-encoder and'
+    " with --first-stage.",
 )
 @click.option(
     "--model", metavar="NAME", help="sentence-transformers model by name or folder, or the remote one's name."
@@ -440,7 +454,7 @@ def _source(categories: Path | None, *, quiet: bool) -> Path:
 def _print_build(result: BuildResult) -> None:
     from rich.text import Text
 
-    from semroute.cli.console import print_words, stdout
+    from semroute.cli.console import print_note, print_words, stdout
     from semroute.cli.evaluate import CROSS_FITTED, figures_table
     from semroute.cli.tables import category_table, number, percent, size
     from semroute.workflows.index import bytes_of
@@ -452,6 +466,9 @@ def _print_build(result: BuildResult) -> None:
         console.print(figures_table(built.tuned))
         console.print(Text(CROSS_FITTED, style="dim"))
         console.print()
+    console.print(Text(f"encoder: {encoder_words(artifact.manifest)}", style="dim"))
+    if result.lacks_languages:
+        print_note(f"other languages than English need: {LANGUAGES_COMMAND}; then build again")
     console.print(Text(validated(artifact.manifest), style="dim"))
     if artifact.manifest.first_stage is not None:
         console.print(Text(f"first stage: {first_stage_figures(artifact.manifest.first_stage)}"))

@@ -17,6 +17,7 @@ from semroute._optional import require
 from semroute.config import Config
 from semroute.data.examples import CategorySet, Finding, LabelledQuery
 from semroute.data.importing.writing import read_source
+from semroute.encoders import universal
 from semroute.encoders.cache import CachedEncoder
 from semroute.encoders.export import DEFAULT_MODEL
 from semroute.errors import EncoderError
@@ -77,6 +78,21 @@ class EncoderChoice:
             return cls()
         return cls(configured.kind, configured.model, configured.base_url, configured.api_key_env, configured.plugins)
 
+    @classmethod
+    def for_index(cls, config: Config | None, *, english: bool = False) -> EncoderChoice:
+        """Return the encoder of a new index: the configured or the default one.
+
+        The default is ``joined``, where the extra "multilingual" is installed, and else ``onnx``.
+
+        Args:
+            config: configuration that may name an encoder.
+            english: whether the default is to be ``onnx`` in any case, as for tuning and a first stage, which know
+                English alone.
+        """
+        if (config is not None and config.encoder is not None) or english or not universal.is_installed():
+            return cls.of(config)
+        return cls(kind="joined")
+
 
 @dataclass(frozen=True, slots=True)
 class Built:
@@ -113,7 +129,7 @@ def build_index(
     Args:
         source: folder of category files, or one labelled file in any format that is imported.
         folder: where the artifact goes.
-        encoder: which encoder; None takes the configuration's, else the built-in model as int8 ONNX.
+        encoder: which encoder; None takes that of :meth:`EncoderChoice.for_index`.
         tune: settings for contrastive tuning of the encoder on the examples; None leaves the encoder as it is.
         head: whether validation may choose a trained head.
         first_stage: also distil a static encoder from the model (from the built-in one for remote and plugins), which
@@ -132,7 +148,8 @@ def build_index(
         ArtifactBusyError: another build is writing there.
         MissingExtraError: the extra "build" is not installed, or "static" where ``first_stage`` needs it.
     """
-    encoder, target = encoder or EncoderChoice.of(config), target or RejectionTarget()
+    english = tune is not None or first_stage
+    encoder, target = encoder or EncoderChoice.for_index(config, english=english), target or RejectionTarget()
     if first_stage:
         _check_first_stage(encoder)
     read = read_source(source)
