@@ -271,7 +271,17 @@ def validated(manifest: Manifest) -> str:
     groups = report.get("groups", count)
     alike = "" if groups == count else f" that differ ({count:,} in all)"
     examples = f"validated on {held:,} of {groups:,} examples{alike}"
-    return f"{examples}; prototypes per category: {prototypes}; {head}{changed(manifest)}"
+    return f"{examples}; prototypes per category: {prototypes}; {head}{background(manifest)}{changed(manifest)}"
+
+
+def background(manifest: Manifest) -> str:
+    """Return how queries of no category were used as text; empty if they were not wanted."""
+    report = manifest.validation.get("background")
+    if not isinstance(report, Mapping):
+        return ""
+    if not manifest.background:
+        return f"; background not used: {report.get('left_out')}"
+    return f"; {percent(manifest.background)} background ({report.get('queries', 0):,} queries of no category)"
 
 
 def changed(manifest: Manifest) -> str:
@@ -329,6 +339,7 @@ class EncoderType(NameChoice):
 @click.option("--api-key-env", metavar="VAR", help="Environment variable with the remote encoder's key.")
 @click.option("--tune-encoder", is_flag=True, help="Tune the encoder on the examples first (minutes).")
 @click.option("--no-head", is_flag=True, help="Score by prototypes alone, without a trained head.")
+@click.option("--no-background", is_flag=True, help="Do not compare the examples with queries of no category.")
 @click.option(
     "--first-stage",
     is_flag=True,
@@ -360,6 +371,7 @@ def build_index(
     api_key_env: str | None,
     tune_encoder: bool,
     no_head: bool,
+    no_background: bool,
     first_stage: bool,
     validation: Path | None,
     oos_recall: float,
@@ -384,6 +396,7 @@ def build_index(
         tune_encoder=tune_encoder,
         head=not no_head,
         first_stage=first_stage,
+        background=not no_background,
         validation=validation,
         oos_recall=oos_recall,
         fresh=fresh,

@@ -178,7 +178,7 @@ class Tokens:
 
 
 _UNIGRAM_UNKNOWN = re.compile(rb'"model"\s*:\s*{\s*"type"\s*:\s*"Unigram"\s*,\s*"unk_id"\s*:\s*(\d{1,9})\s*,')
-"""Beginning of a Unigram model in a ``tokenizer.json`` as the library writes it. No text of a vocabulary can look like it:
+"""Beginning of a Unigram model in a ``tokenizer.json`` as the library writes it. No word of a vocabulary looks like it:
 there, quotation marks are escaped."""
 
 

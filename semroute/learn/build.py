@@ -24,6 +24,7 @@ from semroute.errors import EncoderError
 from semroute.index import Artifact, Scorer, exclusive
 from semroute.index.artifact import STAGING
 from semroute.learn.artifact import Examples, build_artifact, embed
+from semroute.learn.background import Background, embedded_background
 from semroute.learn.encoder import TuningPlan, tune_encoder
 from semroute.learn.first_stage import FirstStagePlan, ValidationRows
 from semroute.learn.fit import Split, splits
@@ -114,6 +115,7 @@ def build_index(
     tune: TuningPlan | None = None,
     head: bool = True,
     first_stage: bool = False,
+    background: bool = True,
     validation: Sequence[LabelledQuery] | None = None,
     target: RejectionTarget | None = None,
     config: Config | None = None,
@@ -134,6 +136,8 @@ def build_index(
         head: whether validation may choose a trained head.
         first_stage: also distil a static encoder from the model (from the built-in one for remote and plugins), which
             decides queries that it is confident of; it is left out where that does not pay.
+        background: whether validation may choose a head that tells the examples from queries of no category
+            (:mod:`semroute.learn.background`); never with a first stage, or an encoder that is not this package's own.
         validation: labelled queries, out-of-scope ones among them, to set thresholds and calibration from.
         target: target of the thresholds with ``validation``.
         config: its models of categories take precedence over those of the category files.
@@ -162,8 +166,9 @@ def build_index(
         previous = None if fresh else previous_artifact(folder)
         vectors, groups = _embedded(made.encoder, examples, previous, progress)
         stage = _first_stage(made.source, Path(work), examples, validation, target, progress) if first_stage else None
+        foreign = embedded_background(made.encoder, progress) if background and stage is None else None
         artifact, report = _fit_and_tune(
-            folder, examples, vectors, groups, made, stage, head, previous, validation, target, seed, progress
+            folder, examples, vectors, groups, made, stage, foreign, head, previous, validation, target, seed, progress
         )
     twins = example_findings(read.categories, examples.labels, groups, vectors)
     return Built(artifact, [*read.findings, *twins, *_head_findings(artifact, source)], report)
@@ -184,6 +189,7 @@ def _fit_and_tune(
     groups: NDArray[np.int64],
     made: _Made,
     stage: FirstStagePlan | None,
+    background: Background | None,
     head: bool,
     previous: Artifact | None,
     validation: Sequence[LabelledQuery] | None,
@@ -203,6 +209,7 @@ def _fit_and_tune(
         head=head,
         plan=made.plan,
         first=stage,
+        background=background,
         seed=seed,
         notes=made.notes,
         previous=previous,
@@ -258,6 +265,7 @@ def build_in_memory(
         vectors,
         remembering,
         groups=groups,
+        background=embedded_background(encoder, progress),
         seed=seed,
         notes={"encoder_tuned": False},
         progress=progress,

@@ -36,6 +36,7 @@ class BuildPlan:
         tune_encoder: whether the encoder is tuned on the examples first.
         head: whether a head is trained beside the prototypes.
         first_stage: whether a static encoder is to answer what it is sure of.
+        background: whether queries of no category may be used.
         validation: file of labelled queries for thresholds and confidence; None uses held-out examples.
         oos_recall: share of out-of-scope queries to reject, with ``validation``.
         fresh: whether vectors and fit of the replaced index are ignored.
@@ -46,6 +47,7 @@ class BuildPlan:
     tune_encoder: bool = False
     head: bool = True
     first_stage: bool = False
+    background: bool = True
     validation: Path | None = None
     oos_recall: float = OOS_RECALL
     fresh: bool = False
@@ -131,6 +133,7 @@ def build(
         tune=TuningPlan(seed=plan.seed) if plan.tune_encoder else None,
         head=plan.head,
         first_stage=plan.first_stage,
+        background=plan.background,
         validation=rows,
         target=RejectionTarget(oos_recall=plan.oos_recall),
         config=config,
