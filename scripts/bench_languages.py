@@ -2,16 +2,17 @@
 
 Builds an index of the category files with each encoder, and routes labelled queries of other languages and of English:
 
-    python scripts/bench_languages.py [--categories DIR] [--queries FILE] [--english FILE] [--unknown FILE] [--fresh FILE]
-        [--encoders onnx,multilingual,joined] [--indexes DIR] [--out FILE]
+    python scripts/bench_languages.py [--categories DIR] [--queries FILE] [--english FILE] [--unknown FILE]
+        [--fresh FILE] [--encoders onnx,multilingual,joined] [--indexes DIR] [--out FILE]
 
 Queries are JSON Lines with ``query``, ``category`` (null where it belongs to none) and, but for the English ones,
 ``language``. They are no translations of the examples, which are English. "Right" is a query of a category that was
 routed to it; "wrongly accepted" is a query of no category that was routed to one. ``--unknown`` has queries in
 languages that no encoder was trained on, which ought to go to the fallback. ``--fresh`` has queries in all languages on
-which nothing was chosen, and a table of its own: the encoders' gate and weights were chosen on ``--queries``. Speed is the encoder's own, of one short
-query, the encoders taking turns in one process on the same cores; on a busy machine look at the multiple of the first
-encoder's time. Intervals are Wilson's, 95%. Needs the extras "build" and "multilingual"; about 5 minutes.
+which nothing was chosen, and a table of its own: the encoders' gate and weights were chosen on ``--queries``. Speed is
+the encoder's own, of one short query, the encoders taking turns in one process on the same cores; on a busy machine
+look at the multiple of the first encoder's time. Intervals are Wilson's, 95%. Needs the extras "build" and
+"multilingual"; about 5 minutes.
 """
 
 from __future__ import annotations
