@@ -3,14 +3,16 @@
 Builds an index of the category files with each encoder, and routes labelled queries of other languages and of English:
 
     python scripts/bench_languages.py [--categories DIR] [--queries FILE] [--english FILE] [--unknown FILE]
-        [--encoders onnx,multilingual,joined] [--indexes DIR] [--out FILE]
+        [--fresh FILE] [--encoders onnx,multilingual,joined] [--indexes DIR] [--out FILE]
 
 Queries are JSON Lines with ``query``, ``category`` (null where it belongs to none) and, but for the English ones,
 ``language``. They are no translations of the examples, which are English. "Right" is a query of a category that was
 routed to it; "wrongly accepted" is a query of no category that was routed to one. ``--unknown`` has queries in
-languages that no encoder was trained on, which ought to go to the fallback. Speed is the encoder's own, of one short
-query, the encoders taking turns in one process on the same cores; on a busy machine look at the multiple of the first
-encoder's time. Intervals are Wilson's, 95%. Needs the extras "build" and "multilingual"; about 5 minutes.
+languages that no encoder was trained on, which ought to go to the fallback. ``--fresh`` has queries in all languages on
+which nothing was chosen, and a table of its own: the encoders' gate and weights were chosen on ``--queries``. Speed is
+the encoder's own, of one short query, the encoders taking turns in one process on the same cores; on a busy machine
+look at the multiple of the first encoder's time. Intervals are Wilson's, 95%. Needs the extras "build" and
+"multilingual"; about 5 minutes.
 """
 
 from __future__ import annotations
@@ -63,20 +65,29 @@ class Routed:
 @click.option("--queries", type=QUERIES, default=f"{SAMPLES}/languages_held_out.jsonl", show_default=True)
 @click.option("--english", type=QUERIES, default=f"{SAMPLES}/held_out.jsonl", show_default=True)
 @click.option("--unknown", type=QUERIES, default=f"{SAMPLES}/languages_unknown.jsonl", show_default=True)
+@click.option("--fresh", type=QUERIES, default=f"{SAMPLES}/languages_fresh.jsonl", show_default=True)
 @click.option("--encoders", default=",".join(ENCODERS), show_default=True, help="Encoders to compare.")
 @click.option("--indexes", type=click.Path(file_okay=False, path_type=Path), help="Folder that keeps the indexes.")
 @OUT
 def main(
-    categories: Path, queries: Path, english: Path, unknown: Path, encoders: str, indexes: Path | None, out: Path | None
+    categories: Path,
+    queries: Path,
+    english: Path,
+    unknown: Path,
+    fresh: Path,
+    encoders: str,
+    indexes: Path | None,
+    out: Path | None,
 ) -> None:
     """Build, route, measure, and print Markdown tables."""
     labelled = [*read(english), *read(queries)]
-    strange = read(unknown)
+    strange, new = read(unknown), read(fresh)
     with TemporaryDirectory(prefix="semroute-bench-") as work:
         folders = {name: index(categories, name, indexes or Path(work)) for name in encoders.split(",")}
         routed = [route(name, folder, [*labelled, *strange]) for name, folder in folders.items()]
+        routed_new = [route(name, folder, new) for name, folder in folders.items()]
         times = speed(folders)
-    publish(tables(routed, labelled, strange, times), out)
+    publish([*tables(routed, labelled, strange, times), "", *fresh_table(routed_new, new)], out)
 
 
 def read(path: Path) -> list[Query]:
@@ -153,6 +164,15 @@ def tables(
         picked = [[result.chosen[place] for place in rows] for result in routed]
         cells = [_share(*_right(chosen, group)) for chosen in picked]
         yield row(language, *cells, _share(*_accepted(picked[-1], group)))
+
+
+def fresh_table(routed: Sequence[Routed], queries: Sequence[Query]) -> Iterator[str]:
+    """Yield a table of the queries that nothing was chosen on."""
+    yield from head("encoder, fresh queries", "English right", "others right", "wrongly accepted: all")
+    for result in routed:
+        right = {group: _right(result.chosen, queries, group) for group in (True, False)}
+        cells = _share(*right[True]), _share(*right[False]), _share(*_accepted(result.chosen, queries))
+        yield row(f"`{result.encoder}`", *cells)
 
 
 def _right(chosen: Sequence[str | None], queries: Sequence[Query], english: bool | None = None) -> tuple[int, int]:

@@ -189,6 +189,8 @@ def headline(measured: Measurement) -> DataTable:
     evaluation, latency = measured.evaluation, measured.latency
     low, high = evaluation.accuracy_interval
     answered = measured.answered_first
+    points = (f"{percent(point.oos_recall)} at {percent(point.false_rejection)}" for point in measured.rejection)
+    traded = {"rejected_at_false_rejection": ", ".join(points)} if measured.rejection else {}
     first = {} if answered is None else {"first_stage": f"answers {percent(answered)} of all queries"}
     return figures(
         queries=f"{evaluation.n:,}",
@@ -196,6 +198,7 @@ def headline(measured: Measurement) -> DataTable:
         accuracy_in_scope=f"{percent(evaluation.accuracy_in_scope)}  (best category, before any threshold)",
         out_of_scope=f"AUROC {number(evaluation.oos_auroc)}, {percent(evaluation.oos_recall)} rejected",
         false_rejection=percent(evaluation.false_rejection),
+        **traded,
         calibration_error=f"{number(evaluation.ece)}  (ECE, 15 bins)",
         time_per_query=f"p50 {latency.p50:.2f} ms, p99 {latency.p99:.2f} ms  (over {latency.n:,} queries)",
         **first,

@@ -167,6 +167,19 @@ def _facts(artifact: Artifact) -> RenderableType:
     return figures(**rows, **({"note": str(note)} if note else {}))
 
 
+LANGUAGES_COMMAND = 'pip install "semroute-router[multilingual]"'
+"""Command that installs what the default encoder needs for other languages."""
+
+
+def encoder_words(manifest: Manifest) -> str:
+    """Return the kind, name and languages of an index's encoder as text."""
+    described = manifest.encoder
+    kind, languages = described.get("kind"), described.get("languages")
+    known = f"{len(languages)} languages" if isinstance(languages, list) else "English"
+    suffix = f", {known}" if kind in ("onnx", "joined", "multilingual") else ""
+    return f"{kind}, {described.get('name')}{suffix}"
+
+
 def first_stage(entry: FirstStageEntry) -> str:
     """Return the first stage's encoder, scores and figures as text."""
 
@@ -258,7 +271,17 @@ def validated(manifest: Manifest) -> str:
     groups = report.get("groups", count)
     alike = "" if groups == count else f" that differ ({count:,} in all)"
     examples = f"validated on {held:,} of {groups:,} examples{alike}"
-    return f"{examples}; prototypes per category: {prototypes}; {head}{changed(manifest)}"
+    return f"{examples}; prototypes per category: {prototypes}; {head}{background(manifest)}{changed(manifest)}"
+
+
+def background(manifest: Manifest) -> str:
+    """Return how queries of no category were used as text; empty if they were not wanted."""
+    report = manifest.validation.get("background")
+    if not isinstance(report, Mapping):
+        return ""
+    if not manifest.background:
+        return f"; background not used: {report.get('left_out')}"
+    return f"; {percent(manifest.background)} background ({report.get('queries', 0):,} queries of no category)"
 
 
 def changed(manifest: Manifest) -> str:
@@ -304,9 +327,10 @@ class EncoderType(NameChoice):
     "--encoder",
     type=EncoderType(list(_BUILT_IN)),
     metavar="[onnx|joined|multilingual|torch|static|remote|NAME:ARGUMENT]",
-    help="onnx (default): int8, exported here; multilingual: one for 16 languages; joined: the default one and that one"
-    ' (extra "multilingual"); torch: as it is; static: distilled here; remote: an embeddings endpoint;'
-    ' NAME:ARGUMENT: of a plugin. Left out, what "encoder" in the configuration names.',
+    help="onnx: English, int8, exported here; multilingual: one for 16 languages; joined: both side by side; torch: as"
+    " it is; static: distilled here; remote: an embeddings endpoint; NAME:ARGUMENT: of a plugin. Left out, what"
+    ' "encoder" in the configuration names, else joined; onnx without the extra "multilingual", with --tune-encoder and'
+    " with --first-stage.",
 )
 @click.option(
     "--model", metavar="NAME", help="sentence-transformers model by name or folder, or the remote one's name."
@@ -315,6 +339,7 @@ class EncoderType(NameChoice):
 @click.option("--api-key-env", metavar="VAR", help="Environment variable with the remote encoder's key.")
 @click.option("--tune-encoder", is_flag=True, help="Tune the encoder on the examples first (minutes).")
 @click.option("--no-head", is_flag=True, help="Score by prototypes alone, without a trained head.")
+@click.option("--no-background", is_flag=True, help="Do not compare the examples with queries of no category.")
 @click.option(
     "--first-stage",
     is_flag=True,
@@ -346,6 +371,7 @@ def build_index(
     api_key_env: str | None,
     tune_encoder: bool,
     no_head: bool,
+    no_background: bool,
     first_stage: bool,
     validation: Path | None,
     oos_recall: float,
@@ -370,6 +396,7 @@ def build_index(
         tune_encoder=tune_encoder,
         head=not no_head,
         first_stage=first_stage,
+        background=not no_background,
         validation=validation,
         oos_recall=oos_recall,
         fresh=fresh,
@@ -440,7 +467,7 @@ def _source(categories: Path | None, *, quiet: bool) -> Path:
 def _print_build(result: BuildResult) -> None:
     from rich.text import Text
 
-    from semroute.cli.console import print_words, stdout
+    from semroute.cli.console import print_note, print_words, stdout
     from semroute.cli.evaluate import CROSS_FITTED, figures_table
     from semroute.cli.tables import category_table, number, percent, size
     from semroute.workflows.index import bytes_of
@@ -452,6 +479,9 @@ def _print_build(result: BuildResult) -> None:
         console.print(figures_table(built.tuned))
         console.print(Text(CROSS_FITTED, style="dim"))
         console.print()
+    console.print(Text(f"encoder: {encoder_words(artifact.manifest)}", style="dim"))
+    if result.lacks_languages:
+        print_note(f"other languages than English need: {LANGUAGES_COMMAND}; then build again")
     console.print(Text(validated(artifact.manifest), style="dim"))
     if artifact.manifest.first_stage is not None:
         console.print(Text(f"first stage: {first_stage_figures(artifact.manifest.first_stage)}"))

@@ -177,6 +177,11 @@ class Tokens:
         self._batches = False
 
 
+_UNIGRAM_UNKNOWN = re.compile(rb'"model"\s*:\s*{\s*"type"\s*:\s*"Unigram"\s*,\s*"unk_id"\s*:\s*(\d{1,9})\s*,')
+"""Beginning of a Unigram model in a ``tokenizer.json`` as the library writes it. No word of a vocabulary looks like it:
+there, quotation marks are escaped."""
+
+
 def _spans(encoding: Any) -> Iterator[tuple[int, tuple[int, int]]]:
     return zip(encoding.ids, encoding.offsets, strict=True)
 
@@ -194,6 +199,10 @@ def unknown_id(tokenizer_path: Path) -> int | None:
         EncoderError: the file is gone, or is not a ``tokenizer.json``.
     """
     try:
+        # Parsing all of a large vocabulary for one number takes longer than to load it, and 200 MB.
+        found = _UNIGRAM_UNKNOWN.search(tokenizer_path.read_bytes())
+        if found is not None:
+            return int(found[1])
         model = read_json(tokenizer_path, MAX_BYTES)["model"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise EncoderError(f"{tokenizer_path}: not a usable tokenizer.json ({error})") from error

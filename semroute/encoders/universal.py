@@ -72,6 +72,14 @@ GRAPH_NAME = f"universal-int8-{WEIGHTS_SHA256[:12]}-{RECIPE}"
 _AGAIN = f"install them again: pip install --force-reinstall {REQUIREMENT}"
 
 
+def is_installed() -> bool:
+    """Return True if all of the extra "multilingual" is installed.
+
+    Imports nothing.
+    """
+    return find_spec(PACKAGE) is not None and find_spec("py3langid") is not None
+
+
 def packaged_universal() -> Path:
     """Return the folder of the packaged weights and tokenizer.
 

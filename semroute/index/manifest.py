@@ -87,13 +87,14 @@ class Manifest:
         calibration: from scores to confidence.
         validation: how the build chose and what it measured; for people and ``semroute inspect``.
         probes: texts with their vectors, against which a serving machine's arithmetic is checked.
-        files: the files by role: ``prototypes``, ``examples``, ``vectors``, ``head`` and the encoder's; roles of the
-            first stage start with ``first_``.
+        files: the files by role: ``prototypes``, ``examples``, ``vectors``, ``head``, ``background`` and the encoder's;
+            roles of the first stage start with ``first_``.
         created: time of building, ISO 8601, UTC.
         built_with: the version of semroute that wrote it.
         first_stage: the first stage, or None.
         ask_bar: margin score from which a question decides in place of the text that was pasted with it
             (:func:`semroute.text.asks.question_parts`); None, as in indexes of older versions, scores every text whole.
+        background: share of the background head in the score; 0, as in indexes of older versions, without one.
     """
 
     encoder: Mapping[str, Any]
@@ -109,6 +110,7 @@ class Manifest:
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     first_stage: FirstStageEntry | None = None
     ask_bar: float | None = None
+    background: float = 0.0
 
     def to_json(self) -> str:
         """Return the manifest as indented JSON text."""
@@ -151,6 +153,7 @@ class Manifest:
                 # Indexes older than the first stage lack the key.
                 first_stage=_first_stage(values.get("first_stage")),
                 ask_bar=None if values.get("ask_bar") is None else _finite(values["ask_bar"]),
+                background=_finite(values.get("background", 0.0)),
             )
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ArtifactError(f"{path}: damaged ({type(error).__name__}: {error}); build the index again") from error
@@ -209,6 +212,8 @@ def check_manifest(manifest: Manifest, folder: Path) -> None:
             problem = f"more than {MAX_PROBES} probes, or one of more than {MAX_PROBE_LENGTH} characters"
         if not 0 <= stage.weight <= 1:
             problem = f"the weight {stage.weight:g} is not from 0 to 1"
+    if not 0 <= manifest.background <= 1:
+        problem = f"the weight {manifest.background:g} of the background is not from 0 to 1"
     unprintable = next((name for name in names if not is_printable(name) or len(name) > MAX_NAME_LENGTH), None)
     if unprintable is not None:
         problem = f"{unprintable[:40]!a} is no name: printable text of up to {MAX_NAME_LENGTH} characters is needed"

@@ -40,26 +40,32 @@ class Scorer:
     """Scorer of every category for a query.
 
     ``score = (1 - weight) * cosine to the nearest prototype + weight * probability of the head``. Without a head the
-    score is the plain cosine.
+    score is the plain cosine. A background head takes its share of that (:func:`blend_background`).
 
     Attributes:
         prototypes: the index of centroids.
         head: a trained head over the same vectors, or None.
         weight: share of the head, 0 to 1; validation chose it.
         calibration: from scores to confidence.
+        background: a head over the same vectors whose last class is that of no category, or None.
+        background_weight: its share, 0 to 1.
     """
 
     prototypes: PrototypeIndex
     head: Head | None
     weight: float
     calibration: Calibration
+    background: Head | None = None
+    background_weight: float = 0.0
 
     def scores(self, vectors: Matrix) -> Matrix:
         """Return ``(n, categories)`` float32 scores of ``(n, d)`` unit vectors."""
-        similarities = self.prototypes.similarities(vectors)
-        if self.head is None or self.weight == 0.0:
-            return similarities
-        return blend(similarities, self.head.probabilities(vectors), self.weight)
+        scores = self.prototypes.similarities(vectors)
+        if self.head is not None and self.weight != 0.0:
+            scores = blend(scores, self.head.probabilities(vectors), self.weight)
+        if self.background is None or self.background_weight == 0.0:
+            return scores
+        return blend_background(scores, in_scope_share(self.background.probabilities(vectors)), self.background_weight)
 
     def confidence(self, scores: Matrix) -> NDArray[np.float64]:
         """Return the ``(n,)`` calibrated confidence in each row's best category."""
@@ -73,6 +79,32 @@ def blend(similarities: Matrix, probabilities: Matrix, weight: float) -> Matrix:
     """
     share = np.float32(weight)
     return (np.float32(1.0) - share) * similarities + share * probabilities
+
+
+def in_scope_share(probabilities: Matrix) -> NDArray[np.float64]:
+    """Return ``(n,)`` ``p(best) / (p(best) + p(other))``, 0 to 1.
+
+    It is the logistic function of ``log p(best) - log p(other)``.
+
+    Args:
+        probabilities: ``(n, categories + 1)``; the last class is that of no category.
+    """
+    best = probabilities[:, :-1].max(axis=1).astype(np.float64)
+    return np.asarray(best / np.maximum(best + probabilities[:, -1], 1e-30))
+
+
+def blend_background(scores: Matrix, shares: NDArray[np.float64], weight: float) -> Matrix:
+    """Return ``(1 - weight) * scores + weight * shares``, float32.
+
+    A query's share is the same for all categories, so that their order stays.
+
+    Args:
+        scores: ``(n, categories)``.
+        shares: ``(n,)`` of :func:`in_scope_share`.
+        weight: share of the latter, 0 to 1.
+    """
+    share = np.float32(weight)
+    return (np.float32(1.0) - share) * scores + share * shares.astype(np.float32)[:, None]
 
 
 def best_and_margin(scores: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

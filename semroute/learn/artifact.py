@@ -19,6 +19,7 @@ from semroute.encoders.registry import save_encoder
 from semroute.index import Artifact, CategoryEntry, FirstStage, FirstStageEntry, Manifest, write_artifact
 from semroute.index.artifact import FIRST, IN_MEMORY, MemoryArtifact
 from semroute.index.scoring import Scorer
+from semroute.learn.background import Background, with_background
 from semroute.learn.first_stage import FirstStageFit, FirstStagePlan, fit_first_stage
 from semroute.learn.fit import USUAL_ASK_BAR, Fitted, Split, ask_bar, fit
 from semroute.learn.near_twins import near_twins, without_boilerplate
@@ -107,6 +108,7 @@ def build_artifact(
     head: bool = True,
     plan: Sequence[Split] | None = None,
     first: FirstStagePlan | None = None,
+    background: Background | None = None,
     seed: int = 0,
     notes: Mapping[str, Any] | None = None,
     replaces: Artifact | None = None,
@@ -124,6 +126,8 @@ def build_artifact(
         head: whether validation may choose a head.
         plan: splits to hold out; see :func:`semroute.learn.fit.fit`.
         first: a first stage to fit as well; it is left out where it does not pay.
+        background: queries of no category, by the same encoder; None compares the examples with none. It is not used
+            with a first stage, whose scores are of another kind.
         seed: of everything drawn.
         notes: further entries of the validation report.
         replaces: the index that the examples and the encoder come from, if any; another one that replaced it in
@@ -140,10 +144,16 @@ def build_artifact(
     """
     labels = examples.labels
     groups = near_twins(examples.texts, labels, vectors) if groups is None else groups
-    digest = fit_digest(vectors, labels, groups, head=head, plan=plan, seed=seed)
+    background = None if first is not None else background
+    foreign = None if background is None else background.digest
+    digest = fit_digest(vectors, labels, groups, head=head, plan=plan, background=foreign, seed=seed)
     fitted = known_fit(previous, digest)
     if fitted is None:
         fitted = fit_examples(examples, vectors, encoder, groups, head=head, plan=plan, seed=seed, progress=progress)
+        if background is not None:
+            fitted = with_background(
+                fitted, vectors, labels, groups, background, plan=plan, seed=seed, progress=progress
+            )
     staged, thresholds = _with_first_stage(
         first, examples, fitted, encoder, groups, head=head, plan=plan, seed=seed, progress=progress
     )
@@ -358,6 +368,10 @@ def write_scorer(scorer: Scorer, staging: Path, prefix: str = "") -> dict[str, P
         head = staging / f"{prefix}head.npz"
         scorer.head.write(head)
         files[f"{prefix}head"] = head
+    if scorer.background is not None:
+        background = staging / f"{prefix}background.npz"
+        scorer.background.write(background)
+        files[f"{prefix}background"] = background
     return files
 
 
@@ -422,6 +436,7 @@ def _manifest(
         weight=scorer.weight,
         calibration=scorer.calibration,
         ask_bar=min_margin,
+        background=scorer.background_weight,
         validation={"examples": len(examples.texts), **staged.index.report, **left_out, **notes},
         probes=_probes(encoder),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

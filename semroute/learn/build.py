@@ -17,12 +17,14 @@ from semroute._optional import require
 from semroute.config import Config
 from semroute.data.examples import CategorySet, Finding, LabelledQuery
 from semroute.data.importing.writing import read_source
+from semroute.encoders import universal
 from semroute.encoders.cache import CachedEncoder
 from semroute.encoders.export import DEFAULT_MODEL
 from semroute.errors import EncoderError
 from semroute.index import Artifact, Scorer, exclusive
 from semroute.index.artifact import STAGING
 from semroute.learn.artifact import Examples, build_artifact, embed
+from semroute.learn.background import Background, embedded_background
 from semroute.learn.encoder import TuningPlan, tune_encoder
 from semroute.learn.first_stage import FirstStagePlan, ValidationRows
 from semroute.learn.fit import Split, splits
@@ -77,6 +79,21 @@ class EncoderChoice:
             return cls()
         return cls(configured.kind, configured.model, configured.base_url, configured.api_key_env, configured.plugins)
 
+    @classmethod
+    def for_index(cls, config: Config | None, *, english: bool = False) -> EncoderChoice:
+        """Return the encoder of a new index: the configured or the default one.
+
+        The default is ``joined``, where the extra "multilingual" is installed, and else ``onnx``.
+
+        Args:
+            config: configuration that may name an encoder.
+            english: whether the default is to be ``onnx`` in any case, as for tuning and a first stage, which know
+                English alone.
+        """
+        if (config is not None and config.encoder is not None) or english or not universal.is_installed():
+            return cls.of(config)
+        return cls(kind="joined")
+
 
 @dataclass(frozen=True, slots=True)
 class Built:
@@ -98,6 +115,7 @@ def build_index(
     tune: TuningPlan | None = None,
     head: bool = True,
     first_stage: bool = False,
+    background: bool = True,
     validation: Sequence[LabelledQuery] | None = None,
     target: RejectionTarget | None = None,
     config: Config | None = None,
@@ -113,11 +131,13 @@ def build_index(
     Args:
         source: folder of category files, or one labelled file in any format that is imported.
         folder: where the artifact goes.
-        encoder: which encoder; None takes the configuration's, else the built-in model as int8 ONNX.
+        encoder: which encoder; None takes that of :meth:`EncoderChoice.for_index`.
         tune: settings for contrastive tuning of the encoder on the examples; None leaves the encoder as it is.
         head: whether validation may choose a trained head.
         first_stage: also distil a static encoder from the model (from the built-in one for remote and plugins), which
             decides queries that it is confident of; it is left out where that does not pay.
+        background: whether validation may choose a head that tells the examples from queries of no category
+            (:mod:`semroute.learn.background`); never with a first stage, or an encoder that is not this package's own.
         validation: labelled queries, out-of-scope ones among them, to set thresholds and calibration from.
         target: target of the thresholds with ``validation``.
         config: its models of categories take precedence over those of the category files.
@@ -132,7 +152,8 @@ def build_index(
         ArtifactBusyError: another build is writing there.
         MissingExtraError: the extra "build" is not installed, or "static" where ``first_stage`` needs it.
     """
-    encoder, target = encoder or EncoderChoice.of(config), target or RejectionTarget()
+    english = tune is not None or first_stage
+    encoder, target = encoder or EncoderChoice.for_index(config, english=english), target or RejectionTarget()
     if first_stage:
         _check_first_stage(encoder)
     read = read_source(source)
@@ -145,8 +166,9 @@ def build_index(
         previous = None if fresh else previous_artifact(folder)
         vectors, groups = _embedded(made.encoder, examples, previous, progress)
         stage = _first_stage(made.source, Path(work), examples, validation, target, progress) if first_stage else None
+        foreign = embedded_background(made.encoder, progress) if background and stage is None else None
         artifact, report = _fit_and_tune(
-            folder, examples, vectors, groups, made, stage, head, previous, validation, target, seed, progress
+            folder, examples, vectors, groups, made, stage, foreign, head, previous, validation, target, seed, progress
         )
     twins = example_findings(read.categories, examples.labels, groups, vectors)
     return Built(artifact, [*read.findings, *twins, *_head_findings(artifact, source)], report)
@@ -167,6 +189,7 @@ def _fit_and_tune(
     groups: NDArray[np.int64],
     made: _Made,
     stage: FirstStagePlan | None,
+    background: Background | None,
     head: bool,
     previous: Artifact | None,
     validation: Sequence[LabelledQuery] | None,
@@ -186,6 +209,7 @@ def _fit_and_tune(
         head=head,
         plan=made.plan,
         first=stage,
+        background=background,
         seed=seed,
         notes=made.notes,
         previous=previous,
@@ -241,6 +265,7 @@ def build_in_memory(
         vectors,
         remembering,
         groups=groups,
+        background=embedded_background(encoder, progress),
         seed=seed,
         notes={"encoder_tuned": False},
         progress=progress,

@@ -21,7 +21,11 @@ from semroute.index.prototypes import PrototypeIndex
 from semroute.index.scoring import Calibration, Scorer, best_and_margin, blend, margin_score
 from semroute.learn.category_head import HeadPlan, one_blas_thread, train_heads
 from semroute.learn.near_twins import group_means
-from semroute.learn.thresholds import FALSE_REJECTION, thresholds_for_false_rejection
+from semroute.learn.thresholds import (
+    FALSE_REJECTION,
+    FALSE_REJECTION_WITH_BACKGROUND,
+    thresholds_for_false_rejection,
+)
 from semroute.predictors.category_head import MlpHead
 from semroute.types import Matrix
 from semroute.types.protocols import Progress, silent
@@ -492,7 +496,7 @@ def fit(
         progress: called with a step's name, the number done and the total.
     """
     groups = np.arange(len(labels)) if groups is None else groups
-    plan = splits(labels, groups, seed=seed) if plan is None else _drop_split_groups(plan, groups)
+    plan = splits(labels, groups, seed=seed) if plan is None else usable_plan(plan, groups)
     rows, category_of_group = group_means(vectors, labels, groups)
     if not plan:
         return _unvalidated(rows, category_of_group, seed)
@@ -537,8 +541,9 @@ def complete_fit(
         groups: ``(m,)`` groups that the rows of ``held_out`` represent.
     """
     calibration = calibrate(held_out.scores, held_out.labels)
-    thresholds = thresholds_for_false_rejection(held_out.scores, FALSE_REJECTION, held_out.labels)
-    thresholds = _capped_unseen(thresholds, held_out.labels, scorer.weight)
+    target = FALSE_REJECTION_WITH_BACKGROUND if scorer.background_weight else FALSE_REJECTION
+    thresholds = thresholds_for_false_rejection(held_out.scores, target, held_out.labels)
+    thresholds = _capped_unseen(thresholds, held_out.labels, scorer)
     report = {**report, **_measured(held_out.scores, held_out.labels, thresholds, calibration)}
     return Fitted(replace(scorer, calibration=calibration), thresholds, report, held_out, groups)
 
@@ -552,19 +557,20 @@ def _head_left_out(category_of_group: NDArray[np.int64]) -> str | None:
     return f"{len(sizes)} categories with {typical:g} different examples each"
 
 
-def _drop_split_groups(plan: Sequence[Split], groups: NDArray[np.int64]) -> list[Split]:
-    """Remove held-out rows with a near-duplicate in the fitted part."""
+def usable_plan(plan: Sequence[Split], groups: NDArray[np.int64]) -> list[Split]:
+    """Return splits without held-out rows that have a near-duplicate in the fitted part."""
     plan_of_groups = [Split(split.fit, split.held[~np.isin(groups[split.held], groups[split.fit])]) for split in plan]
     return [split for split in plan_of_groups if len(split.held)]
 
 
-def _capped_unseen(thresholds: NDArray[np.float64], labels: NDArray[np.int64], weight: float) -> NDArray[np.float64]:
+def _capped_unseen(thresholds: NDArray[np.float64], labels: NDArray[np.int64], scorer: Scorer) -> NDArray[np.float64]:
     """Cap the thresholds of categories without held-out examples.
 
     Other categories' scores are no evidence for them. The cap is the typical cosine, with the head's probability at the
-    level of chance.
+    level of chance, and the background head's between both.
     """
-    cap = (1 - weight) * UNVALIDATED_THRESHOLD + weight / len(thresholds)
+    cap = (1 - scorer.weight) * UNVALIDATED_THRESHOLD + scorer.weight / len(thresholds)
+    cap = (1 - scorer.background_weight) * cap + scorer.background_weight / 2
     unseen = np.bincount(labels, minlength=len(thresholds)) == 0
     return np.where(unseen, np.minimum(thresholds, cap), thresholds)
 

@@ -158,7 +158,7 @@ def _small(array: NDArray[Any]) -> NDArray[Any]:
     return array if array.dtype == np.float32 else array.astype(np.int32)
 
 
-RECIPE = "1"
+RECIPE = "2"
 """Version of the fit, raised when the same examples, settings and vectors would give another result."""
 
 SAME_ARITHMETIC = 1e-4
@@ -215,14 +215,18 @@ def fit_digest(
     *,
     head: bool,
     plan: Sequence[Split] | None,
+    background: str | None,
     seed: int,
 ) -> str:
-    """Return the SHA-256, in hex, of all inputs of a fit."""
+    """Return the SHA-256, in hex, of all inputs of a fit.
+
+    ``background`` is the digest of the background queries, None without any.
+    """
     arrays: dict[str, NDArray[Any]] = {"vectors": vectors, "labels": labels, "groups": groups}
     for number, split in enumerate(plan or ()):
         arrays |= {f"fit{number}": split.fit, f"held{number}": split.held}
     made_by = [RECIPE, __version__, np.__version__, str(faiss.__version__)]
-    return of_arrays(arrays, *made_by, str(head), str(plan is None), str(seed))
+    return of_arrays(arrays, *made_by, str(head), str(plan is None), str(background), str(seed))
 
 
 def known_fit(previous: Artifact | None, digest: str) -> Fitted | None:
@@ -249,10 +253,13 @@ def stored_scorer(artifact: Artifact) -> Scorer | None:
     try:
         prototypes = PrototypeIndex.read(parts.files["prototypes"], parts.prototypes)
         head = None if manifest.head is None else MlpHead.read(parts.files["head"])
+        background = MlpHead.read(parts.files["background"]) if manifest.background else None
     except (OSError, ValueError, KeyError):
         return None
     if prototypes.dimensions != manifest.dimensions:
         return None
     if head is not None and head.direct.shape != (manifest.dimensions, len(manifest.categories)):
         return None
-    return Scorer(prototypes, head, manifest.weight, manifest.calibration)
+    if background is not None and background.direct.shape != (manifest.dimensions, len(manifest.categories) + 1):
+        return None
+    return Scorer(prototypes, head, manifest.weight, manifest.calibration, background, manifest.background)

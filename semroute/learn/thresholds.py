@@ -14,6 +14,9 @@ FALSE_REJECTION = 0.03
 """Share of the held-out queries to reject where no out-of-scope examples are given. Real queries are further from the
 examples than examples from each other, so the share in use is higher."""
 
+FALSE_REJECTION_WITH_BACKGROUND = 0.04
+"""The same where scores have a background head, with which a little more of it rejects many more other queries."""
+
 ABOVE = 1e-9
 """Margin above a score: far below any real difference of scores, far above the rounding of their sums."""
 

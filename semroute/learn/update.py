@@ -16,6 +16,7 @@ from semroute.errors import ArtifactError, DataError, EncoderError
 from semroute.evaluate.routing import Overlap, overlaps
 from semroute.index import Artifact, PrototypeIndex, Scorer
 from semroute.learn.artifact import Examples, Material, build_artifact, embed, given_thresholds, write_index
+from semroute.learn.background import embedded_background
 from semroute.learn.category_head import HeadPlan, continue_head
 from semroute.learn.first_stage import FirstStageFit, FirstStagePlan
 from semroute.learn.fit import Fitted, HeldOutScores, category_prototypes, complete_fit, mean_by_group
@@ -284,7 +285,7 @@ def _continued_scorer(
     if head is not None:
         assert isinstance(head, MlpHead)
         head = continue_head(head, rows, category_of_group, changed_groups, HeadPlan(seed=seed))
-    return Scorer(PrototypeIndex.build(prototypes, counts), head, scorer.weight, scorer.calibration)
+    return replace(scorer, prototypes=PrototypeIndex.build(prototypes, counts), head=head)
 
 
 # Adding and removing examples and categories without embedding the rest again.
@@ -446,6 +447,7 @@ def _rebuild(
             encoder,
             head=head,
             first=stored_first_stage(artifact),
+            background=embedded_background(encoder, progress) if "background" in report else None,
             seed=int(report.get("seed", 0)),
             notes=notes,
             replaces=artifact,

@@ -29,7 +29,7 @@ from semroute.encoders.onnx import available_cores
 from semroute.encoders.registry import load_encoder
 from semroute.errors import ArtifactBusyError, ArtifactError, ConfigError, EncoderError, SemrouteError
 from semroute.index import Artifact, FirstStage, PrototypeIndex, Scorer, StageParts, open_artifact
-from semroute.index.manifest import MANIFEST
+from semroute.index.manifest import MANIFEST, FirstStageEntry, Manifest
 from semroute.predictors.category_head import MlpHead
 from semroute.router.query import ExactExamples
 from semroute.strategies import CategoryMatcher
@@ -160,7 +160,8 @@ def stage_scorer(parts: StageParts, folder: Path) -> Scorer:
         if prototypes.dimensions != entry.dimensions:
             raise ValueError(f"prototypes of {prototypes.dimensions} dimensions, not {entry.dimensions}")
         head = None if entry.head is None else _head(parts)
-        scorer = Scorer(prototypes, head, entry.weight, entry.calibration)
+        background, share = (None, 0.0) if isinstance(entry, FirstStageEntry) else _background(parts, entry)
+        scorer = Scorer(prototypes, head, entry.weight, entry.calibration, background, share)
         _try_scorer(scorer, entry.dimensions, len(parts.prototypes))
     return scorer
 
@@ -199,6 +200,16 @@ def _head(parts: StageParts) -> MlpHead:
     if (head.direct.shape, head.output.shape[1]) != ((parts.entry.dimensions, categories), categories):
         raise ValueError("the head is for other categories or other vectors")
     return head
+
+
+def _background(parts: StageParts, manifest: Manifest) -> tuple[MlpHead | None, float]:
+    """Open the background head; return it with its share."""
+    if not manifest.background:
+        return None, 0.0
+    head, classes = MlpHead.read(parts.files["background"]), len(parts.prototypes) + 1
+    if (head.direct.shape, head.output.shape[1]) != ((manifest.dimensions, classes), classes):
+        raise ValueError("the background head is for other categories or other vectors")
+    return head, manifest.background
 
 
 def _quoted(text: str | None) -> str:

@@ -228,7 +228,7 @@ def _encoder(
         return given, []
     from semroute.learn.build import EncoderChoice, make_encoder
 
-    choice = EncoderChoice.of(config)
+    choice = EncoderChoice.for_index(config)
     if choice.kind not in OWN_KINDS:
         encoder = make_encoder(choice, Path(), env)
         close = getattr(encoder, "close", None)

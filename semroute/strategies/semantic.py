@@ -109,6 +109,7 @@ class CategoryMatcher:
             reason = f"{by}closest to {best.category}: {best.score:.3f} reaches its threshold {best.threshold:.3f}"
             category = best.category
         else:
-            reason = f"closest to {best.category}, but {best.score:.3f} is below its threshold {best.threshold:.3f}"
+            below = f"{best.score:.3f} is below its threshold {best.threshold:.3f}"
+            reason = f"nothing here fits: closest to {best.category}, but {below}"
             category = None
         return SemanticMatch(category, best.score, best.threshold, confidence, ranking, reason)

@@ -32,10 +32,11 @@ class BuildPlan:
     """Settings of a build.
 
     Attributes:
-        encoder: encoder of the index; None takes that of the configuration.
+        encoder: encoder of the index; None takes that of the configuration, else the default.
         tune_encoder: whether the encoder is tuned on the examples first.
         head: whether a head is trained beside the prototypes.
         first_stage: whether a static encoder is to answer what it is sure of.
+        background: whether queries of no category may be used.
         validation: file of labelled queries for thresholds and confidence; None uses held-out examples.
         oos_recall: share of out-of-scope queries to reject, with ``validation``.
         fresh: whether vectors and fit of the replaced index are ignored.
@@ -46,6 +47,7 @@ class BuildPlan:
     tune_encoder: bool = False
     head: bool = True
     first_stage: bool = False
+    background: bool = True
     validation: Path | None = None
     oos_recall: float = OOS_RECALL
     fresh: bool = False
@@ -62,6 +64,7 @@ class BuildResult:
         seconds: wall time.
         lacks_first_stage: True if a first stage was requested and left out.
         encoder_line: line that the configuration needs for this index to serve; None if none is missing.
+        lacks_languages: True if English was chosen only because the extra "multilingual" is not installed.
     """
 
     built: Built
@@ -69,6 +72,7 @@ class BuildResult:
     seconds: float
     lacks_first_stage: bool = False
     encoder_line: str | None = None
+    lacks_languages: bool = False
 
     @property
     def artifact(self) -> Artifact:
@@ -118,7 +122,8 @@ def build(
         MissingExtraError: the build needs packages that are not installed.
     """
     plan = plan or BuildPlan()
-    choice = EncoderChoice.of(config) if plan.encoder is None else plan.encoder
+    english = plan.tune_encoder or plan.first_stage
+    choice = EncoderChoice.for_index(config, english=english) if plan.encoder is None else plan.encoder
     rows = None if plan.validation is None else _validation(plan.validation, source, warn)
     started = time.perf_counter()
     built = build_index(
@@ -128,6 +133,7 @@ def build(
         tune=TuningPlan(seed=plan.seed) if plan.tune_encoder else None,
         head=plan.head,
         first_stage=plan.first_stage,
+        background=plan.background,
         validation=rows,
         target=RejectionTarget(oos_recall=plan.oos_recall),
         config=config,
@@ -144,6 +150,7 @@ def build(
         seconds,
         lacks_first_stage=plan.first_stage and manifest.first_stage is None,
         encoder_line=None if line is None or is_named(manifest.encoder, config.encoder) else line,
+        lacks_languages=plan.encoder is None and config.encoder is None and not english and choice.kind == "onnx",
     )
 
 

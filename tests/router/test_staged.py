@@ -126,7 +126,7 @@ def test_a_query_below_its_configured_threshold_in_the_first_stage_goes_to_the_t
     decision = Router.load(staged_index, config=high).route(SURE)
     assert SURE in embedded["onnx"]
     assert decision.is_fallback
-    assert decision.reason.startswith("closest to cooking, but")
+    assert decision.reason.startswith("nothing here fits: closest to cooking, but")
     router = Router.load(staged_index, config=Config(categories={"law": CategoryOverride(threshold=1.0)}))
     assert list(router.route(SURE).steps_ms) == ["first_stage"]
 

@@ -34,7 +34,7 @@ def test_a_rejected_winner_is_not_replaced_by_a_worse_category_with_a_lower_bar(
     verdict = decide([0.5, 0.75, 0.25], [0.125, 0.875, 0.125])
     assert verdict.category is None
     assert (verdict.score, verdict.threshold) == (0.75, 0.875)
-    assert verdict.reason == "closest to code, but 0.750 is below its threshold 0.875"
+    assert verdict.reason == "nothing here fits: closest to code, but 0.750 is below its threshold 0.875"
 
 
 @pytest.mark.parametrize(("score", "category"), [(0.0, "art"), (0.125, "art"), (-0.125, None)])
