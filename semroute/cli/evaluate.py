@@ -202,7 +202,7 @@ def group_table(groups: Sequence[GroupFigures]) -> DataTable:
         name = Text(f"{row.aspect}: {row.group}", style=style)
         table.add_row(name, f"{row.n:,}", percent(row.accuracy), interval, percent(row.rejected), ", ".join(notes))
     if any(row.is_weak for row in groups):
-        table.caption = "weak: the whole interval lies below the accuracy of the other queries"
+        table.caption = "weak: the whole interval lies below that of the other queries"
     return table
 
 

@@ -49,7 +49,7 @@ class GroupFigures:
         accuracy_interval: its 95% interval (Wilson).
         rejected: share of the in-scope queries that are rejected; None without any.
         is_small: True below :data:`MIN_GROUP` queries.
-        is_weak: True if the whole interval lies below the accuracy of all other queries.
+        is_weak: True if the whole interval lies below that of all other queries.
     """
 
     aspect: str
@@ -90,7 +90,7 @@ def break_down(
     """
     top, accepted = decide(scored.scores, thresholds)
     is_correct = np.where(accepted, top, OUT_OF_SCOPE) == scored.labels
-    aspects = {
+    aspects: dict[str, Sequence[str | None]] = {
         "language": languages(queries),
         "length": [length_of(query) for query in queries],
         "content": [content_of(query) for query in queries],
@@ -113,7 +113,7 @@ def _figures(
 ) -> GroupFigures:
     n, hits = int(members.sum()), int(is_correct[members].sum())
     low, high = wilson_interval(hits, n)
-    inside = members & in_scope
+    inside, others = members & in_scope, is_correct[~members]
     return GroupFigures(
         aspect=aspect,
         group=name,
@@ -122,7 +122,7 @@ def _figures(
         accuracy_interval=(low, high),
         rejected=float((~accepted[inside]).mean()) if inside.any() else None,
         is_small=n < MIN_GROUP,
-        is_weak=bool((~members).any() and high < is_correct[~members].mean()),
+        is_weak=high < wilson_interval(int(others.sum()), len(others))[0],
     )
 
 
