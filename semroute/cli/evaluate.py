@@ -24,6 +24,7 @@ from semroute.cli.tables import DataTable, figures, number, percent, plain_table
 
 if TYPE_CHECKING:
     from semroute.data.importing.records import ImportOptions
+    from semroute.evaluate.breakdown import GroupFigures
     from semroute.evaluate.routing import Evaluation
     from semroute.learn.tune import TuneReport
     from semroute.workflows.measure import Measurement
@@ -151,6 +152,8 @@ def _print_measurement(measured: Measurement) -> None:
     console.print()
     console.print(confusion_table(measured.evaluation))
     console.print()
+    console.print(group_table(measured.groups))
+    console.print()
     console.print(headline(measured))
 
 
@@ -181,6 +184,25 @@ def confusion_table(evaluation: Evaluation) -> RenderableType:
     for row, (name, counts) in enumerate(zip(names, evaluation.confusion, strict=True)):
         mark = f"{row + 1:>2} " if name is not REJECTED else " - "
         table.add_row(Text(mark + name), *(_cell(count, row == column) for column, count in enumerate(counts)))
+    return table
+
+
+def group_table(groups: Sequence[GroupFigures]) -> DataTable:
+    """Return the figures by language and by kind of query.
+
+    Rows of few queries are dim; rows that are surely below the rest are red.
+    """
+    table = plain_table("queries", "accuracy", "95% interval", "rejected", first="group")
+    table.add_column("note", style="dim")
+    for row in groups:
+        low, high = row.accuracy_interval
+        notes = [*(["weak"] if row.is_weak else []), *(["few queries"] if row.is_small else [])]
+        style = "red" if row.is_weak else "dim" if row.is_small else "cyan"
+        interval = f"{low:.1%} - {high:.1%}"
+        name = Text(f"{row.aspect}: {row.group}", style=style)
+        table.add_row(name, f"{row.n:,}", percent(row.accuracy), interval, percent(row.rejected), ", ".join(notes))
+    if any(row.is_weak for row in groups):
+        table.caption = "weak: the whole interval lies below that of the other queries"
     return table
 
 

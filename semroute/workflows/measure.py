@@ -15,6 +15,7 @@ from semroute.data.importing.records import ImportOptions
 from semroute.data.queries import read_labelled
 from semroute.encoders.cache import CachedEncoder
 from semroute.errors import DataError
+from semroute.evaluate.breakdown import GroupFigures, break_down
 from semroute.evaluate.rejection import RejectionPoint, rejection_curve
 from semroute.evaluate.routing import (
     Evaluation,
@@ -60,7 +61,8 @@ class Measurement:
     """Accuracy and latency, as ``semroute evaluate`` reports them.
 
     ``answered_first`` is the share of queries that the first stage answers; None if the index has none. ``mistakes``
-    are the misrouted queries, ``rejection`` the trade-off around the thresholds.
+    are the misrouted queries, ``rejection`` the trade-off around the thresholds, ``groups`` the figures by language and
+    by kind of query.
     """
 
     evaluation: Evaluation
@@ -68,12 +70,14 @@ class Measurement:
     answered_first: float | None = None
     mistakes: tuple[Mistake, ...] = ()
     rejection: tuple[RejectionPoint, ...] = ()
+    groups: tuple[GroupFigures, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON-ready values, without the misrouted queries."""
         latency = self.latency
         return {
             **self.evaluation.to_dict(),
+            "groups": [group.to_dict() for group in self.groups],
             "answered_first": self.answered_first,
             "rejection": [json_fields(point) for point in self.rejection],
             "latency_ms": {"p50": latency.p50, "p99": latency.p99, "n": latency.n},
@@ -251,9 +255,11 @@ def measure(
     scored, first = score_by_stage(router.live, rows, path=path, progress=progress)
     thresholds = router.live.semantic.thresholds
     evaluation, wrong = evaluate(scored, thresholds), mistakes(scored, thresholds)
-    latency = time_queries(router, [row.query for row in rows], latency_queries, progress)
-    answered = None if router.live.first is None else float(first.mean())
-    return Measurement(evaluation, latency, answered, wrong, rejection_curve(scored, thresholds))
+    queries = [row.query for row in rows]
+    examples = {name: entry.examples for name, entry in router.live.artifact.manifest.categories.items()}
+    groups = break_down(queries, scored, thresholds, examples)
+    latency = time_queries(router, queries, latency_queries, progress)
+    return Measurement(evaluation, latency, None if router.live.first is None else float(first.mean()), wrong, groups)
 
 
 def time_queries(
