@@ -59,7 +59,7 @@ class HalfSplits:
         kept: halves on which the policy was at least as good as that model.
         kept_floor: halves on which it had at least ``floor`` of its quality.
         floor: a fraction.
-        of_single: quality as a fraction of that model's, mean over the halves.
+        of_single: quality as a fraction of that model's, mean over the halves; NaN where that is 0.
         saved: share of that model's cost, mean over the halves; NaN where it costs nothing.
     """
 
@@ -74,11 +74,17 @@ class HalfSplits:
         """Return the result as one sentence."""
         if not self.splits:
             return "Too few different queries to choose a point on one half and to measure it on the other."
+        if math.isnan(self.of_single):
+            return "No single model has any quality here, so that no share of it can be kept."
         at = f"at {self.of_single:.1%} of the best single model's quality"
         if math.isnan(self.saved):
             saves = f"Reaches {self.of_single:.1%} of the best single model's quality"
         else:
-            saves = f"Saves {self.saved:.0%} {at}" if self.saved >= 0 else f"Costs {-self.saved:.0%} more {at}"
+            saves = (
+                f"Saves {abs(self.saved):.0%} {at}"
+                if round(self.saved, 2) >= 0
+                else f"Costs {-self.saved:.0%} more {at}"
+            )
         return (
             f"{saves}; {self.kept_floor} of {self.splits} splits kept {self.floor:.0%} of that quality, {self.kept} "
             "all of it."
