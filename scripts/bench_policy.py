@@ -90,6 +90,7 @@ def _file(name: str, data: Path, store: Path, plan: ComparisonPlan) -> Iterator[
 
 
 def _tables(study: Study, published: float | None) -> Iterator[str]:
+    yield f"{study.controls.halves.sentence()}\n"
     best = f"quality {with_interval(study.best_quality)}, USD {1000 * study.best_cost.value:.4f} for 1,000"
     zero, mixing = with_interval(study.zero_aiq), with_interval(study.mixing_aiq)
     yield f"Best single model: {best}; AIQ of the zero router {zero}, of random mixing {mixing}.\n"
@@ -98,6 +99,11 @@ def _tables(study: Study, published: float | None) -> Iterator[str]:
         of = policy.figures
         figures = (of.aiq, of.aiq_gain, of.full_gain, of.perf_gain, of.cost_save, of.arena)
         yield row(policy.name, *map(with_interval, figures))
+    yield ""
+    yield from head(f"{study.controls.policy} and its controls", "quality", "USD for 1,000", "policy less control")
+    for control in study.controls.rows:
+        margin = "" if control.margin is None else with_interval(control.margin, "+")
+        yield row(control.name, with_interval(control.quality), f"{1000 * control.cost.value:.4f}", margin)
     yield ""
     if study.roles.pair is not None:
         yield from head("policy", "APGR", "over length", "CPT(20%)", "CPT(50%)", "CPT(80%)")

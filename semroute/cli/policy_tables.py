@@ -95,6 +95,7 @@ def comparison(
     """Yield every part of a comparison, in order."""
     if warnings:
         yield Group(*(Text(f"warning: {warning}", style="yellow") for warning in warnings))
+    yield Text(study.controls.halves.sentence(), style="bold")
     yield study_headline(study)
     yield models_table(study)
     yield Group(*_policies(study, "queries that were not fitted on"))
@@ -129,6 +130,8 @@ def models_table(study: Study) -> DataTable:
 def _policies(study: Study, on: str) -> Iterator[RenderableType]:
     yield Text(f"policies, on {on}", style="bold")
     yield policies_table(study)
+    yield Text(f"\n{study.controls.policy} and its controls at the same cost", style="bold")
+    yield controls_table(study)
     if study.roles.pair is not None:
         weak, strong = (study.models[column] for column in study.roles.pair)
         yield Text(f"\nshare of calls of {strong}, the rest at {weak} (RouteLLM)", style="bold")
@@ -154,6 +157,20 @@ def policies_table(study: Study) -> Group:
     of_zero = Text("* AIQ less the zero router's", style="dim")
     of_best = Text("** against the best single model; cost saved at its quality", style="dim")
     return Group(table, of_zero, of_best)
+
+
+def controls_table(study: Study) -> Group:
+    """Return the subject beside other choices of the same cost."""
+    table = plain_table("quality", "USD for 1,000", "policy less control", first="policy")
+    for row in study.controls.rows:
+        margin = _DASH if row.margin is None else _cell(row.margin, sign=True)
+        name = Text(row.name, style="bold cyan" if row.margin is None else "cyan")
+        table.add_row(name, _cell(row.quality), number(row.cost.value * 1000, 4), margin)
+    note = (
+        "the policy's point is chosen on other folds: the cheapest as good as the best single model; shuffled: its "
+        "shares of models, given to queries at random; -: a control cannot cost so little"
+    )
+    return Group(table, Text(note, style="dim"))
 
 
 def pair_table(study: Study) -> DataTable:

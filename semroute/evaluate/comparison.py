@@ -34,8 +34,10 @@ from semroute.evaluate.comparison_results import (
     pair_figures,
     prediction_figures,
     roles,
+    subject_of,
     task_figures,
 )
+from semroute.evaluate.controls import ControlData, Controls, control_figures
 from semroute.evaluate.metrics import Resampling, interval
 from semroute.evaluate.offpolicy import Method, OffPolicyEstimate, complete, doubly_robust, ips, probabilities, snips
 from semroute.evaluate.replay import (
@@ -114,6 +116,7 @@ class _StudyRun:
         reference = Reference.of(means[:, :m], means[:, m:], best_single)
         models = self.costs.table.models
         ends = [self.roles.cheapest, self.roles.strongest]
+        results, controls = self._results(reference)
         return Study(
             plan=self.plan,
             n=len(self.quality),
@@ -127,12 +130,13 @@ class _StudyRun:
             best_shares=chosen_shares(models, self.best),
             zero_aiq=interval(reference.zero),
             mixing_aiq=interval(reference.aiqs(reference.cost[:, ends], reference.quality[:, ends])),
-            policies=self._results(reference),
+            policies=results,
             duplicates=self.duplicates,
             dropped=sum(len(self.quality) - len(fold.train) - len(fold.test) for fold in self.folds),
+            controls=controls,
         )
 
-    def _results(self, reference: Reference) -> tuple[PolicyResult, ...]:
+    def _results(self, reference: Reference) -> tuple[tuple[PolicyResult, ...], Controls]:
         predicted = self._predictions()
         curves = {}
         for done, (name, prediction) in enumerate(predicted.items()):
@@ -150,7 +154,21 @@ class _StudyRun:
             figures = curve_figures(curves[name], reference, frontier)
             results.append(self._result(name, prediction, curves[name], figures))
         self.progress("replaying", len(predicted), len(predicted))
-        return tuple(results)
+        return tuple(results), self._controls(subject_of(results), predicted, curves)
+
+    def _controls(self, subject: PolicyResult, predicted: dict[str, Matrix], curves: dict[str, Curve]) -> Controls:
+        prediction = predicted[subject.name]
+        expected = self.cost if subject.name == ORACLE else self.expected
+        parameters = subject.curve.parameters.tolist()
+
+        def choices(point: int, rows: Indices | None) -> NDArray[np.int64]:
+            if rows is None:
+                return choose(prediction, expected, parameters[point])
+            return choose(prediction[rows], expected[rows], parameters[point])
+
+        others = {name: curve for name, curve in curves.items() if name != subject.name}
+        data = ControlData(self.quality, self.cost, self.folds, self.best, self.resampling)
+        return control_figures(subject.name, choices, len(parameters), others, data, seed=self.plan.seed)
 
     def _result(self, name: str, prediction: Matrix, curve: Curve, figures: CurveFigures) -> PolicyResult:
         expected = self.cost if name == ORACLE else self.expected

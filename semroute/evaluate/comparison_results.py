@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from semroute.errors import InputError
 from semroute.evaluate.baselines import BaselinePredictor
+from semroute.evaluate.controls import Controls
 from semroute.evaluate.curves import (
     aiq,
     apgr,
@@ -502,6 +503,18 @@ class PolicyResult:
             }
 
 
+def subject_of(policies: Sequence[PolicyResult]) -> PolicyResult:
+    """Return the policy under comparison.
+
+    Without one, the baseline of the highest AIQ but the oracle.
+    """
+    subjects = [policy for policy in policies if policy.is_subject]
+    if subjects:
+        return subjects[0]
+    within_reach = [policy for policy in policies if policy.name != ORACLE] or list(policies)
+    return max(within_reach, key=lambda policy: policy.figures.aiq.value)
+
+
 @dataclass(frozen=True, slots=True)
 class Study:
     """Results of a policy comparison.
@@ -521,6 +534,7 @@ class Study:
         policies: curves, the subject first, then baselines.
         duplicates: duplicate queries; no group of them is in both parts of a split.
         dropped: training rows left out as duplicates of a test row of another task, over all folds.
+        controls: the subject beside random, shuffled and other choices of the same cost.
     """
 
     plan: ComparisonPlan
@@ -538,18 +552,12 @@ class Study:
     policies: tuple[PolicyResult, ...]
     duplicates: Duplicates
     dropped: int
+    controls: Controls
 
     @property
     def subject(self) -> PolicyResult:
-        """Return the policy under comparison.
-
-        Without one, the baseline of the highest AIQ but the oracle.
-        """
-        subjects = [policy for policy in self.policies if policy.is_subject]
-        if subjects:
-            return subjects[0]
-        within_reach = [policy for policy in self.policies if policy.name != ORACLE] or list(self.policies)
-        return max(within_reach, key=lambda policy: policy.figures.aiq.value)
+        """Return the policy under comparison; see :func:`subject_of`."""
+        return subject_of(self.policies)
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON-ready values; undefined figures are None."""
@@ -572,6 +580,7 @@ class Study:
             },
             "zero_router": {"aiq": self.zero_aiq.to_dict()},
             "random_mixing": {"aiq": self.mixing_aiq.to_dict()},
+            "controls": self.controls.to_dict(),
             "policies": {policy.name: policy.to_dict(self.models) for policy in self.policies},
         }
 
