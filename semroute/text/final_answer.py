@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, TypeAlias
 
+from semroute.text.code import looks_like_code
 from semroute.text.normalise import folded
 
 Kind: TypeAlias = Literal["option", "number", "json", "yes_no", "label"]
@@ -24,7 +26,7 @@ _ANSWERS = ("answer", "final_answer", "label", "result")
 _FENCED = re.compile(r"```([\w+-]*)[^\n]*\n(.*?)```", re.DOTALL)
 _THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _CODE_WANTED = re.compile(
-    r"\b(?:write|implement|fix|refactor|debug|complete)\b[^.?!\n]{0,80}"
+    r"\b(?:write|implement|fix|refactor|debug)\b[^.?!\n]{0,80}"
     r"\b(?:function|code|program|script|class|query|regex|method|tests?)\b",
     re.IGNORECASE,
 )
@@ -99,14 +101,15 @@ def final_answer(text: str, query: str = "") -> FinalAnswer | None:
         return None
     offered = {found[1]: folded(found[2]).strip(" .") for found in _OFFERED.finditer(query[-SEEN:])}
     options = offered if {"A", "B"} <= offered.keys() else {}
+    is_exact = looks_like_code(query)  # the value of a program: its case counts
     bare = _unfenced(text)
     if bare.startswith(("{", "[")) or _MARKED_JSON.search(bare):
-        found = _json_answer(bare, options)
+        found = _json_answer(bare, options, is_exact)
         if found is not None:
             return found
     prose = _FENCED.sub("\n", text)
     for marked in _marked(prose):
-        found = _read(marked, options, is_marked=True)
+        found = _read(marked, options, is_marked=True, is_exact=is_exact)
         if found is not None:
             return found
     if options:
@@ -121,18 +124,27 @@ def _unfenced(text: str) -> str:
     return text
 
 
-def _json_answer(text: str, options: dict[str, str]) -> FinalAnswer | None:
+def _json_answer(text: str, options: dict[str, str], is_exact: bool) -> FinalAnswer | None:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         found = _MARKED_JSON.findall(text)  # unescaped line breaks and TeX, or an end that was cut off
-        return _read(found[-1].strip('"').replace("\\\\", "\\"), options, is_marked=True) if found else None
+        return (
+            _read(
+                found[-1].strip('"').replace('\\"', '"').replace("\\\\", "\\"),
+                options,
+                is_marked=True,
+                is_exact=is_exact,
+            )
+            if found
+            else None
+        )
     if isinstance(value, dict):
         value = {key: item for key, item in value.items() if str(key).casefold() not in _REASONING}
         if len(value) == 1 and next(iter(value)) in _ANSWERS:
             value = next(iter(value.values()))
             if isinstance(value, str | int | float) and not isinstance(value, bool):
-                return _read(str(value), options, is_marked=True)
+                return _read(str(value), options, is_marked=True, is_exact=is_exact)
     try:
         return FinalAnswer("json", json.dumps(_plain(value), sort_keys=True, ensure_ascii=False, allow_nan=False))
     except (ValueError, RecursionError):
@@ -183,8 +195,10 @@ def _without_markup(text: str) -> str:
     return text
 
 
-def _read(text: str, options: dict[str, str], *, is_marked: bool) -> FinalAnswer | None:
+def _read(text: str, options: dict[str, str], *, is_marked: bool, is_exact: bool = False) -> FinalAnswer | None:
     """Read a short answer that stands by itself."""
+    if is_exact and not options:
+        return _literal(text.strip().strip("`").strip())
     text = _without_markup(text.strip())
     boxed = _boxed(text)
     if boxed is not None:
@@ -209,6 +223,20 @@ def _read(text: str, options: dict[str, str], *, is_marked: bool) -> FinalAnswer
     if not plain or "\n" in text or len(plain.split()) > MOST_WORDS or not any(map(str.isalnum, plain)):
         return None
     return FinalAnswer("label", plain.strip("\"'"))
+
+
+def _literal(text: str) -> FinalAnswer | None:
+    """Read the value of a program, compared as Python's literals are, or letter by letter."""
+    if not text or "\n" in text or len(text) > 10 * MOST_DIGITS:
+        return None
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        return FinalAnswer("label", text)
+    try:
+        return FinalAnswer("label", value if isinstance(value, str) else repr(value))
+    except (ValueError, RecursionError):  # an integer of too many digits
+        return None
 
 
 def _number(text: str) -> FinalAnswer | None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from semroute.text.final_answer import final_answer
 
 OPTIONS = "What is the capital of France?\nA. Lyon\nB. Paris\nC. Nice"
+CODE = "What does it return?\n```\ndef f(x):\n    return x.swapcase()\nf('Ab')\n```"
 COUNT = "How many apples are there?"
 
 
@@ -27,6 +28,7 @@ def agree(first: str, second: str, query: str) -> bool:
         (COUNT, "\\boxed{\\frac{1}{2}}", "The answer is 0.5."),
         (COUNT, "50%", "0.5"),
         ("", '{"a": 1, "b": [2]}', '```json\n{"b": [2], "a": 1.0}\n```'),
+        (CODE, '{"reasoning": "x", "answer": "[1, \'a\']"}', '```json\n{"answer": "[1,\\"a\\"]"}\n```'),
         ("Is it so?", "Yes, because of this.", "yes"),
         ("Classify: I love it", "Positive.", "positive"),
     ],
@@ -46,6 +48,7 @@ def test_answers_that_say_the_same_agree(query: str, first: str, second: str) ->
         ("Tell me of the moon", "Armstrong landed there in 1969.", "It was reached in 1969."),
         ("Write a function that adds", "```python\nx\n```\nThe answer is 5", "```python\nx\n```\nThe answer is 5"),
         ("Can you write a poem?", "Yes, here is one.", "Yes, here is another."),
+        (CODE, '{"answer": "aB"}', '{"answer": "Ab"}'),
         ("", "", ""),
         ("", '{"a": 1}', '{"a": true}'),
     ],
