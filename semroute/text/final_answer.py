@@ -53,6 +53,8 @@ _COUNT_WANTED = re.compile(
 )
 _NUMBER_IN = re.compile(r"(?<![\w.,])-?\d{1,3}(?:,\d{3}){1,8}(?:\.\d{1,12})?|(?<![\w.,])-?\d{1,24}(?:\.\d{1,12})?")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_WARNED_OF = re.compile(r"\\|\d[A-Za-z_]")
+"""What the parser of Python warns of: escapes, numbers that run into words. Compared as it is written."""
 _UNIT = re.compile(r"(?:hours?|hrs?|minutes?|mins?|seconds?|days?|weeks?|months?|years?|cents?|dollars?|km|miles?|m|cm"
                    r"|mm|kg|g|grams?|kilograms?|meters?|feet|inch(?:es)?|million|billion|thousand)\b")  # fmt: skip
 
@@ -229,6 +231,8 @@ def _literal(text: str) -> FinalAnswer | None:
     """Read the value of a program, compared as Python's literals are, or letter by letter."""
     if not text or "\n" in text or len(text) > 10 * MOST_DIGITS:
         return None
+    if _WARNED_OF.search(text):
+        return FinalAnswer("label", text)
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):

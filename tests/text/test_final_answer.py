@@ -61,3 +61,9 @@ def test_other_answers_do_not_agree(query: str, first: str, second: str) -> None
 def test_any_text_has_one_answer_or_none(text: str, query: str) -> None:
     found = final_answer(text, query)
     assert found is None or found.agrees_with(found)
+
+
+@pytest.mark.parametrize("value", ["[1or 2]", r"'\\d'", "(" * 300, "9" * 399, "[1, 2", "1" * 401])
+def test_the_value_of_a_program_may_be_no_literal(value: str) -> None:
+    found = final_answer(f"The answer is {value}", CODE)
+    assert found is None or found.agrees_with(found)
