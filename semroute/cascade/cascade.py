@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias, TypedDict
 
-from semroute.cascade.checks import Check, CheckInput, Sampler, UncheckableError, can_stream_early, unforeseen
+from semroute.cascade.checks import Asker, Check, CheckInput, Sampler, UncheckableError, can_stream_early, unforeseen
 from semroute.config.cascade import Accept, CascadeConfig, Unmeasured
 from semroute.errors import (
     ArtifactError,
@@ -93,12 +93,13 @@ def no_scorer(folder: Path) -> AnswerScorer:
     raise ConfigError(f"nothing here reads the classifier {folder}", key="cascade.accept.quality")
 
 
-def acceptance_of(accept: Accept, scorer_of: ScorerOf = no_scorer) -> Acceptance:
+def acceptance_of(accept: Accept, scorer_of: ScorerOf = no_scorer, use: str | None = None) -> Acceptance:
     """Return the checks configured by a section ``accept``.
 
     Args:
         accept: the section.
         scorer_of: function that reads the classifier in a folder.
+        use: model or group of the tier; it is compared if it is one of those that must agree.
 
     Raises:
         MissingExtraError: one of them needs an extra that is not installed.
@@ -106,7 +107,7 @@ def acceptance_of(accept: Accept, scorer_of: ScorerOf = no_scorer) -> Acceptance
         PluginError: the check of a plugin cannot be made.
     """
     # Imported only for a cascade with tiers: most decisions need none of them.
-    from semroute.cascade.checks import ConfidenceCheck, ConsistencyCheck, QualityCheck, plugin_check
+    from semroute.cascade.checks import AgreementCheck, ConfidenceCheck, ConsistencyCheck, QualityCheck, plugin_check
     from semroute.cascade.format import FormatCheck
 
     checks: list[Check] = []
@@ -126,6 +127,8 @@ def acceptance_of(accept: Accept, scorer_of: ScorerOf = no_scorer) -> Acceptance
     if accept.confidence is not None:
         checks.append(ConfidenceCheck(accept.confidence, _instead(accept.without_logprobs, consistency, quality)))
     checks += [plugin_check(section.plugin, section.options) for section in accept.plugin_checks]
+    if accept.agreement is not None and use in accept.agreement:
+        checks.append(AgreementCheck([name for name in accept.agreement if name != use]))
     if accept.consistency is not None:  # last, since it costs a call
         checks.append(consistency)
     return Acceptance(checks, accept.confidence)
@@ -219,6 +222,7 @@ class Cascade:
     Attributes:
         tiers: the tiers.
         stream_after_tokens, value_per_quality, max_usd: see :class:`semroute.config.cascade.CascadeConfig`.
+        bounds: functions that filter the names of models that are asked to agree, as the tiers were filtered.
         without_logprobs: labels of tiers that refused log probabilities; these are not requested there again.
     """
 
@@ -226,6 +230,7 @@ class Cascade:
     stream_after_tokens: int | None = None
     value_per_quality: float | None = None
     max_usd: float | None = None
+    bounds: tuple[Callable[[Sequence[str]], tuple[str, ...]], ...] = ()
     without_logprobs: set[str] = field(default_factory=set)
 
     @classmethod
@@ -240,7 +245,7 @@ class Cascade:
         """
         accepts = [cascade.accept if tier.accept is None else tier.accept for tier in cascade.tiers]
         tiers = (
-            Tier(position, (tier.use,), acceptance_of(accept, scorer_of), tier.quality, tier.effort)
+            Tier(position, (tier.use,), acceptance_of(accept, scorer_of, tier.use), tier.quality, tier.effort)
             for position, (tier, accept) in enumerate(zip(cascade.tiers, accepts, strict=True))
         )
         return cls(tuple(tiers), cascade.stream_after_tokens, cascade.value_per_quality, cascade.max_usd)
@@ -259,7 +264,8 @@ class Cascade:
             kept: function that filters names by the allowed ones.
         """
         tiers = (replace(tier, candidates=kept(tier.candidates, allowed)) for tier in self.tiers)
-        return replace(self, tiers=tuple(tier for tier in tiers if tier.candidates))
+        bounds = (*self.bounds, lambda names: kept(names, allowed))
+        return replace(self, tiers=tuple(tier for tier in tiers if tier.candidates), bounds=bounds)
 
     def starting_at(self, model: str, models: ModelsOf) -> Cascade:
         """Return the cascade from the first tier that calls ``model``.
@@ -342,6 +348,7 @@ class Calls:
         self._on_delta = on_delta
         self._reserved = 0.0
         self._before_usd = spent_usd
+        self._known: dict[tuple[str, str | None], Completion] = {}
 
     @property
     def spent_usd(self) -> float:
@@ -401,6 +408,14 @@ class Calls:
             DispatchError: no endpoint of the tier answered.
         """
         is_our_own = request.logprobs and not self._request.logprobs
+        known = self._known.get((tier.name, tier.effort))
+        if known is not None and not (request.logprobs and known.logprobs is None):
+            return known  # it was asked whether it agrees with another tier
+        answer = await self._answer(tier, request, is_our_own)
+        self._known[tier.name, tier.effort] = answer
+        return answer
+
+    async def _answer(self, tier: Tier, request: Request, is_our_own: bool) -> Completion:
         try:
             return await self._complete(tier, request, self._stream_of(tier))
         except DispatchError as error:
@@ -436,6 +451,33 @@ class Calls:
                 return str(error)
 
         return sample
+
+    def asker(self, tier: Tier) -> Asker | None:
+        """Return a function that asks another model; None like the sampler.
+
+        An answer that is known already is not asked for again. Filters of the tiers hold for the model too.
+        """
+        if self.sampler(tier) is None:
+            return None
+
+        async def ask(model: str) -> Completion | str:
+            names: tuple[str, ...] = (model,)
+            for bound in self._cascade.bounds:
+                names = bound(names)
+            if not names:
+                return "it is not among the models of this query"
+            if (model, tier.effort) in self._known:
+                return self._known[model, tier.effort]
+            if self.left_s <= 0:
+                return "the deadline has passed"
+            try:
+                answer = await self._complete(replace(tier, candidates=names), self._request_of(tier))
+            except DispatchError as error:
+                return str(error)
+            self._known[model, tier.effort] = answer
+            return answer
+
+        return ask
 
     async def _complete(self, tier: Tier, request: Request, on_delta: OnDelta | None = None) -> Completion:
         try:
@@ -576,7 +618,8 @@ class CascadeRun:
         outer = current_tier.set(tier.position)
         try:
             answer = await self._calls.answer(tier, request)
-            checks = await tier.acceptance.judge(CheckInput(self._text, request, answer, self._calls.sampler(tier)))
+            sampler, asker = self._calls.sampler(tier), self._calls.asker(tier)
+            checks = await tier.acceptance.judge(CheckInput(self._text, request, answer, sampler, asker))
             reason = f"{'accepted' if _passed(checks) else 'rejected'}: {said(checks)}"
             self._keep(answer, tier, checks)
         except DispatchError as error:

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from semroute.cascade.refusals import refusal_in
 from semroute.errors import SemrouteError, unquoted
 from semroute.plugins import Plugin, make
+from semroute.text.final_answer import FinalAnswer, final_answer
 from semroute.types import AnswerScorer, CheckResult, Completion, Delta, Request, TokenLogprob
 
 log = logging.getLogger("semroute")
@@ -23,6 +24,10 @@ log = logging.getLogger("semroute")
 Sampler: TypeAlias = Callable[[float], Awaitable[Completion | str]]
 """Function that samples another answer of the same tier at a temperature and accounts for it; returns the reason if
 there is none."""
+
+
+Asker: TypeAlias = Callable[[str], Awaitable[Completion | str]]
+"""Function that asks another model or group the same and accounts for it; returns the reason if there is no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +39,14 @@ class CheckInput:
         request: the complete request.
         completion: the answer.
         sample: sampler of another answer; None if no tier could follow a rejection.
+        ask: asks another model; None like ``sample``.
     """
 
     text: str
     request: Request
     completion: Completion
     sample: Sampler | None
+    ask: Asker | None = None
 
 
 class UncheckableError(Exception):
@@ -209,6 +216,70 @@ class ConsistencyCheck:
         sign = "reaches" if accepted else "is below"
         reason = f"agreement of two answers {measured:.3f} {sign} {self._threshold:g}"
         return CheckResult(self.name, accepted, reason, measured, self._threshold)
+
+
+# Agreement of different models: each errs in its own way, so that the same answer of both is seldom wrong.
+
+
+class AgreementCheck:
+    """Check that accepts an answer if other models answer the same.
+
+    Answers are compared by their final answer (:func:`semroute.text.final_answer.final_answer`), calls of tools by
+    names and arguments. Refusals, free text and code never agree.
+
+    Args:
+        models: the other models or groups, all of which must agree.
+    """
+
+    name = "agreement"
+    wants_logprobs = False
+
+    def __init__(self, models: Sequence[str]) -> None:
+        self._models = tuple(models)
+
+    async def judge(self, answered: CheckInput) -> CheckResult:
+        """Ask the other models in their order, up to the first that disagrees."""
+        if answered.ask is None:
+            return CheckResult(self.name, True, "no other model is asked where no tier can follow")
+        first = answered.completion
+        if _said(first, answered.text) is None:
+            return self._disagreed("the answer has no option, number, JSON value or label to compare")
+        kind = ""
+        for model in self._models:
+            second = await answered.ask(model)
+            if isinstance(second, str):
+                return self._disagreed(f"{model} gave no answer to compare with: {second}")
+            kind = _agreed(first, second, answered.text)
+            if not kind:
+                return self._disagreed(f"{model} does not answer the same")
+        return CheckResult(self.name, True, f"agreed: {', '.join(self._models)} gave the same {kind}", 1.0, 1.0)
+
+    def _disagreed(self, reason: str) -> CheckResult:
+        return CheckResult(self.name, False, f"disagreed: {reason}", 0.0, 1.0)
+
+
+def _agreed(first: Completion, second: Completion, query: str) -> str:
+    """Return the kind of answer that two completions share, or an empty string."""
+    answers = _said(first, query), _said(second, query)
+    if isinstance(answers[0], list) or isinstance(answers[1], list):
+        return "calls of tools" if answers[0] == answers[1] else ""
+    if answers[0] is None or answers[1] is None or not answers[0].agrees_with(answers[1]):
+        return ""
+    return answers[0].kind.replace("yes_no", "yes or no")
+
+
+def _said(answer: Completion, query: str) -> FinalAnswer | list[tuple[str, str]] | None:
+    if answer.tool_calls:
+        return sorted((call.name, _arguments(call.arguments)) for call in answer.tool_calls)
+    is_refused = answer.refusal is not None or answer.finish_reason in ("refusal", "content_filter", "length")
+    if is_refused or refusal_in(answer.text) is not None:
+        return None
+    return final_answer(answer.text, query)
+
+
+def _arguments(given: str) -> str:
+    found = _json(given)
+    return given.strip() if found is None else json.dumps(found, sort_keys=True)
 
 
 def _json(text: str) -> object:

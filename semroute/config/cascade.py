@@ -88,6 +88,8 @@ class Accept(Section):
         quality: classifier of answers that must find it acceptable; None asks none.
         consistency: least agreement, 0 to 1, with a second answer that is drawn at a higher temperature; None draws
             none, but see ``without_logprobs``.
+        agreement: two or more models or groups whose answers must say the same: a tier that calls one of them asks
+            the others too. Other tiers are not compared. None compares none.
         without_logprobs: what stands in for ``confidence`` where a model gives no log probabilities; ``quality`` asks
             the classifier only there.
         sample_temperature: of the second answer.
@@ -101,6 +103,7 @@ class Accept(Section):
     confidence: Share | None = None
     quality: Annotated[Quality | None, BeforeValidator(_classifier)] = None
     consistency: Share | None = None
+    agreement: Annotated[tuple[Name, ...] | None, Field(strict=False)] = None
     without_logprobs: Unmeasured = "consistency"
     sample_temperature: Annotated[float, Field(allow_inf_nan=False, gt=0, le=2)] = 0.7
 
@@ -125,6 +128,12 @@ class Accept(Section):
             raise bad_value(
                 '"without_logprobs: quality" needs a classifier', 'add "quality: DIR", from semroute train-checks'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_agreement(self) -> Self:
+        if self.agreement is not None and len(set(self.agreement)) < max(2, len(self.agreement)):
+            raise bad_value("agreement needs two different models at least, each once", 'such as "[small, small2]"')
         return self
 
 
@@ -173,6 +182,16 @@ class CascadeConfig(Section):
     stream_after_tokens: Count | None = None
     value_per_quality: Positive | None = None
     max_usd: Dollars | None = None
+
+    @model_validator(mode="after")
+    def _check_agreement(self) -> Self:
+        shared = [tier.use for tier in self.tiers if tier.accept is None]
+        if self.tiers and self.accept.agreement and not set(shared).intersection(self.accept.agreement):
+            raise bad_value("no tier calls a model of accept.agreement", "name a tier's model there too")
+        for tier in self.tiers:
+            if tier.accept is not None and tier.accept.agreement and tier.use not in tier.accept.agreement:
+                raise bad_value(f'tier "{tier.use}" is not among its agreement', "name its model there too")
+        return self
 
 
 def no_cascade(value: object) -> object:

@@ -41,6 +41,9 @@ def named_models(config: Config) -> dict[str, Sequence[str]]:
     for key, cascade in cascades(config).items():
         for position, tier in enumerate(cascade.tiers):
             models_by_user[f"{tier_words(position, len(cascade.tiers))} of {key}"] = (tier.use,)
+            accept = cascade.accept if tier.accept is None else tier.accept
+            if accept.agreement and tier.use in accept.agreement:
+                models_by_user[f"agreement of {tier_words(position, len(cascade.tiers))} of {key}"] = accept.agreement
     return models_by_user
 
 
