@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,26 @@ from semroute.predictors.query_quality import CallCosts
 from semroute.types import Matrix
 from semroute.workflows.workspace import Workspace
 
-FILES = {"mmlu": "routellm/mmlu.jsonl", "gsm8k": "routellm/gsm8k.jsonl", "nine": "llmrouter/nine_models.jsonl"}
+FILES = {
+    "mmlu": "routellm/mmlu.jsonl",
+    "gsm8k": "routellm/gsm8k.jsonl",
+    "nine": "llmrouter/nine_models.jsonl",
+    "mmlu_pro": "mmlu_pro/outcomes.jsonl",
+    "zeroeval": "zeroeval/outcomes.jsonl",
+}
 
 
-def read_costs(data: Path, name: str, *, responses: bool = False) -> tuple[Costs, Workspace]:
-    """Read one of :data:`FILES`, with costs of tokens that the built-in encoder's tokenizer counts."""
+def read_costs(
+    data: Path, name: str, *, responses: bool = False, models: Sequence[str] | None = None
+) -> tuple[Costs, Workspace]:
+    """Read one of :data:`FILES`, with costs of tokens that the built-in encoder's tokenizer counts.
+
+    Rows without the quality of one of the models are left out.
+    """
     workspace = Workspace()
     table = read_outcomes(data / FILES[name], count=workspace.count, keep_responses=responses)
+    table = table if models is None else table.with_models(models)
+    table = table.take(table.is_complete)
     return with_costs(table, read_prices(data / "prices.yaml"), workspace.count), workspace
 
 

@@ -44,13 +44,13 @@ _MOST_QUALITY = 2.0
     "--confidence", type=NumberRange(0.5, 0.9999), default=0.95, show_default=True, help="That the goal is kept."
 )
 @click.option(
-    "--ahead", type=click.IntRange(1), metavar="N", help="Queries to keep it over (default: as many as given)."
+    "--ahead", type=click.IntRange(1), metavar="N", help="Keep it over the next N queries, not only in the long run."
 )
 @click.option("--strongest", metavar="MODEL", help="What quality is measured against (default: the best).")
 @models_option
 @heads_option
 @click.option(
-    "--held-out", type=NumberRange(0.1, 0.9), default=0.5, show_default=True, help="Share that tests the promise."
+    "--held-out", type=NumberRange(0.1, 0.9), metavar="SHARE", help="Keep a share of the rows for the test alone."
 )
 @seed_option
 @vectors_option
@@ -70,7 +70,7 @@ def tune_policy(
     strongest: str | None,
     models: tuple[str, ...] | None,
     heads: tuple[str, ...],
-    held_out: float,
+    held_out: float | None,
     seed: int,
     vectors: Path | None,
     plot: Path | None,
@@ -80,10 +80,10 @@ def tune_policy(
 ) -> None:
     """Search for the policy to run: single models, a model for each category, the classifier, cascades.
 
-    OUTCOMES tell how good every model's answer to each query was. On one part of them policies are made and put in
-    order; on the rest the goal is tested, from the best policy to the cheapest, until it fails. What is written is the
-    cheapest that passed: with the confidence asked for it keeps the floor, or the budget, over the queries to come.
-    Cascades are tried where outcomes tell the answers.
+    OUTCOMES say how good every model's answer to each query was. The goal is tested from the best policy to the
+    cheapest, until it fails, on predictions of classifiers that were not fitted on the row; the cheapest that passed is
+    written, with classifiers fitted on all rows. With the confidence asked for it keeps the floor, or the budget, for
+    queries of the same mix. Cascades are tried where outcomes hold the answers.
     """
     from semroute.cli.console import print_json, print_note, progress_bars, stdout
     from semroute.cli.policy_tables import tuning_tables

@@ -262,7 +262,7 @@ _MOST_ALIKE = 0.02
 
 def tuning_tables(found: Tuning) -> Iterator[DataTable | Text]:
     """Yield the choice, the effect of each part, and the search."""
-    from semroute.workflows.tune_policy import point_in_words
+    from semroute.workflows.tune_policy import SAME_MIX, point_in_words
 
     summary, chosen = found.summary, found.tuned.chosen
     assert chosen is not None
@@ -271,19 +271,22 @@ def tuning_tables(found: Tuning) -> Iterator[DataTable | Text]:
     yield figures(
         wanted=found.goal_in_words(),
         chosen=point_in_words(chosen, found.models),
-        quality=f"{_share(summary.chosen.of_strongest)} of that of {found.strongest}, and in the "
-        f"queries ahead at least {summary.promised:.1%}",
+        quality=f"{_share(summary.chosen.of_strongest)} of that of {found.strongest}, and "
+        f"{'in the long run' if found.promise.ahead is None else 'in the queries ahead'} at least "
+        f"{summary.promised:.1%}",
         saved=_saved(summary.chosen.saved),
     )
     yield _table(found)
     left = f"; {found.left_out:,} queries lack a model and were left out" if found.left_out else ""
     different = found.prepared.held.different
     of_them = f", {different:,} of them different" if different < summary.held_rows else ""
-    yield Text(
-        f"tuned on {summary.tuning_rows:,} queries; all figures on {summary.held_rows:,} others{of_them}, "
-        f"with 95% intervals{left}",
-        style="dim",
+    crossed = found.prepared.is_cross_fitted
+    rows = (
+        f"tuned and tested on {summary.tuning_rows:,} queries{of_them}, by predictions not fitted on them"
+        if crossed
+        else f"tuned on {summary.tuning_rows:,} queries; all figures on {summary.held_rows:,} others{of_them}"
     )
+    yield Text(f"{rows}, with 95% intervals{left}", style="dim")
     alike = found.prepared.held.most_alike
     if alike > _MOST_ALIKE:
         yield Text(
@@ -292,11 +295,11 @@ def tuning_tables(found: Tuning) -> Iterator[DataTable | Text]:
             style="yellow",
         )
     bound = found.bound()
-    yield Text("nothing is promised" if bound is None else f"the promise by {bound}", style="dim")
-    if len(summary.parts) > 1:
+    yield Text("nothing is promised" if bound is None else f"the promise by {bound}; {SAME_MIX}", style="dim")
+    if len(found.tuned.finalists) > 1:
         yield Text(
-            "the kind of policy is chosen on the rows that it is tuned on, so that one test suffices: on the others "
-            "another kind may come out cheaper",
+            f"{len(found.tuned.finalists)} kinds of policy won on parts of the rows; they share the error that is "
+            "permitted, and the cheapest that passed is chosen",
             style="dim",
         )
     if found.costs is not None:

@@ -18,7 +18,7 @@ from semroute.evaluate.metrics import finite
 from semroute.evaluate.replay import duplicates
 from semroute.evaluate.risk import Promise
 from semroute.learn.policy.families import ByCategory, ByClassifier, ByClassifierAndCascade, SingleModels
-from semroute.learn.policy.prepare import PolicyInputs, PolicySplit, prepare, split
+from semroute.learn.policy.prepare import PolicyInputs, PolicySplit, prepare, shuffled, split
 from semroute.learn.policy.search import (
     Figures,
     Goal,
@@ -28,6 +28,7 @@ from semroute.learn.policy.search import (
     families,
     strongest_model,
     summarise,
+    tested,
     tune,
 )
 from semroute.learn.policy.write import earlier, generation, write_policy
@@ -38,16 +39,17 @@ from semroute.predictors.query_features import QueryInputs
 from semroute.render.plots import plot_tuned
 from semroute.text.names import known_names
 from semroute.text.normalise import normalize
-from semroute.types.protocols import Progress, silent
+from semroute.types.protocols import Indices, Progress, silent
 from semroute.workflows.workspace import Workspace
 
 PlotPoint = tuple[float, float]
 """Cost in USD a query, and quality."""
 
 _BOUND = (
-    "fixed sequence testing on the held-out rows (Learn then Test), each test by betting for the long run and by "
-    "Student's prediction bound for the queries ahead; queries that say the same count as one"
+    "fixed sequence testing (Learn then Test) {on}, each test by Student's bound {over} with two more of the worst "
+    "rows assumed; queries that say the same count as one"
 )
+SAME_MIX = "it holds for queries of the same mix as these: watch for drift"
 _BUDGET = "approximate: no query is taken to cost more than the dearest of these outcomes"
 
 
@@ -61,9 +63,9 @@ class TuneSource:
         models: names; None takes all.
         strongest: model that quality is measured against; None takes the best.
         heads: names of classifier heads to try; empty tries all.
-        held_out: share of the rows that tests the promise.
+        held_out: share of the rows kept for the test alone; None tests on all rows, by out-of-fold predictions.
         confidence: that the goal is kept.
-        ahead: number of queries to keep it over; None takes that of the outcomes.
+        ahead: number of queries to keep it over; None promises the long run.
         seed: seed of everything drawn.
         store: file of cached vectors.
         out: folder to write the policy to.
@@ -74,7 +76,7 @@ class TuneSource:
     models: tuple[str, ...] | None
     strongest: str | None
     heads: Sequence[str]
-    held_out: float
+    held_out: float | None
     confidence: float
     ahead: int | None
     seed: int
@@ -132,7 +134,7 @@ class Tuning:
         """
         found: dict[str, list[PlotPoint]] = {}
         for point in self.tuned.points:
-            quality, cost = point.play(self.prepared.held).point
+            quality, cost = tested(point, self.prepared).point
             found.setdefault(point.family.name, []).append((cost, quality))
         return found
 
@@ -182,19 +184,24 @@ class Tuning:
         return InputError(
             f"not reachable: the best policy has {best / strongest:.1%} of the quality of {self.strongest} on the "
             f"tuning rows, and {self.goal.min_quality:.1%} cannot be shown with {confidence} on "
-            f"{len(self.prepared.held):,} others"
+            f"{len(self.prepared.held):,} {'rows' if self.prepared.is_cross_fitted else 'others'}"
         )
 
     def bound(self) -> str | None:
         """Return the basis of the promise, a sentence; None without a promise."""
         if self.goal.value is not None:
             return None
-        return f"{_BOUND}; {_BUDGET}" if self.goal.max_cost is not None else _BOUND
+        crossed = self.prepared.is_cross_fitted
+        on = "on all rows, by predictions of classifiers not fitted on them" if crossed else "on the held-out rows"
+        over = "of the long run" if self.promise.ahead is None else "for the queries ahead"
+        bound = _BOUND.format(on=on, over=over)
+        return f"{bound}; {_BUDGET}" if self.goal.max_cost is not None else bound
 
     def goal_in_words(self) -> str:
         """Return the goal and its confidence as text."""
         goal, promise = self.goal, self.promise
-        sure = f"with {promise.confidence:.0%} confidence over the next {promise.ahead:,} queries"
+        over = "in the long run" if promise.ahead is None else f"over the next {promise.ahead:,} queries"
+        sure = f"with {promise.confidence:.0%} confidence {over}"
         if goal.min_quality is not None:
             return f"at least {goal.min_quality:.1%} of the quality of {self.strongest}, {sure}"
         if goal.max_cost is not None:
@@ -225,6 +232,7 @@ class Tuning:
             "tuned_on": {
                 "queries": summary.tuning_rows,
                 "tested_on": summary.held_rows,
+                "cross_fitted": self.prepared.is_cross_fitted,
                 "different": self.prepared.held.different,
                 "largest_share_alike": self.prepared.held.most_alike,
                 "left_out": self.left_out,
@@ -275,24 +283,29 @@ def tune_policy(source: TuneSource, goal: Goal, workspace: Workspace, progress: 
     """
     inputs, left_out = _policy_inputs(source, workspace, progress)
     table = inputs.costs.table
-    rows = split(inputs.group, source.held_out, source.seed)
+    rows = _rows(inputs.group, source.held_out, source.seed)
     every = estimators(source.seed)
     wanted = source.heads or tuple(every)
     heads = {name: head for name, head in every.items() if name in wanted}
     prepared = prepare(inputs, *rows, heads=heads, seed=source.seed, progress=progress)
     strongest = _strongest(source.strongest, table.models)
     strongest = strongest_model(prepared.tuning) if strongest is None else strongest
-    promise = Promise(source.confidence, source.ahead or len(table))
+    promise = Promise(source.confidence, source.ahead)
     made_of = (semroute.__version__, workspace.encoder.fingerprint, *wanted, source.held_out, source.seed)
     name = generation(table, made_of)
     accept_threshold = workspace.accept_threshold
     tried = families(table.models, prepared, *workspace.thresholds, accept_threshold, f"{source.out}/{name}")
     tuned = tune(tried, prepared, goal, strongest, promise)
-    summary = summarise(tuned, prepared.tuning, prepared.held, promise, seed=source.seed)
+    summary = summarise(tuned, prepared, seed=source.seed)
     title = ", ".join(path.name for path in source.outcomes)
     costs = inputs.costs.words(workspace.tokenizer)
     baseline = None if summary.chosen is None else _drift_baseline(inputs, workspace, summary.chosen)
     return Tuning(title, table.models, goal, promise, prepared, tuned, summary, left_out, baseline, name, costs)
+
+
+def _rows(group: Indices, held_out: float | None, seed: int) -> tuple[Indices, Indices | None]:
+    """Return the rows to tune on, and those that test alone, if any."""
+    return (shuffled(group, seed), None) if held_out is None else split(group, held_out, seed)
 
 
 def _drift_baseline(inputs: PolicyInputs, workspace: Workspace, chosen: Figures) -> DriftBaseline:

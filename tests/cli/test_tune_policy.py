@@ -78,7 +78,20 @@ def test_the_policy_that_is_written_runs(outcomes: Path, monkeypatch: pytest.Mon
 @pytest.mark.slow
 def test_as_json_everything_is_told_and_kept(outcomes: Path) -> None:
     told = json.loads(
-        run(*tune(outcomes, "--min-quality", "0.85", "--confidence", "0.9", "--ahead", "300", "--json")).stdout
+        run(
+            *tune(
+                outcomes,
+                "--min-quality",
+                "0.85",
+                "--confidence",
+                "0.9",
+                "--ahead",
+                "300",
+                "--held-out",
+                "0.5",
+                "--json",
+            )
+        ).stdout
     )
     assert told["strongest"] == "large"
     assert (told["confidence"], told["ahead"]) == (0.9, 300)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from semroute.evaluate.risk import Promise, last_kept
 
@@ -36,22 +37,34 @@ def test_more_rows_ahead_are_less_uncertain() -> None:
 
 def test_that_none_of_a_few_rows_falls_short_is_no_proof() -> None:
     for count in (0, 1, 3, 50):
-        assert not Promise().is_kept(np.full(count, -0.01), -1.0, 0.99)
-    assert Promise().is_kept(np.full(500, -0.05), -1.0, 0.95)
+        assert not Promise().is_kept(np.full(count, -0.01), 0.99)
+    assert Promise().is_kept(np.full(500, -0.05), 0.95)
 
 
 def test_few_rows_without_a_bad_one_are_not_enough_where_bad_ones_are_possible() -> None:
     shortfall = np.full(30, -0.05)
     shortfall[0] = 0.1
     assert Promise(0.95, ahead=1000).upper(shortfall) < 0, "Student's bound alone would be satisfied"
-    assert not Promise(0.95, ahead=1000).is_kept(shortfall, -1.0, 0.95)
+    assert not Promise(0.95, ahead=1000).is_kept(shortfall, 0.95)
 
 
 def test_a_promise_over_few_queries_is_harder_than_one_for_the_long_run() -> None:
     random = np.random.default_rng(3)
     shortfall = random.normal(-0.03, 0.3, 2000).clip(-1, 1)
-    assert Promise(0.95).is_kept(shortfall, -1.0, 1.0)
-    assert not Promise(0.95, ahead=100).is_kept(shortfall, -1.0, 1.0)
+    assert Promise(0.95).is_kept(shortfall, 1.0)
+    assert not Promise(0.95, ahead=100).is_kept(shortfall, 1.0)
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.975])
+@pytest.mark.parametrize("count", [30, 120, 1000])
+def test_the_most_skewed_shortfall_is_missed_no_more_often_than_permitted(confidence: float, count: int) -> None:
+    """Rows of two values: the probability of every number of bad ones is known, so that nothing is drawn."""
+    bad = np.arange(count + 1)
+    rows = [np.repeat([1.0, 0.0], [one, count - one]) for one in bad.tolist()]
+    bounds = np.array([Promise(confidence).upper(one, worst=1.0) for one in rows])
+    for share in np.concatenate([np.linspace(0.001, 0.05, 25), np.linspace(0.06, 0.95, 20)]):
+        wrong = binom.pmf(bad, count, share)[bounds < share].sum()
+        assert wrong <= 1 - confidence, (share, wrong)
 
 
 @pytest.mark.slow

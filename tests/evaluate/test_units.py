@@ -39,15 +39,15 @@ def test_a_promise_on_grouped_queries_is_broken_no_more_often_than_the_risk() ->
     broken = {"groups": 0, "rows": 0}
     for _ in range(400):
         shortfall = np.repeat(np.where(random.random(40) < 0.5, 0.9, -0.86), 10)  # its true mean is 0.02
-        broken["groups"] += Promise(0.95).is_kept(shortfall, -1.0, 1.0, group)
-        broken["rows"] += Promise(0.95).is_kept(shortfall, -1.0, 1.0)
+        broken["groups"] += Promise(0.95).is_kept(shortfall, 1.0, group)
+        broken["rows"] += Promise(0.95).is_kept(shortfall, 1.0)
     assert broken["groups"] <= 0.05 * 400
     assert broken["rows"] > 0.15 * 400, "which is what groups are for"
 
 
 def test_one_frequent_query_does_not_make_a_promise_impossible() -> None:
     group = np.maximum(np.arange(430) - 29, 0)  # one of 30 rows, and 400 others
-    assert Promise(0.95, ahead=1000).is_kept(np.full(430, -0.1), -1.0, 0.9, group)
+    assert Promise(0.95, ahead=1000).is_kept(np.full(430, -0.1), 0.9, group)
 
 
 @pytest.mark.slow

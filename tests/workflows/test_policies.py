@@ -20,7 +20,7 @@ def workspace(routing_index: Path) -> Workspace:
 
 
 def source(outcomes: Path) -> TuneSource:
-    return TuneSource([outcomes], Path("prices.yaml"), None, None, ["linear"], 0.5, 0.9, None, 0, None, Path("policy"))
+    return TuneSource([outcomes], Path("prices.yaml"), None, None, ["linear"], None, 0.9, None, 0, None, Path("policy"))
 
 
 @pytest.mark.slow
@@ -60,10 +60,11 @@ def test_a_policy_that_keeps_the_floor_is_found_and_written(outcomes: Path, work
     value = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert (value["goal"]["min_quality"], value["confidence"], value["strongest"]) == (0.7, 0.9, "large")
     assert value["promised"] >= 0.7
-    assert value["tuned_on"]["queries"] + value["tuned_on"]["tested_on"] == 200
+    assert (value["tuned_on"]["queries"], value["tuned_on"]["tested_on"]) == (200, 200)
+    assert value["tuned_on"]["cross_fitted"] is True
     found.write(Path("policy"))
     text = Path("policy/policy.yaml").read_text()
-    assert text.startswith("# at least 70.0% of the quality of large, with 90% confidence over the next 200 queries\n")
+    assert text.startswith("# at least 70.0% of the quality of large, with 90% confidence in the long run\n")
     assert yaml.safe_load(text) == value["config"]
     assert found.earlier(Path("policy")) == []
     found.plot(Path("choice.png"))

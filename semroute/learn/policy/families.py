@@ -47,6 +47,18 @@ class PolicyData:
     def __len__(self) -> int:
         return len(self.quality)
 
+    def take(self, rows: NDArray[np.int64]) -> PolicyData:
+        """Return some rows."""
+        return PolicyData(
+            self.quality[rows],
+            self.cost[rows],
+            self.predicted[rows],
+            self.expected[rows],
+            self.scores[rows],
+            {model: probability[rows] for model, probability in self.acceptance.items()},
+            self.group[rows],
+        )
+
     @property
     def different(self) -> int:
         """Return the number of distinct rows."""
@@ -74,6 +86,10 @@ class PolicyOutcomes:
     def of(cls, part: PolicyData, choice: NDArray[np.int64]) -> PolicyOutcomes:
         """Return the outcomes of one chosen model for each row."""
         return cls(replay(part.quality, choice), replay(part.cost, choice))
+
+    def take(self, rows: NDArray[np.int64]) -> PolicyOutcomes:
+        """Return the outcomes of some rows."""
+        return PolicyOutcomes(self.quality[rows], self.cost[rows])
 
     @property
     def point(self) -> tuple[float, float]:

@@ -1,4 +1,8 @@
-"""Split outcomes into tuning and test rows, and train on the tuning rows."""
+"""Train the classifiers of a policy, and predict the rows that it is tuned and tested on.
+
+By default every row does both, with predictions of classifiers that were not fitted on it, and the classifiers that
+serve are fitted on all rows. A part may be held out for the test alone instead.
+"""
 
 from __future__ import annotations
 
@@ -57,11 +61,11 @@ class PolicyInputs:
 
 @dataclass(frozen=True, slots=True)
 class PolicySplit:
-    """Tuning and held-out rows, with the classifiers trained on the first.
+    """Rows that policies are tuned and tested on, with the classifiers trained on the first.
 
     Attributes:
-        tuning: rows that policies are created and ordered on.
-        held: rows that promises are tested on, in random order.
+        tuning: rows that policies are created and ordered on, with out-of-fold predictions.
+        held: rows that promises are tested on, in random order; where none was held out, the tuning rows.
         classifier: of queries.
         checks: classifiers of answers, by number of the model.
     """
@@ -70,6 +74,31 @@ class PolicySplit:
     held: PolicyData
     classifier: QueryClassifier
     checks: Mapping[int, AnswerClassifier] = field(default_factory=dict)
+
+    @property
+    def is_cross_fitted(self) -> bool:
+        """Return True if the tuning rows test too, by predictions that were not fitted on them."""
+        return self.held is self.tuning
+
+
+def shuffled(group: Indices, seed: int) -> Indices:
+    """Return all row numbers, group by group in random order.
+
+    Args:
+        group: ``(n,)`` group of each row, from :func:`~semroute.evaluate.replay.duplicates`.
+        seed: of the draw.
+
+    Raises:
+        InputError: too few distinct queries.
+    """
+    groups = len(np.unique(group))
+    if groups < MIN_QUERIES:
+        raise InputError(
+            f"{groups} different queries with the quality of every model; a policy needs {MIN_QUERIES}: give more "
+            "outcomes"
+        )
+    order = np.random.default_rng(seed).permutation(int(group.max()) + 1)[group]
+    return np.argsort(order, kind="stable")
 
 
 def split(group: Indices, share: float, seed: int) -> tuple[Indices, Indices]:
@@ -104,7 +133,6 @@ def split(group: Indices, share: float, seed: int) -> tuple[Indices, Indices]:
             f"{len(sizes)} different queries with the quality of every model leave {len(sizes) - count} to tune on and "
             f"{count} to test on, and each part needs {MIN_QUERIES}; give more outcomes"
         )
-    # In random order: the betting test reads one after the other.
     order_of_row = np.random.default_rng(seed + 1).permutation(len(sizes))[group]
     held = np.flatnonzero(is_held[group])
     return np.flatnonzero(~is_held[group]), held[np.argsort(order_of_row[held], kind="stable")]
@@ -113,7 +141,7 @@ def split(group: Indices, share: float, seed: int) -> tuple[Indices, Indices]:
 def prepare(
     policy_inputs: PolicyInputs,
     tuning: Indices,
-    held_out: Indices,
+    held_out: Indices | None = None,
     *,
     heads: Mapping[str, Estimator] | None = None,
     seed: int = 0,
@@ -124,7 +152,7 @@ def prepare(
     Args:
         policy_inputs: inputs of all rows.
         tuning: row numbers.
-        held_out: row numbers.
+        held_out: row numbers; None tests on the tuning rows.
         heads: of the classifier of queries; None tries all.
         seed: of all random draws.
         progress: called with the step, the number done and the total.
@@ -142,12 +170,9 @@ def prepare(
         rows, setting, heads=heads, seed=seed, progress=lambda done, total: progress("training", done, total)
     )
     checks, acceptance = _checks(policy_inputs, tuning, seed, progress)
-    return PolicySplit(
-        tuning=_part(policy_inputs, tuning, trained.left_out.astype(np.float32), trained.classifier, acceptance),
-        held=unseen_data(policy_inputs, held_out, trained.classifier, checks),
-        classifier=trained.classifier,
-        checks=checks,
-    )
+    part = _part(policy_inputs, tuning, trained.left_out.astype(np.float32), trained.classifier, acceptance)
+    held = part if held_out is None else unseen_data(policy_inputs, held_out, trained.classifier, checks)
+    return PolicySplit(part, held, trained.classifier, checks)
 
 
 def unseen_data(

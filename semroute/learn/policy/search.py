@@ -1,13 +1,19 @@
-"""Find the cheapest policy that keeps a promise on held-out rows.
+"""Find the cheapest policy that keeps a promise.
 
-The tuning rows set the order of the policies, and other rows test the promise.
+A sequence of policies is ordered by their cost on the tuning rows, and tested from the best on. The rows that test are
+held out, or all rows with predictions of classifiers that were not fitted on them: the second uses all evidence, and is
+nearly as exact, since a policy has few parameters of its own and the classifier that serves is fitted on more rows than
+those that were tested (cross-fitting; Bates, Hastie and Tibshirani, "Cross-validation: what does it estimate and how
+well does it do it?", JASA 2024, https://arxiv.org/abs/2104.00673). ``scripts/bench_floor.py`` counts how often the
+promise is kept.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -97,7 +103,7 @@ class PromiseTest:
         play: returns the outcomes of a point on them.
         tuning_part: the tuning rows with their outcomes. A promise that is broken on both parts together is not kept,
             whatever the test, since a frequent query lies wholly in one part and the other has no information on it.
-        max_usd: maximum USD assumed of a query, for budgets: a call may cost anything, and betting needs a bound.
+        max_usd: maximum USD assumed of a query, for budgets: a call may cost anything, and the test needs a bound.
     """
 
     part: PolicyData
@@ -105,10 +111,10 @@ class PromiseTest:
     tuning_part: PolicyData | None = None
     max_usd: float = math.inf
 
-    def is_kept(self, point: Point, excess: Excess, low: float, high: float, promise: Promise) -> bool:
+    def is_kept(self, point: Point, excess: Excess, high: float, promise: Promise) -> bool:
         """Return True if mean(excess) ≤ 0 is shown, and holds on all rows."""
         excess_held = excess(self.play(point), self.part)
-        if not promise.is_kept(excess_held, low, high, self.part.group):
+        if not promise.is_kept(excess_held, high, self.part.group):
             return False
         if self.tuning_part is None:
             return True
@@ -132,7 +138,7 @@ def cheapest_above(candidates: Sequence[Point], test: PromiseTest, floor: Floor,
             if is_alone(point, floor.strongest):
                 yield point, floor.fraction <= 1.0
                 continue
-            yield point, test.is_kept(point, floor.shortfall, -1.0, max(floor.fraction, 0.0), promise)
+            yield point, test.is_kept(point, floor.shortfall, max(floor.fraction, 0.0), promise)
 
     chosen = last_kept(tests())
     if chosen is not None or floor.fraction > 1.0:
@@ -157,7 +163,7 @@ def best_below(candidates: Sequence[Point], test: PromiseTest, budget: float, pr
 
     def tests() -> Iterator[tuple[Point, bool]]:
         for point in ascending:
-            yield point, test.is_kept(point, over, -budget, max(test.max_usd - budget, 0.0), promise)
+            yield point, test.is_kept(point, over, max(test.max_usd - budget, 0.0), promise)
 
     return last_kept(tests())
 
@@ -194,12 +200,16 @@ class Tuned:
         points: all policies tried.
         by_family: by name, the choice with one family alone (and single models); None where it cannot reach the goal.
         strongest: number of the model that the floor is a fraction of.
+        promise: that each finalist was tested for; the confidence is higher than asked for where there are several.
+        finalists: names of the families that the choice was made among.
     """
 
     chosen: Point | None
     points: tuple[Point, ...]
     by_family: Mapping[str, Point | None]
     strongest: int
+    promise: Promise
+    finalists: tuple[str, ...]
 
 
 def families(
@@ -232,38 +242,84 @@ def families(
     return found_families
 
 
+FINAL_PARTS = 5
+"""Parts of the tuning rows, each left out once to see which family wins without it."""
+
+
 def tune(
     families_tried: Sequence[Family], prepared: PolicySplit, goal: Goal, strongest: int, promise: Promise
 ) -> Tuned:
     """Choose the policy that reaches a goal.
 
-    The tuning rows choose a family: the one that would win if they tested the promise. Only its sequence of points
-    (with single models) is then tested on the held-out rows, so that no correction for several tests is needed; in one
-    mixed sequence, the first family to fail would stop the others.
+    The finalists are the families that win on the tuning rows without one part or another of them. Each finalist's
+    sequence of points (with single models) is tested with an equal share of the permitted error, so that the cheapest
+    that passes may be chosen (Bonferroni); in one mixed sequence the first family to fail would stop the others, and
+    one winner on all rows would often have won by chance.
 
     Args:
         families_tried: the families, single models among them.
-        prepared: both parts.
+        prepared: rows and classifiers.
         goal: the goal.
         strongest: number of the model that quality is compared with.
         promise: confidence of a floor or a budget.
     """
     candidates = points(families_tried, prepared.tuning)
     single = [point for point in candidates if isinstance(point.family, SingleModels)]
-    max_usd = max(_highest_cost(prepared.tuning), _highest_cost(prepared.held))
-    by_tuning = PromiseTest(prepared.tuning, lambda point: point.tuned, max_usd=max_usd)
-    by_others = PromiseTest(prepared.held, lambda point: point.play(prepared.held), prepared.tuning, max_usd)
-    by_family_tuning: dict[str, Point | None] = {}
-    by_family: dict[str, Point | None] = {}
+    sequences: dict[str, list[Point]] = {}
     for family in families_tried:
-        points_of_family = [point for point in candidates if point.family is family]
-        sequence = points_of_family if isinstance(family, SingleModels) else single + points_of_family
-        by_family_tuning[family.name] = _chosen(sequence, by_tuning, goal, strongest, promise)
-        by_family[family.name] = _chosen(sequence, by_others, goal, strongest, promise)
-    reachable = [name for name, point in by_family_tuning.items() if point is not None]
-    # Where nothing seems to reach the goal, the best policy may still do so.
-    best = max(reachable or list(by_family_tuning), key=lambda name: _rank(by_family_tuning[name], goal))
-    return Tuned(by_family[best], tuple(candidates), by_family, strongest)
+        own = [point for point in candidates if point.family is family]
+        sequences[family.name] = own if isinstance(family, SingleModels) else single + own
+    max_usd = max(_highest_cost(prepared.tuning), _highest_cost(prepared.held))
+    finalists = _finalists(sequences, prepared.tuning, max_usd, goal, strongest, promise)
+    shared = replace(promise, confidence=1.0 - (1.0 - promise.confidence) / len(finalists))
+    other_part = None if prepared.is_cross_fitted else prepared.tuning
+    test = PromiseTest(prepared.held, lambda point: tested(point, prepared), other_part, max_usd)
+    by_family = {
+        name: _chosen(sequence, test, goal, strongest, shared if name in finalists else promise)
+        for name, sequence in sequences.items()
+    }
+    chosen = by_family[max(finalists, key=lambda name: _rank(by_family[name], goal))]
+    return Tuned(chosen, tuple(candidates), by_family, strongest, shared, finalists)
+
+
+def tested(point: Point, prepared: PolicySplit) -> PolicyOutcomes:
+    """Return the outcomes of a policy on the rows that test, with predictions that were not fitted on them."""
+    return point.tuned if prepared.is_cross_fitted else point.play(prepared.held)
+
+
+def _finalists(
+    sequences: Mapping[str, Sequence[Point]],
+    tuning: PolicyData,
+    max_usd: float,
+    goal: Goal,
+    strongest: int,
+    promise: Promise,
+) -> tuple[str, ...]:
+    """Return the families that win without one part of the tuning rows, the most frequent winner first.
+
+    Single models are part of every sequence, and a finalist only where no other is.
+    """
+    wins: Counter[str] = Counter()
+    for part in range(FINAL_PARTS):
+        kept = np.flatnonzero(tuning.group % FINAL_PARTS != part)
+        if not len(kept):
+            continue
+        test = PromiseTest(tuning.take(kept), lambda point: point.tuned, max_usd=max_usd)
+        found = {
+            name: _chosen([_on(point, kept) for point in sequence], test, goal, strongest, promise)
+            for name, sequence in sequences.items()
+        }
+        # Where nothing seems to reach the goal, the best policy may still do so.
+        reachable = [name for name, point in found.items() if point is not None] or list(found)
+        wins[max(reachable, key=lambda name: _rank(found[name], goal))] += 1
+    ordered = [name for name, _ in wins.most_common()]
+    combined = [name for name in ordered if name != SingleModels.name]
+    return tuple(combined or ordered)
+
+
+def _on(point: Point, rows: NDArray[np.int64]) -> Point:
+    outcomes = point.tuned.take(rows)
+    return Point(point.family, point.parameter, *outcomes.point, outcomes)
 
 
 def _highest_cost(part: PolicyData) -> float:
@@ -301,7 +357,7 @@ def strongest_model(part: PolicyData) -> int:
     return int(np.lexsort((cost, -quality))[0])
 
 
-# Figures of a tuned policy on the held-out rows, with those of the strongest model and of its families.
+# Figures of a tuned policy on the rows that test, with those of the strongest model and of its families.
 
 _HALVINGS = 17
 _MAX_PROMISED = 64.0
@@ -311,7 +367,7 @@ others."""
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Figures of a policy on the held-out rows.
+    """Figures of a policy on the rows that test.
 
     Attributes:
         quality: mean, with its 95% bootstrap interval.
@@ -351,39 +407,40 @@ class Summary:
     parts: Mapping[str, Figures | None]
 
 
-def summarise(tuned: Tuned, tuning: PolicyData, held_out: PolicyData, promise: Promise, *, seed: int = 0) -> Summary:
-    """Summarise a tuning on the held-out rows."""
-    resampling = Resampling.draw(len(held_out), seed=seed, group=held_out.group)
-    single = PolicyOutcomes.of(held_out, np.full(len(held_out), tuned.strongest))
+def summarise(tuned: Tuned, prepared: PolicySplit, *, seed: int = 0) -> Summary:
+    """Summarise a tuning on the rows that test."""
+    held = prepared.held
+    resampling = Resampling.draw(len(held), seed=seed, group=held.group)
+    single = PolicyOutcomes.of(held, np.full(len(held), tuned.strongest))
 
     def figures(point: Point | None) -> Figures | None:
-        return None if point is None else _figures(point.play(held_out), single, resampling)
+        return None if point is None else _figures(tested(point, prepared), single, resampling)
 
     densest = max(frontier(tuned.points), key=lambda point: point.quality / max(point.cost, 1e-12))
     return Summary(
-        tuning_rows=len(tuning),
-        held_rows=len(held_out),
+        tuning_rows=len(prepared.tuning),
+        held_rows=len(held),
         strongest=_figures(single, single, resampling),
         chosen=figures(tuned.chosen),
-        promised=None if tuned.chosen is None else _promised(tuned.chosen, tuned.strongest, tuning, held_out, promise),
+        promised=None if tuned.chosen is None else _promised(tuned.chosen, tuned, prepared),
         densest=densest,
-        densest_figures=_figures(densest.play(held_out), single, resampling),
+        densest_figures=_figures(tested(densest, prepared), single, resampling),
         parts={name: figures(point) for name, point in tuned.by_family.items()},
     )
 
 
-def _promised(point: Point, strongest: int, tuning: PolicyData, held_out: PolicyData, promise: Promise) -> float:
+def _promised(point: Point, tuned: Tuned, prepared: PolicySplit) -> float:
     """Return the highest floor that passes the test, to 0.001 per cent.
 
     The test is that by which floors are chosen.
     """
-    if is_alone(point, strongest):
+    if is_alone(point, tuned.strongest):
         return 1.0
-    outcomes = point.play(held_out)
-    test = PromiseTest(held_out, lambda _: outcomes, tuning)
+    outcomes = tested(point, prepared)
+    test = PromiseTest(prepared.held, lambda _: outcomes, None if prepared.is_cross_fitted else prepared.tuning)
 
     def is_kept(fraction: float) -> bool:
-        return test.is_kept(point, Floor(fraction, strongest).shortfall, -1.0, fraction, promise)
+        return test.is_kept(point, Floor(fraction, tuned.strongest).shortfall, fraction, tuned.promise)
 
     low, high = 0.0, 1.0
     while is_kept(high) and high < _MAX_PROMISED:

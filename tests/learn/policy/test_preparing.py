@@ -11,7 +11,7 @@ from semroute.config import Price
 from semroute.errors import InputError
 from semroute.index import BothScores
 from semroute.learn.estimators import LinearEstimator
-from semroute.learn.policy.prepare import PolicyInputs, prepare, split
+from semroute.learn.policy.prepare import PolicyInputs, prepare, shuffled, split
 from semroute.outcomes.costs import with_costs
 from semroute.outcomes.table import TableBuilder
 from semroute.predictors.query_features import QueryInputs
@@ -84,6 +84,30 @@ def test_both_parts_are_predicted_out_of_fold() -> None:
     again = found.classifier.predict_inputs(whole.inputs.take(rows[1]))
     np.testing.assert_array_equal(again, found.held.predicted)
     assert found.checks == {}
+
+
+def test_without_held_out_rows_all_rows_tune_and_test_by_predictions_not_fitted_on_them() -> None:
+    whole = material()
+    rows = shuffled(whole.group, 0)
+    found = prepare(whole, rows, heads={"linear": LinearEstimator()})
+    assert found.is_cross_fitted
+    assert len(found.held) == len(whole.group)
+    served = found.classifier.predict_inputs(whole.inputs.take(rows))
+    assert not np.allclose(served, found.held.predicted), "what is served was fitted on the row, the test was not"
+
+
+@given(st.lists(st.integers(1, 5), min_size=60, max_size=120), st.integers(0, 9))
+def test_rows_are_shuffled_group_by_group(sizes: list[int], seed: int) -> None:
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    rows = shuffled(group, seed)
+    assert sorted(rows.tolist()) == list(range(len(group)))
+    changes = np.flatnonzero(np.diff(group[rows]))
+    assert len(changes) == len(sizes) - 1, "a group stays together"
+
+
+def test_too_few_rows_to_test_are_an_error() -> None:
+    with pytest.raises(InputError, match="a policy needs"):
+        shuffled(np.arange(5), 0)
 
 
 @pytest.mark.slow
