@@ -259,7 +259,8 @@ def measure(
     examples = {name: entry.examples for name, entry in router.live.artifact.manifest.categories.items()}
     groups = break_down(queries, scored, thresholds, examples)
     latency = time_queries(router, queries, latency_queries, progress)
-    return Measurement(evaluation, latency, None if router.live.first is None else float(first.mean()), wrong, groups)
+    answered = None if router.live.first is None else float(first.mean())
+    return Measurement(evaluation, latency, answered, wrong, rejection_curve(scored, thresholds), groups)
 
 
 def time_queries(
