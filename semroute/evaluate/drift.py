@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from statistics import NormalDist
 from typing import Any, Self
@@ -45,6 +46,8 @@ class DriftBaseline:
         rows: distinct queries.
         index: fingerprint of the index that gave the scores; scores of another index are not comparable.
         at: time of tuning, with a zone.
+        mix: share of the distinct queries by category; those below their threshold under :data:`NO_CATEGORY`. Empty in
+            baselines of before and without categories.
     """
 
     cuts: tuple[float, ...]
@@ -59,6 +62,7 @@ class DriftBaseline:
     rows: int
     index: str
     at: datetime
+    mix: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -72,10 +76,12 @@ class DriftBaseline:
         thresholds: Mapping[str, float],
         index: str,
         at: datetime,
+        categories: Sequence[str] = (),
     ) -> Self:
         """Create the baseline from ``(n,)`` best scores of distinct queries.
 
-        ``below`` is True where the score is below its category's threshold.
+        ``below`` is True where the score is below its category's threshold; ``categories`` are their ``n`` categories,
+        as of :func:`named`, or none.
         """
         cuts = np.unique(np.quantile(scores, np.linspace(0, 1, BINS + 1)[1:-1]))
         shares = count_by_bin(cuts, scores) / max(1, len(scores))
@@ -92,6 +98,7 @@ class DriftBaseline:
             rows=len(scores),
             index=index,
             at=at,
+            mix={name: count / len(categories) for name, count in sorted(Counter(categories).items())},
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,6 +123,7 @@ class DriftBaseline:
                 rows=int(values["rows"]),
                 index=str(values["index"]),
                 at=datetime.fromisoformat(values["at"]),
+                mix={str(name): float(share) for name, share in values.get("mix", {}).items()},
                 **{name: float(values[name]) for name in _NUMBERS},
             )
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
@@ -138,9 +146,13 @@ LARGE_SHIFT = 0.2
 MIN_QUERIES = 100
 """Minimum number of queries to compare their distribution or their cost."""
 _CHANCE_QUANTILE = 0.999
+NO_CATEGORY = "(no category)"
+_LEAST_EXPECTED = 5.0
+"""Queries that must be expected of a category in both samples; rarer ones are compared together (Cochran's rule)."""
+_NAMED_MOVES = 2
 MIN_JUDGED = 30
 TOLERATED_CHANGE = 0.05
-"""Tolerated change of the share below the threshold, and relative change of a price."""
+"""Tolerated change of the share below the threshold and of the mix, and relative change of a price."""
 DEARER = 1.25
 """Relative mean cost of a query from which a rise counts, if it is also significant."""
 
@@ -152,6 +164,10 @@ class Drift:
     Attributes:
         queries: number of distinct queries compared.
         stability: population stability index of their best scores; None for too few.
+        moved: share of the queries that would have to change category for the mix to be that of the tuning, beyond
+            what chance moves; None for too few, or where the mix is not known.
+        moves: categories whose shares have moved most, with the share then and now; none where the mix differs by no
+            more than chance.
         below: share of them that fits no category; None where scores are not known.
         same_index: True if the index is the one that the policy was tuned with; else queries are not compared.
         quality: mean feedback with its interval; None without any.
@@ -172,6 +188,8 @@ class Drift:
     costed: int
     prices: Mapping[str, tuple[tuple[float, float], tuple[float, float]]]
     reasons: tuple[str, ...]
+    moved: float | None = None
+    moves: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values; undefined figures are None."""
@@ -187,6 +205,7 @@ def drift(
     prices: Prices,
     *,
     index: str,
+    categories: Sequence[str] = (),
 ) -> Drift:
     """Compare recent queries, feedback and prices with a policy's baseline.
 
@@ -198,10 +217,11 @@ def drift(
         costs: USD of queries.
         prices: now.
         index: fingerprint of the index that gives the scores now.
+        categories: ``n`` categories of the queries, as of :func:`named`; none where they are not known.
     """
     same_index = index == baseline.index
     if not same_index:
-        scores = below = None
+        scores, below, categories = None, None, ()
     count = 0 if scores is None else len(scores)
     changed = {
         model: (tuned, prices[model])
@@ -220,6 +240,9 @@ def drift(
         prices=changed,
         reasons=(),
     )
+    if baseline.mix and len(categories) >= MIN_QUERIES:
+        moved, moves = mix_shift(baseline, categories)
+        change = replace(change, moved=moved, moves=moves)
     return replace(change, reasons=tuple(_reasons(baseline, change)))
 
 
@@ -238,6 +261,52 @@ def stability(baseline: DriftBaseline, scores: Numbers) -> float:
     return max(0.0, float(((now - then) * np.log(now / then)).sum()) - chance)
 
 
+def named(scores: Numbers, below: NDArray[np.bool_], categories: Sequence[str]) -> list[str]:
+    """Return the category of each query, or :data:`NO_CATEGORY`.
+
+    Args:
+        scores: ``(n, c)`` of the categories.
+        below: ``(n,)`` True where the best is below its threshold.
+        categories: ``c`` names; none gives no names.
+    """
+    if not categories:
+        return []
+    best = scores.argmax(axis=1)
+    return [NO_CATEGORY if is_below else categories[place] for is_below, place in zip(below, best, strict=True)]
+
+
+def mix_shift(baseline: DriftBaseline, categories: Sequence[str]) -> tuple[float, Mapping[str, tuple[float, float]]]:
+    """Compare the shares of the categories with those at tuning time.
+
+    The chi-square test of two samples at 99.9% decides whether anything has moved; how much is half the sum of the
+    absolute differences (total variation), less what it is expected to be by chance.
+
+    Args:
+        baseline: with its mix.
+        categories: of the queries now.
+
+    Returns:
+        The share moved, 0 where the test finds nothing, and the categories that moved most.
+    """
+    counts, rows, count = Counter(categories), max(1, baseline.rows), len(categories)
+    names = sorted(baseline.mix.keys() | counts.keys())
+    then = np.array([baseline.mix.get(name, 0.0) for name in names])
+    now = np.array([counts[name] / count for name in names])
+    pooled = (then * rows + now * count) / (rows + count)
+    is_rare = pooled * min(rows, count) < _LEAST_EXPECTED
+    before, after, both = (
+        np.append(shares[~is_rare], shares[is_rare].sum()) if is_rare.any() else shares
+        for shares in (then, now, pooled)
+    )
+    noise = 1.0 / rows + 1.0 / count
+    if len(both) < 2 or float((np.square(after - before) / both).sum()) / noise <= _chi_square(len(both) - 1):
+        return 0.0, {}
+    chance = 0.5 * float(np.sqrt(2.0 / np.pi * both * (1.0 - both) * noise).sum())
+    moved = max(0.0, 0.5 * float(np.abs(after - before).sum()) - chance)
+    most = np.argsort(-np.abs(now - then), kind="stable")[:_NAMED_MOVES]
+    return moved, {names[place]: (float(then[place]), float(now[place])) for place in most}
+
+
 def _chi_square(freedom: int) -> float:
     """Return the 99.9% quantile of chi-square, to some per cent.
 
@@ -254,6 +323,9 @@ def _reasons(baseline: DriftBaseline, change: Drift) -> Iterator[str]:
     if change.stability is not None and change.stability > LARGE_SHIFT:
         index = f"stability index {change.stability:.2f}, above {LARGE_SHIFT:g}"
         yield f"the queries differ from those that it was tuned on ({index})"
+    if change.moved is not None and change.moved > TOLERATED_CHANGE:
+        moves = ", ".join(f"{name} {then:.0%} then, {now:.0%} now" for name, (then, now) in change.moves.items())
+        yield f"the mix of queries has moved by {change.moved:.0%} ({moves}), and a promise holds for the same mix"
     below, quality, cost = change.below, change.quality, change.cost_usd
     if below is not None and change.queries >= MIN_QUERIES and below.low > baseline.below + TOLERATED_CHANGE:
         yield f"{below.value:.0%} of the queries fit no category, and {baseline.below:.0%} did"
@@ -302,6 +374,7 @@ class Compared:
         then, now = self.then, self.found
         yield "different queries", f"{then.rows:,}", f"{now.queries:,}"
         yield "their stability index", "", "-" if now.stability is None else f"{now.stability:.2f}"
+        yield "queries that changed category", "", "-" if now.moved is None else percent(now.moved)
         yield "fit no category", percent(then.below), "-" if now.below is None else percent(now.below.value)
         quality = "-" if now.quality is None else f"{percent(now.quality.value)} of {now.judged:,} judged"
         yield "quality", percent(then.quality), quality

@@ -15,7 +15,7 @@ from semroute.config import Config
 from semroute.config.check import cascades
 from semroute.errors import ArtifactError, InputError
 from semroute.evaluate.advice import Advice, advise, overrides
-from semroute.evaluate.drift import Drift, DriftBaseline, drift
+from semroute.evaluate.drift import Drift, DriftBaseline, drift, named
 from semroute.evaluate.log_report import LogReport, report
 from semroute.learn.policy.write import REPORT
 from semroute.storage import read_json
@@ -226,7 +226,7 @@ def measure_drift(baseline: DriftBaseline, recent: RecentTraffic, workspace: Wor
 
     Queries are embedded where the log has their text and the index is the same.
     """
-    scores, below = None, None
+    scores, below, categories = None, None, list[str]()
     indexed = workspace
     if not workspace.has_index and workspace.index_fingerprint != baseline.index:
         indexed = workspace.with_shipped()  # a policy of the shipped categories
@@ -237,7 +237,8 @@ def measure_drift(baseline: DriftBaseline, recent: RecentTraffic, workspace: Wor
         thresholds = np.array([baseline.thresholds[name] for name in names])
         found = indexed.scores(indexed.encoder.encode(list(recent.texts.values())))
         scores, below = indexed.best_of(found, thresholds)
+        categories = named(found, below, names)
     # Ten ratings of one query are one sample.
     feedback = [total / count for total, count in recent.feedback.values()]
     prices = {model: (price.input, price.output) for model, price in workspace.prices().items()}
-    return drift(baseline, scores, below, feedback, recent.costs, prices, index=fingerprint)
+    return drift(baseline, scores, below, feedback, recent.costs, prices, index=fingerprint, categories=categories)

@@ -13,7 +13,7 @@ import numpy as np
 
 import semroute
 from semroute.errors import InputError
-from semroute.evaluate.drift import DriftBaseline
+from semroute.evaluate.drift import DriftBaseline, named
 from semroute.evaluate.metrics import finite
 from semroute.evaluate.replay import duplicates
 from semroute.evaluate.risk import Promise
@@ -318,6 +318,7 @@ def _drift_baseline(inputs: PolicyInputs, workspace: Workspace, chosen: Figures)
         scores, below, chosen.quality, chosen.cost, prices,
         thresholds=dict(zip(names, thresholds.tolist(), strict=True)),
         index=workspace.index_fingerprint, at=datetime.now(UTC),
+        categories=named(inputs.scores.second[different], below, names),
     )  # fmt: skip
 
 

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from semroute.errors import ArtifactError
-from semroute.evaluate.drift import LARGE_SHIFT, MIN_QUERIES, DriftBaseline, drift, stability
+from semroute.evaluate.drift import (
+    LARGE_SHIFT,
+    MIN_QUERIES,
+    NO_CATEGORY,
+    DriftBaseline,
+    drift,
+    mix_shift,
+    named,
+    stability,
+)
 from semroute.evaluate.metrics import Interval
 
 PRICES = {"small": (0.1, 0.4), "large": (5.0, 15.0)}
@@ -133,6 +142,57 @@ def test_changed_prices_are_a_reason_to_tune() -> None:
     assert not reasons(prices={**PRICES, "large": (5.1, 15.0), "new": (1.0, 1.0)})
     free = replace(baseline(), prices={"a": (0.0, 0.0)})
     assert reasons(free, prices={"a": (0.0, 0.1)}), "from nothing to something is a change"
+
+
+NAMES = ("code", "law", "finance", NO_CATEGORY)
+
+
+def drawn(shares: tuple[float, ...], rows: int, seed: int) -> list[str]:
+    return [NAMES[place] for place in np.random.default_rng(seed).choice(len(shares), rows, p=shares)]
+
+
+def mixed(categories: list[str]) -> DriftBaseline:
+    then = made(np.linspace(0.1, 0.9, len(categories)))
+    counts = {name: categories.count(name) / len(categories) for name in sorted(set(categories))}
+    return replace(then, mix=counts)
+
+
+@pytest.mark.parametrize("rows", [150, 600, 5000])
+def test_a_mix_that_only_chance_has_moved_is_no_drift(rows: int) -> None:
+    shares = (0.5, 0.3, 0.19, 0.01)
+    moved = [mix_shift(mixed(drawn(shares, 800, seed)), drawn(shares, rows, seed + 1000))[0] for seed in range(200)]
+    assert sum(one > 0.0 for one in moved) <= 2
+
+
+def test_another_mix_with_the_same_scores_is_a_reason_to_tune_that_names_what_moved() -> None:
+    then, later = mixed(drawn((0.5, 0.3, 0.19, 0.01), 800, 1)), drawn((0.25, 0.3, 0.44, 0.01), 1000, 2)
+    told = [one for one in reasons(then, categories=later) if "the mix of queries has moved" in one]
+    assert len(told) == 1
+    assert "code 5" in told[0]
+    assert "finance" in told[0]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 1.0])
+def test_a_category_that_was_never_seen_moves_the_mix(share: float) -> None:
+    then = mixed(["code"] * 400 + ["law"] * 400)
+    later = ["code"] * round(600 * (1 - share)) + ["finance"] * round(600 * share)
+    moved, moves = mix_shift(then, later)
+    assert moved > 0.2
+    assert "finance" in moves
+
+
+def test_few_queries_and_a_baseline_without_a_mix_are_not_compared() -> None:
+    then = mixed(["code"] * 400 + ["law"] * 400)
+    assert reasons(then, categories=["law"] * (MIN_QUERIES - 1)) == ()
+    assert reasons(baseline(), categories=["law"] * 1000) == ()
+    old = {name: value for name, value in then.to_dict().items() if name != "mix"}
+    assert DriftBaseline.from_dict(json.loads(json.dumps(old))).mix == {}
+
+
+def test_a_query_below_its_threshold_has_no_category() -> None:
+    scores = np.array([[0.9, 0.1], [0.2, 0.3]])
+    assert named(scores, np.array([False, True]), ["code", "law"]) == ["code", NO_CATEGORY]
+    assert named(np.zeros((2, 0)), np.array([True, True]), []) == []
 
 
 def test_a_baseline_survives_json_and_other_json_is_refused() -> None:
