@@ -152,7 +152,9 @@ _LEAST_EXPECTED = 5.0
 _NAMED_MOVES = 2
 MIN_JUDGED = 30
 TOLERATED_CHANGE = 0.05
-"""Tolerated change of the share below the threshold and of the mix, and relative change of a price."""
+"""Tolerated change of the share below the threshold, and relative change of a price."""
+TOLERATED_MOVE = 0.03
+"""Share of the queries that may change category, beyond chance."""
 DEARER = 1.25
 """Relative mean cost of a query from which a rise counts, if it is also significant."""
 
@@ -323,7 +325,7 @@ def _reasons(baseline: DriftBaseline, change: Drift) -> Iterator[str]:
     if change.stability is not None and change.stability > LARGE_SHIFT:
         index = f"stability index {change.stability:.2f}, above {LARGE_SHIFT:g}"
         yield f"the queries differ from those that it was tuned on ({index})"
-    if change.moved is not None and change.moved > TOLERATED_CHANGE:
+    if change.moved is not None and change.moved > TOLERATED_MOVE:
         moves = ", ".join(f"{name} {then:.0%} then, {now:.0%} now" for name, (then, now) in change.moves.items())
         yield f"the mix of queries has moved by {change.moved:.0%} ({moves}), and a promise holds for the same mix"
     below, quality, cost = change.below, change.quality, change.cost_usd

@@ -183,8 +183,8 @@ def test_a_category_that_was_never_seen_moves_the_mix(share: float) -> None:
 
 def test_few_queries_and_a_baseline_without_a_mix_are_not_compared() -> None:
     then = mixed(["code"] * 400 + ["law"] * 400)
-    assert reasons(then, categories=["law"] * (MIN_QUERIES - 1)) == ()
-    assert reasons(baseline(), categories=["law"] * 1000) == ()
+    for compared, queries in ((then, MIN_QUERIES - 1), (baseline(), 1000)):
+        assert not any("mix of queries" in one for one in reasons(compared, categories=["law"] * queries))
     old = {name: value for name, value in then.to_dict().items() if name != "mix"}
     assert DriftBaseline.from_dict(json.loads(json.dumps(old))).mix == {}
 
