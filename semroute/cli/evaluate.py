@@ -221,7 +221,7 @@ def headline(measured: Measurement) -> DataTable:
         out_of_scope=f"AUROC {number(evaluation.oos_auroc)}, {percent(evaluation.oos_recall)} rejected",
         false_rejection=percent(evaluation.false_rejection),
         **traded,
-        calibration_error=f"{number(evaluation.ece)}  (ECE, 15 bins)",
+        calibration_error=f"{number(evaluation.ece)}  (ECE, 15 bins; {number(evaluation.perfect_ece)} if perfect)",
         time_per_query=f"p50 {latency.p50:.2f} ms, p99 {latency.p99:.2f} ms  (over {latency.n:,} queries)",
         **first,
     )

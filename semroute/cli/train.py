@@ -182,7 +182,7 @@ BLOCKS = ("shape", "words", "tokens")
     "--right",
     type=NumberRange(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
-    help="Choose the threshold so that this share of the accepted answers is acceptable (default: threshold 0.5).",
+    help="Choose the threshold so that at least this share of the accepted answers is shown to be acceptable.",
 )
 @click.option(
     "--block",
@@ -236,7 +236,7 @@ def _shown(trained: Trained, validation: Validation) -> DataTable:
         answers=f"{validation.n:,}, {percent(good.value)} acceptable ({percent(good.low)} to {percent(good.high)})",
         looks_at=", ".join(trained.classifier.blocks),
         AUROC=f"{validation.auroc:.3f}, on answers that were left out",
-        calibration_error=f"{validation.ece:.3f} (ECE, 15 bins)",
+        calibration_error=f"{validation.ece:.3f} (ECE, 15 bins; {validation.perfect_ece:.3f} if perfect)",
     )
 
 

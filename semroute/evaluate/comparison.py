@@ -53,7 +53,7 @@ from semroute.evaluate.replay import (
     values,
 )
 from semroute.outcomes.costs import Costs
-from semroute.outcomes.table import OutcomeTable
+from semroute.outcomes.table import OutcomeTable, numbered
 from semroute.types import Matrix
 from semroute.types.protocols import Indices, Progress, silent
 
@@ -102,7 +102,8 @@ class _StudyRun:
         self.quality, self.cost = complete(costs, method, self.folds)
         self.known = EvaluationData(table.queries, table.tasks, vectors, self.quality, plan.seed)
         self.expected = expected_costs(costs, self.folds)
-        group = self.duplicates.group
+        # The unit that is new is drawn: a task where whole tasks are left out, else a query.
+        group = numbered(table.tasks)[1] if plan.leave_tasks_out else self.duplicates.group
         self.resampling = Resampling.draw(len(table), seed=plan.seed, resamples=plan.resamples, group=group)
         self.roles = roles(table.models, self.quality, self.cost, plan.strongest)
         self.best = best_single(self.quality, self.cost, self.folds)

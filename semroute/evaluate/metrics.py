@@ -236,12 +236,15 @@ def first_reaching(x: Doubles, y: Doubles, level: float) -> Doubles:
 def mean_interval(values: Iterable[float], *, low: float = -math.inf, high: float = math.inf) -> Interval | None:
     """Return a mean and its 95% normal interval within ``low`` and ``high``.
 
-    None without values; for a single value the ends are NaN, as its spread is unknown.
+    Wilson's interval where all values are 0 or 1: the normal one has no width where all are the same. None without
+    values; for a single value of another kind the ends are NaN, as its spread is unknown.
     """
     known = list(values)
     if not known:
         return None
     mean = fmean(known)
+    if low == 0 and high == 1 and set(known) <= {0.0, 1.0}:
+        return Interval(mean, *wilson_interval(round(sum(known)), len(known)))
     if len(known) == 1:
         return Interval(mean, math.nan, math.nan)
     half = 1.96 * stdev(known) / math.sqrt(len(known))
@@ -308,6 +311,20 @@ def expected_calibration_error(confidence: NDArray[np.float64], right: NDArray[n
     bin_ = np.clip((confidence * bins).astype(np.int64), 0, bins - 1)
     gap = np.bincount(bin_, weights=right.astype(np.float64) - confidence, minlength=bins)
     return float(np.abs(gap).sum() / len(confidence))
+
+
+def perfect_calibration_error(confidence: NDArray[np.float64], bins: int = 15, *, draws: int = 200) -> float:
+    """Return the mean ECE of the same confidences under perfect calibration.
+
+    It is not 0: with few rows in a bin, chance alone moves the share that is right (Gruber and Buettner, "Better
+    Uncertainty Calibration via Proper Scores", NeurIPS 2022, https://arxiv.org/abs/2203.07835). The labels are drawn by
+    the confidences, ``draws`` times, with a fixed seed; 0 for no rows.
+    """
+    random = np.random.default_rng(0)
+    drawn = (
+        expected_calibration_error(confidence, random.random(len(confidence)) < confidence, bins) for _ in range(draws)
+    )
+    return fmean(drawn) if len(confidence) else 0.0
 
 
 def confusion(true: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:

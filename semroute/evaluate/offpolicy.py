@@ -52,6 +52,9 @@ estimate is off by up to as much."""
 MIN_ANSWERS = 30
 """Distinct queries with a known answer below which the spread of so skewed a mean cannot be estimated."""
 
+MIN_EFFECTIVE = 50
+"""Effective number of answers below which a few large weights decide the estimate."""
+
 _ROUNDING = 1e-5
 """Tolerance of probabilities, which are float32."""
 
@@ -105,6 +108,11 @@ def check_propensities(table: OutcomeTable, probability: Matrix) -> PropensityFi
             )
         elif asked < MIN_ANSWERS:
             warned.append(f'"{model}" has answers to {asked} queries only: its intervals are too narrow')
+        elif (effective := _effective(np.where(known, 1 / probability[:, column], 0), query)) < MIN_EFFECTIVE:
+            warned.append(
+                f'"{model}" has answers worth {effective:.0f} equally likely ones: its intervals are too narrow below '
+                f"{MIN_EFFECTIVE}"
+            )
     return PropensityFindings(tuple(refused), tuple(warned))
 
 
@@ -122,6 +130,15 @@ def _fault(known: NDArray[np.bool_], probability: Matrix, asked: int, queries: i
             "rows have no answer of it"
         )
     return None
+
+
+def _effective(weight: NDArray[np.floating], query: NDArray[np.int64]) -> float:
+    """Return the effective sample size, ``(sum of weights)^2 / sum of squares``; Kish, "Survey Sampling", 1965.
+
+    Rows of one query count as one.
+    """
+    sums = np.bincount(query, weights=weight)
+    return float(sums.sum() ** 2 / max(np.square(sums).sum(), 1e-300))
 
 
 def _mean_weight(weight: NDArray[np.floating], query: NDArray[np.int64]) -> tuple[float, float]:

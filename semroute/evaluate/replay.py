@@ -441,15 +441,14 @@ def _means(values: NDArray[np.floating], task: NDArray[np.int64], count: int) ->
 def expected_costs(costs: Costs, folds: Sequence[Fold]) -> Matrix:
     """Return ``(n, m)`` float32 USD, estimated out of fold.
 
-    NaN for rows that are in no test part. By model and task, as a trained classifier expects them
-    (:func:`~semroute.evaluate.replay.call_costs`).
+    NaN for rows that are in no test part. By model and input tokens, as a trained classifier expects them of a query
+    whose task it does not know (:func:`~semroute.evaluate.replay.call_costs`).
     """
     table = costs.table
     input_tokens = asked_tokens(table.queries)
     expected = np.full(table.cost.shape, np.nan, np.float32)
     for fold in folds:
         expected_by_task = call_costs(costs, input_tokens, fold.train)
-        expected[fold.test] = expected_by_task.expected(
-            input_tokens[fold.test], [table.tasks[row] for row in fold.test.tolist()]
-        )
+        # Without tasks: the router does not know a query's task.
+        expected[fold.test] = expected_by_task.expected(input_tokens[fold.test])
     return expected

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.evaluate.metrics import auroc, confusion, expected_calibration_error, precision_recall_f1, wilson_interval
+from semroute.evaluate.metrics import (
+    auroc,
+    confusion,
+    expected_calibration_error,
+    perfect_calibration_error,
+    precision_recall_f1,
+    wilson_interval,
+)
 from semroute.types import Matrix
 
 MAX_CELLS = 4_000_000
@@ -145,6 +152,7 @@ class Evaluation:
         oos_recall: share of out-of-scope queries rejected.
         false_rejection: share of in-scope queries rejected.
         ece: calibration error of the confidence over in-scope queries.
+        perfect_ece: what perfect calibration would show on as many.
         per_category: precision, recall, F1 (thresholds applied) and number of queries.
         confusion: counts by true and by decided category; the last row and column are out of scope.
         accuracy_interval: 95% interval of ``accuracy``.
@@ -157,6 +165,7 @@ class Evaluation:
     oos_recall: float | None
     false_rejection: float | None
     ece: float | None
+    perfect_ece: float | None
     per_category: Mapping[str, Mapping[str, float | int]]
     confusion: tuple[tuple[int, ...], ...]
     accuracy_interval: tuple[float, float]
@@ -172,6 +181,7 @@ class Evaluation:
             "oos_recall": self.oos_recall,
             "false_rejection": self.false_rejection,
             "ece": self.ece,
+            "perfect_ece": self.perfect_ece,
             "per_category": {name: dict(figures) for name, figures in self.per_category.items()},
             "confusion": [list(row) for row in self.confusion],
         }
@@ -242,6 +252,7 @@ def evaluate(scored: ScoredQueries, thresholds: NDArray[np.float64]) -> Evaluati
         oos_recall=_mean(~accepted[~inside]),
         false_rejection=_mean(~accepted[inside]),
         ece=expected_calibration_error(scored.confidence[inside], right_top) if inside.any() else None,
+        perfect_ece=perfect_calibration_error(scored.confidence[inside]) if inside.any() else None,
         per_category=_per_category(scored.categories, matrix),
         confusion=tuple(tuple(int(count) for count in row) for row in matrix),
         accuracy_interval=wilson_interval(int(right.sum()), len(right)),

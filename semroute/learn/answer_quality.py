@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from semroute._optional import require
 from semroute.errors import InputError
-from semroute.evaluate.metrics import Rate, auroc, expected_calibration_error, finite
+from semroute.evaluate.metrics import Rate, auroc, expected_calibration_error, finite, perfect_calibration_error
 from semroute.outcomes.files import check_judged, judging_remedy
 from semroute.outcomes.table import OutcomeTable, numbered
 from semroute.predictors.answer_quality import BUCKETS, CUT, AnswerClassifier, dense, feature_names, hashed, no_words
@@ -296,6 +296,7 @@ def _classifier(fit: _Fit, blocks: tuple[str, ...], settings: Settings, slope: f
 # Out-of-fold validation of a classifier of answers.
 
 Vector = NDArray[np.float64]
+_ONE_SIDED = 1.645
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -325,6 +326,7 @@ class Validation:
         acceptable: share of acceptable ones.
         auroc: probability that an acceptable answer gets a higher probability than an unacceptable one.
         ece: calibration error, 15 bins.
+        perfect_ece: calibration error that perfect calibration would show on as many answers.
         thresholds: acceptance figures at several thresholds.
     """
 
@@ -332,6 +334,7 @@ class Validation:
     acceptable: Rate
     auroc: float
     ece: float
+    perfect_ece: float
     thresholds: tuple[AtThreshold, ...]
 
     @classmethod
@@ -345,6 +348,7 @@ class Validation:
             acceptable=Rate.of(int(acceptable.sum()), len(rows)),
             auroc=0.5 if area is None else area,
             ece=expected_calibration_error(predicted, acceptable),
+            perfect_ece=perfect_calibration_error(predicted),
             thresholds=tuple(at_threshold(predicted, acceptable, level) for level in levels),
         )
 
@@ -364,18 +368,22 @@ def at_threshold(probability: Vector, acceptable: NDArray[np.bool_], threshold: 
 
 
 def threshold_for(probability: Vector, acceptable: NDArray[np.bool_], precision: float) -> float | None:
-    """Return the lowest threshold with a precision of at least ``precision``.
+    """Return the lowest threshold whose precision is shown to be at least ``precision``.
 
-    The precision is the share of acceptable answers among the accepted. Lower thresholds accept more answers, so this
-    is the cheapest; None where no threshold reaches it. At least 20 answers must be accepted: a share of fewer is not
-    reliable.
+    The precision is the share of acceptable answers among the accepted; it is shown where the lower end of its
+    one-sided 95% interval (Wilson) reaches it, for the share itself would be too high every other time. Lower
+    thresholds accept more answers, so this is the cheapest; None where no threshold reaches it. At least 20 answers
+    must be accepted: a share of fewer is not reliable.
     """
     order = np.argsort(-probability, kind="stable")
     ordered, hits = probability[order], np.cumsum(acceptable[order])
     counts = np.arange(1, len(probability) + 1)
     # A threshold accepts all answers of equal probability, or none of them.
     is_last = np.append(ordered[1:] != ordered[:-1], True)
-    sufficient = np.flatnonzero((hits / counts >= precision) & (counts >= 20) & is_last)
+    share, shift = hits / counts, _ONE_SIDED**2 / counts
+    spread = np.sqrt(share * (1 - share) / counts + shift / (4 * counts))
+    shown = (share + shift / 2 - _ONE_SIDED * spread) / (1 + shift)
+    sufficient = np.flatnonzero((shown >= precision) & (counts >= 20) & is_last)
     return float(ordered[sufficient[-1]]) if len(sufficient) else None
 
 

@@ -79,7 +79,7 @@ def evaluation(categories: int) -> Evaluation:
     figures = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "n": 2}
     names = [f"category{number}" for number in range(categories)]
     per_category = dict.fromkeys(names, figures)
-    return Evaluation(1, 1, 1, 1, 1, 0, 0, per_category, tuple(map(tuple, matrix)), (0, 1))
+    return Evaluation(1, 1, 1, 1, 1, 0, 0, 0, per_category, tuple(map(tuple, matrix)), (0, 1))
 
 
 def test_few_categories_show_the_matrix_and_many_the_worst_mistakes() -> None:

@@ -10,6 +10,8 @@ from semroute.evaluate.metrics import (
     auroc,
     confusion,
     expected_calibration_error,
+    mean_interval,
+    perfect_calibration_error,
     precision_recall_f1,
     wilson_interval,
 )
@@ -22,6 +24,25 @@ def test_accuracy_by_hand() -> None:
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], dtype=np.float32)
     assert accuracy(scores, np.array([0, 1, 1])) == pytest.approx(2 / 3)
     assert accuracy(np.zeros((0, 2), np.float32), np.zeros(0, np.int64)) == 0.0
+
+
+def test_means_of_zeros_and_ones_have_the_interval_of_a_share() -> None:
+    found = mean_interval([1.0] * 20, low=0, high=1)
+    assert found is not None
+    assert (found.low, found.high) == wilson_interval(20, 20)
+    assert found.low < 0.9, "twenty good answers do not prove that all are"
+    graded = mean_interval([0.5, 1.0, 0.5, 1.0], low=0, high=1)
+    assert graded is not None
+    assert graded.high <= 1
+
+
+@pytest.mark.parametrize("rows", [50, 500, 5000])
+def test_perfect_calibration_shows_an_error_that_falls_with_the_rows(rows: int) -> None:
+    random = np.random.default_rng(1)
+    confidence = random.uniform(0.5, 1.0, rows)
+    shown = [expected_calibration_error(confidence, random.random(rows) < confidence) for _ in range(100)]
+    assert perfect_calibration_error(confidence) == pytest.approx(np.mean(shown), rel=0.1)
+    assert perfect_calibration_error(np.zeros(0)) == 0.0
 
 
 def test_auroc_by_hand() -> None:

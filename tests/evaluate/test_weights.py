@@ -111,7 +111,8 @@ def test_a_model_with_few_answers_is_warned_of_and_with_one_refused() -> None:
             **arrays,
         )
 
-    assert _findings(known_for(40)) == PropensityFindings((), ())
+    assert _findings(known_for(60)) == PropensityFindings((), ())
+    assert "worth 40 equally likely ones" in _findings(known_for(40)).warned[0]
     assert _findings(known_for(5)).warned == ('"third" has answers to 5 queries only: its intervals are too narrow',)
     assert _findings(known_for(1)).refused == ('"third" has answers to 1 of 400 queries',)
     assert _findings(known_for(0)).refused == ('"third" has answers to 0 of 400 queries',)

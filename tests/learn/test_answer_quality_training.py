@@ -78,12 +78,13 @@ def test_no_blocks_and_too_few_queries_are_refused() -> None:
         train(replace(made(60), group=np.arange(60) % 3), ("shape",), folds=5)
 
 
-def test_a_threshold_is_the_lowest_that_keeps_the_share_of_right_answers() -> None:
+def test_a_threshold_is_the_lowest_that_is_shown_to_keep_the_share_of_right_answers() -> None:
     said = np.repeat([0.9, 0.7, 0.5, 0.3], 25)
     good = np.concatenate([np.ones(25), np.ones(20), np.zeros(5), np.ones(10), np.zeros(15), np.zeros(25)]) > 0
-    assert threshold_for(said, good, 0.9) == 0.7  # 45 of 50
-    assert threshold_for(said, good, 0.95) == 0.9
-    assert threshold_for(said, good, 0.5) == 0.3
+    assert threshold_for(said, good, 0.8) == 0.7  # 45 of 50: at least 81%
+    assert threshold_for(said, good, 0.9) == 0.9  # 25 of 25: at least 90%
+    assert threshold_for(said, good, 0.95) is None
+    assert threshold_for(said, good, 0.5) == 0.5  # 55 of 75; 55 of 100 may be 47%
     assert threshold_for(said, np.zeros(100, bool), 0.5) is None
     assert threshold_for(said[:10], good[:10], 0.5) is None, "ten accepted answers say nothing"
     at = at_threshold(said, good, 0.7)
