@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal, Protocol
 
@@ -22,6 +22,23 @@ Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
+class PairAgreement:
+    """Agreement of two models' final answers.
+
+    Attributes:
+        asked: ``(n,)`` True where the first one's answer can be compared, so that the second one is asked.
+        agreed: ``(n,)`` True where both give the same final answer.
+    """
+
+    asked: NDArray[np.bool_]
+    agreed: NDArray[np.bool_]
+
+    def take(self, rows: NDArray[np.int64]) -> PairAgreement:
+        """Return some rows."""
+        return PairAgreement(self.asked[rows], self.agreed[rows])
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyData:
     """Evaluation data of policies, ``n`` rows and ``m`` models.
 
@@ -34,6 +51,7 @@ class PolicyData:
             not fitted on the row; models without answers are missing.
         group: ``(n,)`` duplicate group of each row: duplicates count as one where the number of independent rows
             matters.
+        agreement: by first and second model, the agreement of their answers; pairs that were not compared are missing.
     """
 
     quality: Matrix
@@ -43,6 +61,7 @@ class PolicyData:
     scores: BothScores
     acceptance: Mapping[int, Numbers]
     group: NDArray[np.int64]
+    agreement: Mapping[tuple[int, int], PairAgreement] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.quality)
@@ -57,6 +76,7 @@ class PolicyData:
             self.scores[rows],
             {model: probability[rows] for model, probability in self.acceptance.items()},
             self.group[rows],
+            {pair: agreement.take(rows) for pair, agreement in self.agreement.items()},
         )
 
     @property

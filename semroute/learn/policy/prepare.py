@@ -18,6 +18,7 @@ from semroute.evaluate.replay import asked_tokens, call_costs
 from semroute.index import BothScores
 from semroute.learn.answer_quality import judged_answers, train
 from semroute.learn.estimators import MIN_QUERIES, Estimator, TrainingRows
+from semroute.learn.policy.agreement import agreement_of_pairs, pairs_to_compare
 from semroute.learn.policy.families import PolicyData
 from semroute.learn.query_quality import Setting, train_queries
 from semroute.outcomes.costs import Costs
@@ -206,7 +207,10 @@ def _part(
     # Without tasks: the router does not know a query's task.
     expected = classifier.costs.expected(asked_tokens(table.queries))
     group = policy_inputs.group[rows]
-    return PolicyData(table.quality, table.cost, predicted, expected, policy_inputs.scores[rows], acceptance, group)
+    scores = policy_inputs.scores[rows]
+    # Pairs of all rows, so that all parts have the same.
+    agreement = agreement_of_pairs(table, pairs_to_compare(policy_inputs.costs.table))
+    return PolicyData(table.quality, table.cost, predicted, expected, scores, acceptance, group, agreement)
 
 
 _Acceptance: TypeAlias = dict[int, NDArray[np.float64]]

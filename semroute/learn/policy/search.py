@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from semroute.evaluate.metrics import Interval, Resampling, interval
 from semroute.evaluate.risk import Promise, last_kept
+from semroute.learn.policy.agreement import ByAgreement, ByClassifierAndAgreement, plans_of
 from semroute.learn.policy.families import (
     ByCategory,
     ByClassifier,
@@ -239,6 +240,11 @@ def families(
     if len(categories) and pairs:
         found_families.append(ByCategory(models, categories, thresholds, bar, folder, with_tiers=True))
     found_families += [ByClassifierAndCascade(models, *pair, folder) for pair in pairs]
+    # Only the strongest model follows a disagreement: with every dearer one there would be many more policies to win
+    # by chance.
+    plans = plans_of(prepared.tuning, strongest_model(prepared.tuning))
+    if plans:
+        found_families += [ByAgreement(models, plans), ByClassifierAndAgreement(models, plans, folder)]
     return found_families
 
 
@@ -325,9 +331,10 @@ def _on(point: Point, rows: NDArray[np.int64]) -> Point:
 def _highest_cost(part: PolicyData) -> float:
     """Return USD of the most expensive query.
 
-    Its two most expensive models are both counted, as tiers of a cascade.
+    Its two most expensive models are both counted, as tiers of a cascade, and three where two may have to agree.
     """
-    return float(np.sort(part.cost, axis=1)[:, -2:].sum(axis=1, dtype=np.float64).max())
+    calls = 3 if part.agreement else 2
+    return float(np.sort(part.cost, axis=1)[:, -calls:].sum(axis=1, dtype=np.float64).max())
 
 
 def _rank(point: Point | None, goal: Goal) -> tuple[float, float]:
