@@ -15,6 +15,7 @@ from semroute.outcomes.costs import Costs
 from semroute.outcomes.table import Floats, group_means, numbered
 from semroute.predictors.query_quality import CallCosts, Numbers
 from semroute.text.normalise import normalize
+from semroute.text.templates import own_parts
 from semroute.types import Matrix
 from semroute.types.protocols import Doubles, Indices
 
@@ -247,6 +248,9 @@ def cascade_curve(
 NEAR = 0.98
 """Cosine from which two queries count as duplicates; at 0.95 questions from one template begin to."""
 
+MIN_OVERLAP = 0.8
+"""Jaccard index of the words from which own parts of one template say the same."""
+
 MAX_COMPARED = 50_000
 """Maximum number of rows whose vectors are compared pairwise (half a minute on two cores); beyond, texts alone are."""
 
@@ -272,7 +276,8 @@ class Duplicates:
 def duplicates(queries: Sequence[str], vectors: Matrix | None = None) -> Duplicates:
     """Group queries by normalised text and, if given, by cosine of vectors.
 
-    Vectors are compared up to :data:`MAX_COMPARED` rows.
+    Queries of one template, such as a few-shot prompt, are grouped where their own parts are nearly the same, see
+    :mod:`~semroute.text.templates`. Vectors are compared up to :data:`MAX_COMPARED` rows.
 
     Args:
         queries: ``n`` texts.
@@ -285,8 +290,8 @@ def duplicates(queries: Sequence[str], vectors: Matrix | None = None) -> Duplica
     same_text = int((np.bincount(text, minlength=1)[text] > 1).sum()) if len(text) else 0
     if vectors is None or len(queries) > MAX_COMPARED:
         return Duplicates(text, same_text, None)
-    pairs = near_pairs(vectors)
-    return Duplicates(_merge_groups(text, pairs), same_text, len(np.unique(pairs)))
+    pairs = _says_the_same(queries, near_pairs(vectors))
+    return Duplicates(_merge_groups(text, pairs, queries, vectors), same_text, len(np.unique(pairs)))
 
 
 def shared(group: NDArray[np.int64], train: NDArray[np.int64], test: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -308,21 +313,52 @@ def near_pairs(vectors: Matrix, min_cosine: float = NEAR) -> NDArray[np.int64]:
     return np.concatenate(pairs)
 
 
-def _merge_groups(group: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Merge groups that a pair connects (union by the lowest number)."""
-    parent = np.arange(int(group.max()) + 1 if len(group) else 0)
+def _says_the_same(queries: Sequence[str], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the pairs without those of one template whose own parts differ."""
+    own = [None if part is None else frozenset(normalize(part).split()) for part in own_parts(queries)]
+    kept = [_overlap(own[first], own[second]) >= MIN_OVERLAP for first, second in pairs.tolist()]
+    return pairs[np.array(kept, np.bool_)]
 
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = int(parent[node])
-        return node
 
+def _overlap(first: frozenset[str] | None, second: frozenset[str] | None) -> float:
+    """Return the Jaccard index of the words; 1 where neither, or only one, follows a template."""
+    if not first or not second:
+        return 1.0
+    return len(first & second) / len(first | second)
+
+
+def _merge_groups(
+    group: NDArray[np.int64], pairs: NDArray[np.int64], queries: Sequence[str], vectors: Matrix
+) -> NDArray[np.int64]:
+    """Merge groups by complete linkage: all texts of a group are near each other, so that no chain joins strangers.
+
+    The nearest pairs come first, equal ones by their texts, so that the order of the rows does not matter.
+    """
+    near: dict[int, set[int]] = {}
     for first, second in group[pairs].tolist():
-        low, high = sorted((root(first), root(second)))
-        parent[high] = low
-    roots = np.array([root(node) for node in range(len(parent))], np.int64)
-    return np.unique(roots[group], return_inverse=True)[1] if len(group) else group
+        near.setdefault(first, set()).add(second)
+        near.setdefault(second, set()).add(first)
+    texts: dict[int, str] = {}
+    for number, query in zip(group.tolist(), queries, strict=True):
+        texts.setdefault(number, normalize(query))
+    cosine = np.round((vectors[pairs[:, 0]] * vectors[pairs[:, 1]]).sum(axis=1), 5)
+    links = {
+        (-float(cosine[place]), *sorted((texts[first], texts[second])), *sorted((first, second), key=texts.__getitem__))
+        for place, (first, second) in enumerate(group[pairs].tolist())
+        if first != second
+    }
+    members = {number: {number} for number in near}
+    home = {number: number for number in near}
+    for *_, first, second in sorted(links):
+        one, other = members[home[first]], members[home[second]]
+        if one is other or not all(other <= near[number] for number in one):
+            continue
+        one |= other
+        for number in other:
+            home[number] = home[first]
+    lowest = {number: min(members[place]) for number, place in home.items()}
+    merged = np.array([lowest.get(number, number) for number in group.tolist()], np.int64)
+    return np.unique(merged, return_inverse=True)[1] if len(group) else group
 
 
 # Splits of queries into rows to fit on and rows to evaluate on.
