@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 
 MIN_SHARED = 80
 """Characters of beginning and end together that a template has at least."""
@@ -52,7 +53,7 @@ def _shared_lengths(texts: Sequence[str]) -> list[int]:
     """Return the length of the beginning that each text shares with at least ``MIN_ROWS - 1`` different others."""
     ordered = sorted(set(texts))
     # By characters, as this function compares, and not by components of paths.
-    between = [len(os.path.commonprefix(pair)) for pair in zip(ordered, ordered[1:], strict=False)]  # noqa: RUF071
+    between = [len(os.path.commonprefix(pair)) for pair in pairwise(ordered)]  # noqa: RUF071
     longest = dict.fromkeys(ordered, 0)
     for start in range(len(ordered) - MIN_ROWS + 1):
         shared = min(between[start : start + MIN_ROWS - 1])
