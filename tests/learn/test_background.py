@@ -16,7 +16,15 @@ from semroute.index import open_artifact
 from semroute.index.scoring import blend_background, in_scope_share
 from semroute.learn import background as module
 from semroute.learn.artifact import Examples, build_artifact
-from semroute.learn.background import Background, background_texts, embedded_background, is_foreign, with_background
+from semroute.learn.background import (
+    MOST,
+    Background,
+    background_share,
+    background_texts,
+    embedded_background,
+    is_foreign,
+    with_background,
+)
 from semroute.learn.fit import Fitted, fit
 from semroute.learn.reuse import stored_scorer
 from semroute.router.load import stage_scorer
@@ -58,6 +66,7 @@ def test_queries_like_the_background_score_lower_and_the_best_category_stays(
     foreign = unit(around([0, 1, 2], 150, seed=1) + 1.2 * around([10, 11, 12], 150, seed=2))
     fitted = added(plain, examples, foreign)
     assert fitted.report["background"]["weight"] == fitted.scorer.background_weight > 0
+    assert fitted.scorer.background_weight == background_share(fitted.report["background"]["auroc_without"])
     assert fitted.report["background"]["auroc"] > fitted.report["background"]["auroc_without"]
     asked = unit(around([0, 1, 2], 20, seed=3) + 1.2 * around([10, 11, 12], 20, seed=4))
     inside = around([0, 1, 2], 20, seed=5)
@@ -67,6 +76,23 @@ def test_queries_like_the_background_score_lower_and_the_best_category_stays(
     thresholds = fitted.thresholds
     assert (fitted.scorer.scores(inside).max(axis=1) >= thresholds.max()).mean() > 0.9
     assert (fitted.scorer.scores(asked).max(axis=1) < thresholds.min()).mean() > 0.9
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_the_better_the_scores_reject_alone_the_less_the_background_counts(one: float, other: float) -> None:
+    better, worse = max(one, other), min(one, other)
+    assert 0 <= background_share(better) <= background_share(worse) <= MOST
+    assert background_share(1.0) == 0
+
+
+def test_two_builds_take_shares_by_how_well_their_scores_reject(
+    plain: Fitted, examples: tuple[Matrix, np.ndarray]
+) -> None:
+    def share_of_foreign(distance: float) -> float:
+        foreign = unit(around([0, 1, 2], 150, seed=1) + distance * around([10, 11, 12], 150, seed=2))
+        return added(plain, examples, foreign).scorer.background_weight
+
+    assert share_of_foreign(0.6) > share_of_foreign(0.9) > 0
 
 
 def test_a_background_about_the_categories_is_not_used(plain: Fitted, examples: tuple[Matrix, np.ndarray]) -> None:
