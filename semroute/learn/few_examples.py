@@ -8,6 +8,7 @@ where there are too few examples to hold any out, names always count.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -126,14 +127,20 @@ def fit_named(
     all_groups = np.concatenate([groups, groups.max() + 1 + np.arange(count)])
     extra = len(labels) + np.arange(count)
     with_names = [Split(np.concatenate([split.fit, extra]), split.held) for split in plan]
-    harm = bool(plan) and _accuracy(rows, owners, all_groups, with_names, seed) < _accuracy(
-        vectors, labels, groups, plan, seed
+    harm = bool(plan) and _are_harmful(
+        _accuracy(rows, owners, all_groups, with_names, seed), _accuracy(vectors, labels, groups, plan, seed), plan
     )
     if harm:
         fitted = fit(vectors, labels, groups=groups, head=head, plan=plan, seed=seed, progress=progress)
         return replace(fitted, report={**fitted.report, "names": 0})
     fitted = fit(rows, owners, groups=all_groups, names=count, head=head, plan=with_names, seed=seed, progress=progress)
     return replace(fitted, report={**fitted.report, "names": count})
+
+
+def _are_harmful(with_names: float, without: float, plan: Sequence[Split]) -> bool:
+    """Return True if accuracy drops by more than half a standard error, as in :func:`~semroute.learn.fit.choose`."""
+    held = sum(len(split.held) for split in plan)
+    return with_names < without - 0.5 * math.sqrt(without * (1 - without) / held)
 
 
 def _accuracy(vectors: Matrix, labels: Numbers, groups: Numbers, plan: Sequence[Split], seed: int) -> float:

@@ -146,7 +146,7 @@ def test_a_category_of_one_example_does_not_take_the_threshold_of_others() -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("each", "logistic"), [(4, True), (10, False)])
+@pytest.mark.parametrize(("each", "logistic"), [(4, True), (10, True), (11, False)])
 def test_many_categories_with_few_examples_get_a_logistic_head(each: int, logistic: bool) -> None:
     rows = np.random.default_rng(0).normal(size=(100, 8)).repeat(each, axis=0)
     rows += 0.05 * np.random.default_rng(1).normal(size=rows.shape)
