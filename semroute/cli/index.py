@@ -163,6 +163,9 @@ def _facts(artifact: Artifact) -> RenderableType:
     }
     if manifest.first_stage is not None:
         rows["first_stage"] = first_stage(manifest.first_stage)
+    few = few_examples(manifest)
+    if few is not None:
+        rows["few_examples"] = few
     note = manifest.validation.get("note")
     return figures(**rows, **({"note": str(note)} if note else {}))
 
@@ -272,6 +275,17 @@ def validated(manifest: Manifest) -> str:
     alike = "" if groups == count else f" that differ ({count:,} in all)"
     examples = f"validated on {held:,} of {groups:,} examples{alike}"
     return f"{examples}; prototypes per category: {prototypes}; {head}{background(manifest)}{changed(manifest)}"
+
+
+def few_examples(manifest: Manifest) -> str | None:
+    """Return what few examples mean for thresholds as text; None with enough."""
+    report = manifest.validation
+    typical = report.get("few_examples")
+    if not isinstance(typical, int | float):
+        return None
+    names = report.get("names")
+    named = f"; {names:,} names and descriptions count as examples" if isinstance(names, int) and names else ""
+    return f"{typical:g} examples per category: thresholds are wide, better set by tune{named}"
 
 
 def background(manifest: Manifest) -> str:
@@ -483,6 +497,9 @@ def _print_build(result: BuildResult) -> None:
     if result.lacks_languages:
         print_note(f"other languages than English need: {LANGUAGES_COMMAND}; then build again")
     console.print(Text(validated(artifact.manifest), style="dim"))
+    few = few_examples(artifact.manifest)
+    if few is not None:
+        console.print(Text(few, style="dim"))
     if artifact.manifest.first_stage is not None:
         console.print(Text(f"first stage: {first_stage_figures(artifact.manifest.first_stage)}"))
     report = artifact.manifest.validation

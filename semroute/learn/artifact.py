@@ -20,8 +20,9 @@ from semroute.index import Artifact, CategoryEntry, FirstStage, FirstStageEntry,
 from semroute.index.artifact import FIRST, IN_MEMORY, MemoryArtifact
 from semroute.index.scoring import Scorer
 from semroute.learn.background import Background, with_background
+from semroute.learn.few_examples import NamedRows, few_categories, fit_named, name_texts
 from semroute.learn.first_stage import FirstStageFit, FirstStagePlan, fit_first_stage
-from semroute.learn.fit import USUAL_ASK_BAR, Fitted, Split, ask_bar, fit
+from semroute.learn.fit import USUAL_ASK_BAR, Fitted, Split, ask_bar
 from semroute.learn.near_twins import near_twins, without_boilerplate
 from semroute.learn.reuse import ROLE as FIT
 from semroute.learn.reuse import FitRecord, HeldOutRows, fit_digest, known_fit
@@ -146,7 +147,8 @@ def build_artifact(
     groups = near_twins(examples.texts, labels, vectors) if groups is None else groups
     background = None if first is not None else background
     foreign = None if background is None else background.digest
-    digest = fit_digest(vectors, labels, groups, head=head, plan=plan, background=foreign, seed=seed)
+    names, _ = named_texts(examples, groups)
+    digest = fit_digest(vectors, labels, groups, head=head, plan=plan, background=foreign, seed=seed, names=names)
     fitted = known_fit(previous, digest)
     if fitted is None:
         fitted = fit_examples(examples, vectors, encoder, groups, head=head, plan=plan, seed=seed, progress=progress)
@@ -321,12 +323,15 @@ def fit_examples(
 ) -> Fitted:
     """Fit on the examples, both with and without boilerplate around them.
 
-    Queries come in both forms. Both forms of an example are one group, so that neither weights nor folds change.
+    Queries come in both forms. Both forms of an example are one group, so that neither weights nor folds change. Names
+    and descriptions count among few examples (:mod:`semroute.learn.few_examples`).
     """
     labels = examples.labels
+    names, owners = named_texts(examples, groups)
+    named = NamedRows(embed(encoder, names), np.array(owners, dtype=np.int64)) if names else None
     stripped_examples = without_boilerplate(examples.texts, labels)
     if not len(stripped_examples.rows):
-        return fit(vectors, labels, groups=groups, head=head, plan=plan, seed=seed, progress=progress)
+        return fit_named(vectors, labels, named, groups=groups, head=head, plan=plan, seed=seed, progress=progress)
     texts = list(dict.fromkeys(stripped_examples.texts[row] for row in stripped_examples.rows.tolist()))
     number = {text: position for position, text in enumerate(texts)}
     stripped = embed(encoder, texts)[[number[stripped_examples.texts[row]] for row in stripped_examples.rows.tolist()]]
@@ -337,15 +342,25 @@ def fit_examples(
             Split(*(np.concatenate([rows, position[rows][position[rows] >= 0]]) for rows in astuple(split)))
             for split in plan
         ]
-    return fit(
+    return fit_named(
         np.concatenate([vectors, stripped]),
         np.concatenate([labels, labels[stripped_examples.rows]]),
+        named,
         groups=np.concatenate([groups, groups[stripped_examples.rows]]),
         head=head,
         plan=plan,
         seed=seed,
         progress=progress,
     )
+
+
+def named_texts(examples: Examples, groups: NDArray[np.int64]) -> tuple[list[str], list[int]]:
+    """Return the names and descriptions that count as examples, and their categories.
+
+    ``groups`` is ``(n,)``, the near-duplicate groups of the examples.
+    """
+    few = few_categories(examples.labels, groups)
+    return name_texts(examples.categories, examples.descriptions, few, examples.texts)
 
 
 def _save(encoder: Encoder, folder: Path, prefix: str = "") -> tuple[Mapping[str, Any], dict[str, Path]]:

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 REMEMBERED = 32
 """Cache size beyond the validation rows: vectors of probes and of vague questions."""
 
-HEAD_LEFT_OUT = "no head was trained, so scores come from the prototypes alone"
-
 EncoderKind = Literal["onnx", "torch", "static", "multilingual", "joined", "remote", "plugin"]
 
 
@@ -171,7 +169,7 @@ def build_index(
             folder, examples, vectors, groups, made, stage, foreign, head, previous, validation, target, seed, progress
         )
     twins = example_findings(read.categories, examples.labels, groups, vectors)
-    return Built(artifact, [*read.findings, *twins, *_head_findings(artifact, source)], report)
+    return Built(artifact, [*read.findings, *twins], report)
 
 
 def _embedded(
@@ -276,11 +274,6 @@ def build_in_memory(
         scorer = replace(scorer, calibration=artifact.manifest.calibration)
     findings = example_findings(read.categories, examples.labels, groups, vectors)
     return MemoryIndex(artifact, scorer, [*read.findings, *findings])
-
-
-def _head_findings(artifact: Artifact, source: Path) -> list[Finding]:
-    reason = artifact.manifest.validation.get("head_left_out")
-    return [] if reason is None else [Finding(f"{HEAD_LEFT_OUT}: {reason}; a head needs more examples", source)]
 
 
 def collect(read: CategorySet, config: Config) -> Examples:

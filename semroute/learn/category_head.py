@@ -45,6 +45,14 @@ BLOCK = 1 << 15
 core's own cache."""
 
 
+LOGISTIC_STRENGTH = 30.0
+"""Weight of the data against the regularisation of a logistic head. On the validation rows of the 150 intents of
+CLINC150, with 3 examples and the name of each, a third of it is too flat to count beside cosines, and three times as
+much gains .3 points of accuracy but rejects other queries worse (.962 against .966 of AUROC)."""
+
+LOGISTIC_STEPS = 60
+
+
 @dataclass(frozen=True, slots=True)
 class HeadPlan:
     """Hyperparameters of the head's training.
@@ -54,7 +62,7 @@ class HeadPlan:
     paraphrases that are missing among few examples.
 
     Attributes:
-        hidden: hidden units.
+        hidden: hidden units; 0 trains a logistic regression, to which no other setting applies.
         dropout: share of hidden units dropped in training.
         smoothing: mass of the label spread over all categories.
         noise: length of the random vector that is added to each unit vector.
@@ -128,6 +136,8 @@ def train_head(vectors: Matrix, labels: NDArray[np.int64], categories: int, plan
         categories: number of categories.
         plan: the settings.
     """
+    if plan.hidden == 0:
+        return train_logistic(vectors, labels, categories)
     random = np.random.default_rng(plan.seed)
     network = _Network(vectors.shape[1], categories, plan.hidden, random)
     inputs, steps, batch = vectors * np.float32(SCALE), plan.steps_for(len(vectors)), min(plan.batch, len(vectors))
@@ -162,6 +172,9 @@ def continue_head(
         MissingExtraError: the extra "build" is not installed.
     """
     plan = replace(plan, hidden=len(head.hidden_bias))
+    if plan.hidden == 0:  # trained in a moment, and always to the same result
+        with one_blas_thread():
+            return train_logistic(vectors, labels, head.direct.shape[1])
     random = np.random.default_rng(plan.seed)
     batch = min(plan.batch, len(vectors))
     steps = max(MIN_CONTINUED_STEPS, round(CONTINUED_EPOCHS * len(vectors) / batch))
@@ -178,6 +191,52 @@ def continue_head(
             network.descend(noise.added(inputs[rows]), labels[rows], plan, random)
             network.update(*one_cycle(step, steps, plan.learning_rate / 10), plan.weight_decay)
     return network.head()
+
+
+def train_logistic(vectors: Matrix, labels: NDArray[np.int64], categories: int) -> MlpHead:
+    """Fit a multinomial logistic regression as a head without hidden units.
+
+    Minimises the sum of the cross-entropies plus ``|weights|² / (2 LOGISTIC_STRENGTH)``, the bias free, by L-BFGS
+    from 0.
+
+    Args:
+        vectors: ``(n, d)`` unit rows.
+        labels: ``(n,)`` category numbers below ``categories``.
+        categories: number of categories.
+
+    Raises:
+        MissingExtraError: the extra "build" is not installed.
+    """
+    minimize: Callable[..., object] = require("scipy.optimize", what="fitting an index", extra="build").minimize
+    width = vectors.shape[1]
+    targets = np.zeros((len(vectors), categories), dtype=np.float32)
+    targets[np.arange(len(vectors)), labels] = 1
+
+    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weights, bias = _parts(flat, width)
+        logits = vectors @ weights + bias
+        logits -= logits.max(axis=1, keepdims=True)
+        chances = np.exp(logits)
+        sums = chances.sum(axis=1, keepdims=True)
+        total = float(np.log(sums).sum(dtype=np.float64) - (targets * logits).sum(dtype=np.float64))
+        chances /= sums
+        chances -= targets
+        slope = np.concatenate([(vectors.T @ chances + weights / LOGISTIC_STRENGTH).ravel(), chances.sum(axis=0)])
+        return total + float((weights * weights).sum(dtype=np.float64)) / (2 * LOGISTIC_STRENGTH), slope.astype(
+            np.float64
+        )
+
+    start = np.zeros((width + 1) * categories)
+    options = {"maxiter": LOGISTIC_STEPS, "ftol": 1e-6}
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
+    weights, bias = _parts(np.asarray(getattr(found, "x", start)), width)
+    hidden, output = np.zeros((width, 0), np.float32), np.zeros((0, categories), np.float32)
+    return MlpHead(hidden, np.zeros(0, np.float32), weights, output, bias)
+
+
+def _parts(flat: NDArray[np.float64], width: int) -> tuple[Matrix, Matrix]:
+    rows = flat.astype(np.float32).reshape(width + 1, -1)
+    return np.ascontiguousarray(rows[:-1]), rows[-1].copy()
 
 
 class _Noise:

@@ -217,16 +217,20 @@ def fit_digest(
     plan: Sequence[Split] | None,
     background: str | None,
     seed: int,
+    names: Sequence[str] = (),
 ) -> str:
     """Return the SHA-256, in hex, of all inputs of a fit.
 
-    ``background`` is the digest of the background queries, None without any.
+    ``background`` is the digest of the background queries, None without any. ``names`` are the texts that count as
+    examples of categories with few; their vectors follow from the encoder that made ``vectors``.
     """
     arrays: dict[str, NDArray[Any]] = {"vectors": vectors, "labels": labels, "groups": groups}
     for number, split in enumerate(plan or ()):
         arrays |= {f"fit{number}": split.fit, f"held{number}": split.held}
     made_by = [RECIPE, __version__, np.__version__, str(faiss.__version__)]
-    return of_arrays(arrays, *made_by, str(head), str(plan is None), str(background), str(seed))
+    return of_arrays(
+        arrays, *made_by, str(head), str(plan is None), str(background), str(seed), json.dumps(list(names))
+    )
 
 
 def known_fit(previous: Artifact | None, digest: str) -> Fitted | None:

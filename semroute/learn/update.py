@@ -218,8 +218,8 @@ def _continued_fit(artifact: Artifact, examples: Examples, edit: Edit) -> tuple[
     """
     entries = artifact.manifest.categories
     record = FitRecord.read(artifact) if artifact.manifest.first_stage is None else None
-    if record is None or examples.categories != tuple(entries):
-        return None, None
+    if record is None or examples.categories != tuple(entries) or record.report.get("names"):
+        return None, None  # names that count as examples are embedded and judged anew
     size = _size(record, edit)
     largest = MAX_CHANGED * len(record.groups)
     if size + sum(record.changed.values()) > largest:
@@ -332,7 +332,8 @@ def add_examples(
 ) -> Changed:
     """Add examples to a category; only their texts are embedded.
 
-    A category that is not in the index is created.
+    Names of categories with few examples are too (:mod:`semroute.learn.few_examples`). A category that is not in the
+    index is created.
 
     Args:
         artifact: changed in place on disk; a running server keeps the old one until the new one is complete.
@@ -381,7 +382,9 @@ def add_examples(
 def remove_examples(
     artifact: Artifact, encoder: Encoder, category: str, texts: Collection[str], *, progress: Progress = silent
 ) -> Changed:
-    """Remove examples from a category; nothing is embedded.
+    """Remove examples from a category; nothing is embedded but names.
+
+    Those of categories with few examples are (:mod:`semroute.learn.few_examples`).
 
     Raises:
         DataError: no such category or example, or the category would be left without any.
@@ -405,7 +408,7 @@ def remove_examples(
 
 
 def remove_category(artifact: Artifact, encoder: Encoder, category: str, *, progress: Progress = silent) -> Changed:
-    """Remove a category with its examples; nothing is embedded.
+    """Remove a category with its examples; nothing is embedded but names.
 
     Raises:
         DataError: no such category, or it is the only one.

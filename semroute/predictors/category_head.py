@@ -17,6 +17,8 @@ class MlpHead:
 
     ``softmax(x @ direct + relu(x @ hidden + hidden_bias) @ output + output_bias)``
 
+    Without hidden units, it is the regression alone.
+
     Attributes:
         hidden: ``(d, h)`` float32; the scale of the inputs is folded in.
         hidden_bias: ``(h,)`` float32.

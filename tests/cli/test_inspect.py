@@ -20,6 +20,13 @@ def test_people_see_what_the_index_holds_and_what_overlaps(routing_index: Path, 
     assert max(map(len, inside)) <= int(columns)
 
 
+def test_people_and_programs_learn_that_examples_are_few(routing_index: Path) -> None:
+    shown = CliRunner().invoke(cli, ["inspect", "--index", str(routing_index)], env={"COLUMNS": "200"}).stdout
+    assert "6 examples per category: thresholds are wide" in shown
+    assert "6 names and descriptions count as examples" in shown
+    assert open_artifact(routing_index).manifest.validation["few_examples"] == 6
+
+
 def test_json_has_the_manifest_and_every_overlap(routing_index: Path) -> None:
     value = json.loads(CliRunner().invoke(cli, ["inspect", "--index", str(routing_index), "--json"]).stdout)
     manifest = open_artifact(routing_index).manifest

@@ -24,6 +24,10 @@ def artifact(own_index: Path) -> Artifact:
     return open_artifact(own_index)
 
 
+NAMES = [text for name in ("code", "cooking", "law") for text in (name, f"about {name}")]
+"""Names and descriptions, which count among so few examples."""
+
+
 @pytest.fixture
 def encoder(artifact: Artifact) -> Encoder:
     return open_encoder(artifact)
@@ -49,7 +53,7 @@ def test_a_new_category_routes_and_only_its_texts_are_embedded(
 ) -> None:
     before = np.load(artifact.files["vectors"])
     changed = add_examples(artifact, encoder, "sport", SPORT, description="games", models=["tiny"])
-    assert sorted(embedded) == sorted([*SPORT, *PROBES])
+    assert sorted(embedded) == sorted([*SPORT, *PROBES, *NAMES, "sport", "games"])
     assert changed.added == 3
     entry = changed.artifact.manifest.categories["sport"]
     assert (entry.description, entry.models, entry.examples) == ("games", ("tiny",), 3)
@@ -78,9 +82,9 @@ def test_adding_and_removing_again_gives_the_same_scores(artifact: Artifact, enc
     assert [(c.category, c.score) for c in after.categories] == [(c.category, c.score) for c in before.categories]
 
 
-def test_removing_embeds_nothing(artifact: Artifact, encoder: Encoder, embedded: list[str]) -> None:
+def test_removing_embeds_nothing_but_names(artifact: Artifact, encoder: Encoder, embedded: list[str]) -> None:
     changed = remove_examples(artifact, encoder, "law", ["do I need a will"])
-    assert set(embedded) == set(PROBES)
+    assert set(embedded) == {*PROBES, *NAMES}
     assert changed.removed == 1
     owners, texts = changed.artifact.examples()
     assert "do I need a will" not in texts
@@ -163,7 +167,7 @@ def test_a_changed_index_keeps_a_first_stage_for_all_its_examples(staged: Artifa
     assert before is not None
     assert after is not None
     assert not changed.first_stage_lost
-    assert set(embedded) == {*SPORT, *PROBES, *TRIAL_TEXTS}  # the transformer embeds nothing else anew
+    assert set(embedded) == {*SPORT, *PROBES, *TRIAL_TEXTS, *NAMES, "sport"}  # the transformer embeds nothing else anew
     assert set(after.prototypes) == {"code", "cooking", "law", "sport"}
     assert after.encoder == before.encoder
     assert after.validation["chosen_on"] == "held-out"

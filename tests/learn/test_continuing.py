@@ -161,9 +161,9 @@ def test_changes_add_up_until_a_full_fit_is_due(artifact: Artifact, encoder: Enc
 
 def test_a_new_or_removed_category_needs_a_full_fit(artifact: Artifact, encoder: Encoder, full_fits: list[int]) -> None:
     grown = add_examples(artifact, encoder, "sport", ["who won the match", "offside rule", "marathon shoes"]).artifact
-    assert full_fits == [603]
+    assert full_fits == [604]  # the name of a category with so few counts
     remove_category(grown, encoder, "sport")
-    assert full_fits == [603, 600]
+    assert full_fits == [604, 600]
 
 
 def test_an_index_without_a_record_gets_a_full_fit(artifact: Artifact, encoder: Encoder, full_fits: list[int]) -> None:

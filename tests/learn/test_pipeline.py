@@ -172,7 +172,7 @@ def test_leftovers_of_a_killed_build_are_removed_by_the_next(
     assert list((tmp_path / "index").glob(f"{STAGING}*")) == []
 
 
-def test_a_build_names_twins_and_a_head_that_was_left_out(
+def test_a_build_names_twins_and_notes_few_examples(
     source: Path, remote: EncoderChoice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fit, "MANY_CATEGORIES", 2)
@@ -180,7 +180,8 @@ def test_a_build_names_twins_and_a_head_that_was_left_out(
     built = build_index(source, tmp_path / "index", encoder=remote)
     messages = [str(finding) for finding in built.findings]
     assert any("cooking.txt: 1 of 5 examples are near-duplicates" in message for message in messages)
-    assert any("no head was trained" in message for message in messages)
+    assert built.artifact.manifest.validation["logistic_head"] is True
+    assert built.artifact.manifest.validation["few_examples"] == 4
     assert built.artifact.manifest.validation["groups"] == 8
     assert built.artifact.manifest.validation["held_out"] == 8
     assert built.artifact.manifest.ask_bar is not None
