@@ -244,7 +244,7 @@ def test_ctrl_c_in_mid_build_keeps_the_old_index_and_leaves_nothing_behind(own_i
     temporary.mkdir()
     before = (own_index / "manifest.json").read_bytes()
     process = subprocess.Popen(
-        [*COMMAND, "build-index", str(source), "--out", str(own_index)],
+        [*COMMAND, "build-index", str(source), "--out", str(own_index), "--encoder", "onnx", "--no-background"],
         env={**os.environ, "TMPDIR": str(temporary)},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,

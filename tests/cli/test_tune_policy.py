@@ -66,7 +66,7 @@ def test_the_policy_that_is_written_runs(outcomes: Path, monkeypatch: pytest.Mon
         assert words in " ".join(done.stdout.split())
     assert Path("curve.png").read_bytes().startswith(b"\x89PNG")
     text = Path("policy/policy.yaml").read_text()
-    assert text.startswith("# at least 85.0% of the quality of large, with 95% confidence over the next 500 queries\n")
+    assert text.startswith("# at least 85.0% of the quality of large, with 95% confidence in the long run\n")
     Path("semroute.yaml").write_text(text)
     router = Router.load(config=load_config(Path("semroute.yaml")))
     models = {
@@ -155,7 +155,8 @@ def test_what_cannot_be_done_is_said(outcomes: Path, capsys: pytest.CaptureFixtu
     assert 'no model "huge"' in error(*tune(outcomes, "--min-quality", "0.9", "--strongest", "huge"))
     assert "name it so" in error(*tune(outcomes, "--min-quality", "0.9", "--plot", "curve.pdf"))
     few = written(Path("few.jsonl"), 60)
-    assert "each part needs 50" in error(*tune(few, "--min-quality", "0.9"))
+    assert "each part needs 50" in error(*tune(few, "--min-quality", "0.9", "--held-out", "0.5"))
+    assert "a policy needs 50" in error(*tune(written(Path("fewer.jsonl"), 40), "--min-quality", "0.9"))
     assert not Path("policy").exists()
     Path("policy").mkdir()
     Path("policy/thesis.txt").write_text("x")
