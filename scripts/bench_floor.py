@@ -5,13 +5,14 @@
 DIR is that of ``scripts/bench_policy.py``, which documents its sources. For every split ``--rows`` of the queries are
 drawn at random (half without it). On them ``semroute tune-policy --min-quality 0.95`` does what it does for a user: it
 trains the classifiers, orders policies, and tests the floor by predictions that were not fitted on the row
-(``--held-out`` keeps a share for the test instead). The floor is promised for as many queries as are left (``--ahead``):
-a set of few rows cannot show the long run, since the rows left fall short where those drawn are too good. The policy is
-then replayed on all other queries, which nothing of this has seen: the floor is kept where its mean quality is at least
-0.95 times that of the strongest model there. At 95% confidence 190 of 200 are promised; the splits share their rows, so that the count is not a binomial one. "Possible"
-is the largest saving of any policy that was tried and keeps the floor on the unseen queries, known only in hindsight.
-Where the file has answers, cascades with a trained check are among the policies (``--no-answers`` leaves them out). The
-time goes into training (``--heads`` trains fewer kinds). The plot has a point for each split.
+(``--held-out`` keeps a share for the test instead). The floor is promised for as many queries as are left
+(``--ahead``): a set of few rows cannot show the long run, since the rows left fall short where those drawn are too
+good. The policy is then replayed on all other queries, which nothing of this has seen: the floor is kept where its
+mean quality is at least 0.95 times that of the strongest model there. At 95% confidence 190 of 200 are promised; the
+splits share their rows, so that the count is not a binomial one. "Possible" is the largest saving of any policy that
+was tried and keeps the floor on the unseen queries, known only in hindsight. Where the file has answers, cascades with
+a trained check are among the policies (``--no-answers`` leaves them out). The time goes into training (``--heads``
+trains fewer kinds). The plot has a point for each split.
 """
 
 from __future__ import annotations

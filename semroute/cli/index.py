@@ -178,8 +178,7 @@ def encoder_words(manifest: Manifest) -> str:
     """Return the kind, name and languages of an index's encoder as text."""
     described = manifest.encoder
     kind, languages = described.get("kind"), described.get("languages")
-    known = f"{len(languages)} languages" if isinstance(languages, list) else "English"
-    suffix = f", {known}" if kind in ("onnx", "joined", "multilingual") else ""
+    suffix = f", {len(languages)} languages" if isinstance(languages, list) else ""
     return f"{kind}, {described.get('name')}{suffix}"
 
 

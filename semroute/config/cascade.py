@@ -185,9 +185,11 @@ class CascadeConfig(Section):
 
     @model_validator(mode="after")
     def _check_agreement(self) -> Self:
-        shared = [tier.use for tier in self.tiers if tier.accept is None]
+        shared = [tier.use for tier in self.tiers[:-1] if tier.accept is None]
         if self.tiers and self.accept.agreement and not set(shared).intersection(self.accept.agreement):
-            raise bad_value("no tier calls a model of accept.agreement", "name a tier's model there too")
+            raise bad_value(
+                "no tier before the last calls a model of accept.agreement", "name a tier's model there too"
+            )
         for tier in self.tiers:
             if tier.accept is not None and tier.accept.agreement and tier.use not in tier.accept.agreement:
                 raise bad_value(f'tier "{tier.use}" is not among its agreement', "name its model there too")

@@ -200,14 +200,20 @@ def _by_point(choices: Choices, points: int, data: ControlData) -> tuple[tuple[D
     return (quality, cost), chosen
 
 
+_ROUNDING = 1e-12
+"""Difference of means that were summed in another order."""
+
+
 def _model_sums(data: ControlData) -> tuple[Doubles, Doubles]:
     return data.resampling.batch_sums(data.quality), data.resampling.batch_sums(data.cost)
 
 
 def _matching(quality: Doubles, cost: Doubles, single: Doubles) -> NDArray[np.int64]:
     """Return, of each row of points, the cheapest that reaches ``single``; else the best, of equals the cheapest."""
-    enough = quality >= single[:, None]
-    enough = np.where(enough.any(axis=1, keepdims=True), enough, quality == quality.max(axis=1, keepdims=True))
+    enough = quality >= single[:, None] - _ROUNDING
+    enough = np.where(
+        enough.any(axis=1, keepdims=True), enough, quality >= quality.max(axis=1, keepdims=True) - _ROUNDING
+    )
     return np.asarray(np.where(enough, cost, np.inf).argmin(axis=1), np.int64)
 
 

@@ -255,6 +255,7 @@ MAX_COMPARED = 50_000
 """Maximum number of rows whose vectors are compared pairwise (half a minute on two cores); beyond, texts alone are."""
 
 _CELLS = 4_000_000
+_BLOCK = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,8 +291,14 @@ def duplicates(queries: Sequence[str], vectors: Matrix | None = None) -> Duplica
     same_text = int((np.bincount(text, minlength=1)[text] > 1).sum()) if len(text) else 0
     if vectors is None or len(queries) > MAX_COMPARED:
         return Duplicates(text, same_text, None)
-    pairs = _says_the_same(queries, near_pairs(vectors))
-    return Duplicates(_merge_groups(text, pairs, queries, vectors), same_text, len(np.unique(pairs)))
+    pairs = near_pairs(vectors)
+    near = len(np.unique(pairs))
+    # One pair of rows for each two texts: a text that comes a thousand times is compared once.
+    named = np.sort(text[pairs], axis=1)
+    _, first = np.unique(named, axis=0, return_index=True)
+    pairs = pairs[np.sort(first)]
+    pairs = _drop_distinct(queries, pairs[text[pairs[:, 0]] != text[pairs[:, 1]]])
+    return Duplicates(_merge_groups(text, pairs, queries, vectors), same_text, near)
 
 
 def shared(group: NDArray[np.int64], train: NDArray[np.int64], test: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -313,7 +320,7 @@ def near_pairs(vectors: Matrix, min_cosine: float = NEAR) -> NDArray[np.int64]:
     return np.concatenate(pairs)
 
 
-def _says_the_same(queries: Sequence[str], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+def _drop_distinct(queries: Sequence[str], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the pairs without those of one template whose own parts differ."""
     own = [None if part is None else frozenset(normalize(part).split()) for part in own_parts(queries)]
     kept = [_overlap(own[first], own[second]) >= MIN_OVERLAP for first, second in pairs.tolist()]
@@ -336,26 +343,30 @@ def _merge_groups(
     """
     near: dict[int, set[int]] = {}
     for first, second in group[pairs].tolist():
-        near.setdefault(first, set()).add(second)
-        near.setdefault(second, set()).add(first)
+        near.setdefault(first, {first}).add(second)
+        near.setdefault(second, {second}).add(first)
     texts: dict[int, str] = {}
     for number, query in zip(group.tolist(), queries, strict=True):
         texts.setdefault(number, normalize(query))
-    cosine = np.round((vectors[pairs[:, 0]] * vectors[pairs[:, 1]]).sum(axis=1), 5)
-    links = {
-        (-float(cosine[place]), *sorted((texts[first], texts[second])), *sorted((first, second), key=texts.__getitem__))
-        for place, (first, second) in enumerate(group[pairs].tolist())
-        if first != second
-    }
+    cosine = np.zeros(len(pairs))
+    for start in range(0, len(pairs), _BLOCK):
+        rows = pairs[start : start + _BLOCK]
+        cosine[start : start + _BLOCK] = np.einsum("ij,ij->i", vectors[rows[:, 0]], vectors[rows[:, 1]])
+    rank = {number: place for place, number in enumerate(sorted(texts, key=texts.__getitem__))}
+    links = sorted(
+        (-round(float(cosine[row]), 5), *sorted((rank[first], rank[second])), first, second)
+        for row, (first, second) in enumerate(group[pairs].tolist())
+    )
     members = {number: {number} for number in near}
+    common = {number: set(neighbours) for number, neighbours in near.items()}  # near all members
     home = {number: number for number in near}
-    for *_, first, second in sorted(links):
-        one, other = members[home[first]], members[home[second]]
-        if one is other or not all(other <= near[number] for number in one):
+    for *_, first, second in links:
+        kept, moved = sorted((home[first], home[second]), key=lambda place: -len(members[place]))
+        if kept == moved or not members[moved] <= common[kept]:
             continue
-        one |= other
-        for number in other:
-            home[number] = home[first]
+        members[kept] |= members.pop(moved)
+        common[kept] &= common.pop(moved)
+        home.update(dict.fromkeys(members[kept], kept))
     lowest = {number: min(members[place]) for number, place in home.items()}
     merged = np.array([lowest.get(number, number) for number in group.tolist()], np.int64)
     return np.unique(merged, return_inverse=True)[1] if len(group) else group

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from semroute._optional import require
 from semroute.evaluate.metrics import Totals
 
-WORST_ROWS = 2.0
-"""Rows of the highest possible shortfall that a test assumes besides those that were seen.
+WORST_ROWS = ((0.975, 2.0), (0.995, 3.0), (0.999, 4.0), (1.0, 5.0))
+"""Rows of the highest possible shortfall that a test assumes besides those that were seen, up to each confidence.
 
-Student's bound alone is too low where bad rows are rare and few or none of them were seen. With two such rows it is
-wrong at most as often as it may be for the most skewed shortfall there is, of two values: at 90, 95, 97.5 and 99%
-confidence, by the exact binomial probability, for 30 to 3,000 rows and any share of bad ones
+Student's bound alone is too low where bad rows are rare and few or none of them were seen. With such rows it is
+wrong at most as often as it may be for the most skewed shortfall there is, of two values, by the exact binomial
+probability, for 30 to 3,000 rows and any share of bad ones
 (``tests/evaluate/test_promise.py``). A test by betting (Waudby-Smith and Ramdas, 2024) is exact for any
 distribution, but its bound is half as wide again, which costs half of what a policy can save on 1,000 rows.
 """
@@ -76,10 +76,11 @@ class Promise:
         squares = float(np.square(totals.residual).sum())
         freedom = count - 1.0
         if worst is not None:
-            assumed = count + WORST_ROWS
-            shifted = (mean * count + WORST_ROWS * worst) / assumed
+            extra = next(rows for limit, rows in WORST_ROWS if self.confidence <= limit)
+            assumed = count + extra
+            shifted = (mean * count + extra * worst) / assumed
             # Around the new mean; the residuals of the rows seen have a mean of 0.
-            squares += count * (mean - shifted) ** 2 + WORST_ROWS * (worst - shifted) ** 2
+            squares += count * (mean - shifted) ** 2 + extra * (worst - shifted) ** 2
             mean, freedom = shifted, assumed - 1.0
         spread = math.sqrt(squares / freedom) * math.sqrt(1.0 / count + 1.0 / ahead)
         return mean + float(t.ppf(self.confidence, count - 1)) * spread

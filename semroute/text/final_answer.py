@@ -55,6 +55,8 @@ _NUMBER_IN = re.compile(r"(?<![\w.,])-?\d{1,3}(?:,\d{3}){1,8}(?:\.\d{1,12})?|(?<
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _WARNED_OF = re.compile(r"\\|\d[A-Za-z_]")
 """What the parser of Python warns of: escapes, numbers that run into words. Compared as it is written."""
+_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
+_SCALE = re.compile(r"\s*(thousand|million|billion)s?\b\s*")
 _UNIT = re.compile(r"(?:hours?|hrs?|minutes?|mins?|seconds?|days?|weeks?|months?|years?|cents?|dollars?|km|miles?|m|cm"
                    r"|mm|kg|g|grams?|kilograms?|meters?|feet|inch(?:es)?|million|billion|thousand)\b")  # fmt: skip
 
@@ -220,7 +222,7 @@ def _read(text: str, options: dict[str, str], *, is_marked: bool, is_exact: bool
     if number is not None:
         return number
     yes = _YES_LEADING.match(plain)
-    if yes and (is_marked or yes.end() == len(plain)):
+    if yes and (yes.end() == len(plain) or (is_marked and plain[yes.end()] in ",.;:!")):
         return FinalAnswer("yes_no", _YES[yes[1]])
     if not plain or "\n" in text or len(plain.split()) > MOST_WORDS or not any(map(str.isalnum, plain)):
         return None
@@ -252,6 +254,10 @@ def _number(text: str) -> FinalAnswer | None:
         return None
     value = Fraction(digits.replace(",", "")) / int(divisor or 1)
     value *= Fraction(10) ** int(exponent or 0)
+    scale = _SCALE.match(words or "")
+    if scale:
+        value *= _SCALES[scale[1]]
+        words = (words or "")[scale.end() :]
     unit = _UNIT.match(words or "")
     name = unit[0].rstrip("s") if unit else ""
     return FinalAnswer("number", str(-value if before or after else value), name, percent is not None)

@@ -46,7 +46,7 @@ PlotPoint = tuple[float, float]
 """Cost in USD a query, and quality."""
 
 _BOUND = (
-    "fixed sequence testing (Learn then Test) {on}, each test by Student's bound {over} with two more of the worst "
+    "fixed sequence testing (Learn then Test) {on}, each test by Student's bound {over} with some more of the worst "
     "rows assumed; queries that say the same count as one"
 )
 SAME_MIX = "it holds for queries of the same mix as these: watch for drift"

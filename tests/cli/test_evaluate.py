@@ -108,7 +108,7 @@ def test_the_share_of_the_first_stage_is_shown(staged_index: Path, labelled: Pat
 @pytest.mark.slow
 def test_wrong_queries_are_listed_with_where_they_went_and_why(routing_index: Path, tmp_path: Path) -> None:
     path, errors = tmp_path / "l.csv", tmp_path / "errors.jsonl"
-    rows = "boil eggs,cooking\nboil an egg,law\n,law\nwrite a sql join,oos\nzxqj,code\nzxqj,None\n"
+    rows = "boil eggs,cooking\nboil an egg,law\n,law\nwrite a sql join,oos\nlate trains,code\nlate trains,None\n"
     path.write_text("query,category\n" + rows)
     arguments = ["evaluate", str(path), "--index", str(routing_index)]
     done = CliRunner().invoke(cli, [*arguments, "--errors", str(errors), "--json"])
@@ -118,7 +118,7 @@ def test_wrong_queries_are_listed_with_where_they_went_and_why(routing_index: Pa
     assert [(e["line"], e["query"], e["true"], e["decided"]) for e in value["errors"]] == [
         (3, "boil an egg", "law", "cooking"),
         (5, "write a sql join", None, "code"),
-        (6, "zxqj", "code", None),
+        (6, "late trains", "code", None),
     ]
     first = value["errors"][0]
     assert first["score"] >= first["threshold"] == 0.2

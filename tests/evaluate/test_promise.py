@@ -55,7 +55,7 @@ def test_a_promise_over_few_queries_is_harder_than_one_for_the_long_run() -> Non
     assert not Promise(0.95, ahead=100).is_kept(shortfall, 1.0)
 
 
-@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.975])
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.975, 0.99, 0.995, 0.999])
 @pytest.mark.parametrize("count", [30, 120, 1000])
 def test_the_most_skewed_shortfall_is_missed_no_more_often_than_permitted(confidence: float, count: int) -> None:
     """Rows of two values: the probability of every number of bad ones is known, so that nothing is drawn."""

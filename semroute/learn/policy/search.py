@@ -258,9 +258,11 @@ def tune(
     """Choose the policy that reaches a goal.
 
     The finalists are the families that win on the tuning rows without one part or another of them. Each finalist's
-    sequence of points (with single models) is tested with an equal share of the permitted error, so that the cheapest
-    that passes may be chosen (Bonferroni); in one mixed sequence the first family to fail would stop the others, and
-    one winner on all rows would often have won by chance.
+    sequence of points (with single models) is tested with an equal share of the permitted error, so that the
+    cheapest that passes may be chosen (Bonferroni). Where all rows test, the finalists are chosen on the rows that
+    test them: that this is harmless is measured (``scripts/bench_floor.py``), not proven; held-out rows make it
+    exact. In one mixed sequence the first family to fail would stop the others, and one winner on all rows would
+    often have won by chance.
 
     Args:
         families_tried: the families, single models among them.
