@@ -215,11 +215,11 @@ def test_a_tuned_encoder_is_a_head_more_and_serves_without_another(
     backbone = str(tiny_model(tmp_path / "backbone"))
     given = ("--fine-tune", backbone, "--epochs", "1", "--head", "tuned")
     shown = run("train", str(outcomes), "--prices", str(prices), "--out", "c", *given)
-    assert "32 of them" in " ".join(shown.stdout.split())
+    assert "31 of them" in " ".join(shown.stdout.split())
     kept = json.loads(Path("c/classifier.json").read_text())
     assert kept["heads"] == ["tuned"]
     assert kept["trained"]["fine_tuned"] == backbone
-    assert kept["trained"]["judged_on"] == 32
+    assert kept["trained"]["judged_on"] == 31
     monkeypatch.setattr(Workspace, "vectors", lambda *_: pytest.fail("no vectors are needed"))
     Path("queries.jsonl").write_text('{"query": "Tell me about cats"}\n')
     said = json.loads(run("predict", "queries.jsonl", "--classifier", "c", "--json").stdout)
