@@ -265,19 +265,31 @@ def guarded(provider: FakeProvider, **judge: Any) -> Bench:
 
 @pytest.mark.slow
 def test_a_judge_that_hangs_costs_its_time_only_a_few_queries(provider: FakeProvider) -> None:
-    provider.script(*[hang()] * 3)
-    bench = guarded(provider, timeout_s=0.3)
+    provider.always(hang())
+    bench = guarded(provider, timeout_s=8.0)
+    waits = []
+
+    class Patient(DispatchCaller):
+        """Waits a moment for the answer that never comes, for which the clock then shows the whole time limit."""
+
+        async def complete(self, request: Any, candidates: Any, *, deadline_s: float | None = None, **more: Any) -> Any:
+            waits.append(deadline_s)
+            try:
+                return await super().complete(request, candidates, deadline_s=0.3, **more)
+            finally:
+                bench.now += 8.0
 
     async def ask_all(caller: DispatchCaller) -> list[StrategyResult]:
         await caller.dispatcher.estimate(Request(({"role": "user", "content": "x"},)), ("small",))  # reads the prices
-        said = [await bench.strategy.adecide(case(f"query {number}"), caller) for number in range(6)]
-        bench.now = 6.0
+        patient = Patient(caller.dispatcher)
+        said = [await bench.strategy.adecide(case(f"query {number}"), patient) for number in range(6)]
+        bench.now += 6.0
+        provider.always(choosing(1))
         return [*said, await bench.strategy.adecide(case("later"), caller)]
 
-    provider.script(choosing(1))
     *said, later = bench.run(ask_all)
     assert [one.kind for one in said] == ["passed"] * 6
-    assert len(provider.requests) == 4
+    assert waits == [8.0] * 3
     assert "is not asked for now" in said[-1].reason
     assert later.kind == "decided"
 
