@@ -26,7 +26,7 @@ from semroute.errors import ContextLengthError, DispatchError
 from semroute.router.complete import CHOSEN
 from semroute.router.requested import STALL, escalated, revised
 from semroute.server.housekeeping import housekeeping_of
-from semroute.server.overflow import ContextOverflowError, is_too_short, overflow_of
+from semroute.server.overflow import is_too_short, overflow_error, overflow_of
 from semroute.server.sessions import Session, Sessions
 from semroute.types import Completion, Decision, Request, Usage
 
@@ -165,7 +165,7 @@ class SessionTurn:
     def explained(self, error: DispatchError) -> DispatchError:
         """Return an error with the counts that a client looks for, if the request is too long; else the same error."""
         overflow = overflow_of(error, self._config, self._needs, self._possible())
-        return error if overflow is None else ContextOverflowError.of(error, overflow)
+        return error if overflow is None else overflow_error(error, overflow)
 
     def _possible(self) -> Sequence[str]:
         """Return the models that might have answered."""
