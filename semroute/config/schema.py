@@ -257,6 +257,8 @@ class Config(Section):
         baseline: model or group that is taken for the strongest, for reports; None: the one that costs most.
         log: the database of outcomes.
         trial: experiment with a new policy.
+        policies: files with sections that override those of this file, such as the ``policy.yaml`` of ``semroute
+            tune-policy``, by the name under which a request may ask for them in place of a model.
         state: ``memory``, or a ``redis://`` address that several replicas share.
         state_password_env: environment variable with the password of that Redis.
         state_timeout_s: seconds without any answer after which that Redis is asked once more, and again as many after
@@ -289,6 +291,7 @@ class Config(Section):
     baseline: Name | None = None
     log: Log = Log.default()
     trial: ExperimentConfig = ExperimentConfig.default()
+    policies: Mapping[Name, Annotated[Path, BeforeValidator(file)]] = Field(default_factory=dict)
     state: Annotated[str, AfterValidator(state_address)] = "memory"
     state_password_env: Variable | None = None
     state_timeout_s: Positive = 0.5

@@ -139,7 +139,9 @@ class ServeSettings:
         if folder is None and not isinstance(router.live.artifact, MemoryArtifact):
             folder = router.live.artifact.folder
         config = None if self.demo_url is not None else _stamp(self.config or Path(DEFAULT_NAME))
-        return config, folder, None if folder is None else _stamp(folder / MANIFEST)
+        policies = (router.config.trial.policy, *router.config.policies.values())
+        told = tuple(_stamp(path) for path in policies if path is not None)
+        return config, folder, None if folder is None else _stamp(folder / MANIFEST), told
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

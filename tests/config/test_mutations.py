@@ -64,6 +64,7 @@ baseline: large
 on_stall: ignore
 log: {enabled: true, url: "sqlite:///log.db", password_env: PW, text: hashed, answers: full, keep_days: forever}
 trial: {policy: policy.yaml, share: 0.1, state: state.json, judge: large, max_usd: 5, compare: 0.5}
+policies: {thrifty: thrifty.yaml}
 state: memory
 state_password_env: PW
 state_timeout_s: 1
