@@ -47,22 +47,22 @@ from semroute.testing import FakeProvider
 from semroute.types import Usage
 
 EASY, HARD = ("small_talk", "customer_support"), ("code", "mathematics")
-WIDE, NARROW, OPENAI = PAIRS
+WIDE, NARROW, OPENAI, CLOSE = PAIRS
 MIXES = (
     Mix(WIDE, 20_000, 0.5),
-    Mix(WIDE, 4_000, 0.5),
     Mix(WIDE, 60_000, 0.5),
     Mix(WIDE, 20_000, 0.2),
-    Mix(WIDE, 20_000, 0.8),
     Mix(WIDE, 20_000, 0.7, "hard first"),
     Mix(NARROW, 20_000, 0.5),
+    Mix(NARROW, 60_000, 0.2),
     Mix(NARROW, 20_000, 0.7, "hard first"),
-    Mix(OPENAI, 20_000, 0.5),
-    Mix(OPENAI, 20_000, 0.7, "hard first"),
-    Mix(WIDE, 20_000, 0.5, most_calls=0),
     Mix(NARROW, 20_000, 0.5, most_calls=0),
+    Mix(NARROW, 60_000, 0.2, most_calls=0),
     Mix(NARROW, 20_000, 0.7, "hard first", most_calls=0),
-    Mix(OPENAI, 20_000, 0.5, most_calls=0),
+    Mix(OPENAI, 20_000, 0.5),
+    Mix(OPENAI, 20_000, 0.7, "hard first", most_calls=0),
+    Mix(CLOSE, 20_000, 0.5),
+    Mix(CLOSE, 20_000, 0.2, most_calls=0),
 )
 REQUESTS = (10, 40)
 PACKAGES = ("semroute-router", "uvicorn", "httpx")

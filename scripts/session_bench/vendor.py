@@ -49,6 +49,7 @@ PAIRS = {
     "Sonnet 3.5 / Haiku 3": Pair("anthropic", "claude-3-5-sonnet-20241022", "claude-3-haiku-20240307", 0.1, 1.25),
     "Sonnet 3.5 / Haiku 3.5": Pair("anthropic", "claude-3-5-sonnet-20241022", "claude-3-5-haiku-20241022", 0.1, 1.25),
     "GPT-4o / mini": Pair("openai", "gpt-4o-2024-08-06", "gpt-4o-mini-2024-07-18", 0.5, 1.0),
+    "GPT-4o of May / of August": Pair("openai", "gpt-4o-2024-05-13", "gpt-4o-2024-08-06", 0.5, 1.0),
 }
 
 
