@@ -3,10 +3,10 @@
     python scripts/bench_sessions.py --data DIR [--sessions 24] [--only 0,1,...] [--out sessions.md]
 
 ``semroute serve`` over the test double, which counts cached input as the vendors do, in their formats; the prices are
-those of ``prices.yaml`` in the folder of public data, with the vendors' own for cached input. A conversation is that of
-a coding agent: a system prompt, asks, and up to six tool calls with their results for each (in some mixes none), 10 to
-40 requests with a prefix that grows. An ask is easy or hard, by its category of the index, whose examples they are:
-decisions are almost always right, so that only the model's choice within a conversation is compared:
+those of ``prices.yaml`` in the folder of public data, with the vendors' own terms for cached input. A conversation is
+that of a coding agent: a system prompt, asks, and up to six tool calls with their results for each (in some mixes
+none), 10 to 40 requests with a prefix that grows. An ask is easy or hard, by its category of the index, whose examples
+they are: decisions are almost always right, so that only the model's choice within a conversation is compared:
 
 - ``always strong``, ``always small``: the model by its name;
 - ``each ask alone``: ``auto`` without a conversation's id that stays: the decision alone, whatever lies in a cache;
@@ -17,7 +17,7 @@ decisions are almost always right, so that only the model's choice within a conv
 whole conversation is known. The costs in the answers' headers are held against the double's counts. What nobody knows
 here is the small model's quality: "too weak" counts the hard asks that it answered.
 
-Needs the extra "serve"; about 25 seconds of CPU time for a mix of 24 conversations, after the index of 10 s.
+Needs the extra "serve"; about 45 seconds of CPU time for a mix of 24 conversations, after 10 s for the index.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from harness.report import DATA, OUT_JSON, head, machine, machine_line, publish,
 from session_bench.client import POLICIES, SMALL, STRONG, Played, Policy, play_all
 from session_bench.conversations import Conversation, Mix, conversations
 from session_bench.figures import PolicyFigures, by_policy, figures, hindsight, ratio
-from session_bench.vendor import PAIRS, STEP, Pair, Plan, Vendor
+from session_bench.vendor import PAIRS, Pair, Plan, Vendor
 
 from semroute.catalog import charge
 from semroute.config import Price
@@ -96,7 +96,7 @@ def main(data: Path, sessions: int, mixes: tuple[Mix, ...], resamples: int, seed
             found = conversations(mix, texts, sessions, REQUESTS, seed)
             played = by_policy(_played(folder, pair, prices, mix, found))
             _check(played, prices)
-            lines += _rows(mix, played, prices, pair, resamples, seed, results)
+            lines += _rows(mix, played, prices, resamples, seed, results)
     publish([*lines, "", machine_line(host)], out, {"machine": host, "mixes": results})
 
 
@@ -121,14 +121,17 @@ def _played(
     with FakeProvider(keep=1) as provider, _gateway(folder, provider, pair, prices) as url:
         provider.always(Vendor(plans))
         run = f"mix{MIXES.index(mix):02d}"
-        return asyncio.run(play_all(url, pair.format, plans, run, found))
+        return asyncio.run(play_all(url, pair.formats[0], plans, run, found))
 
 
 @contextmanager
 def _gateway(folder: Path, provider: FakeProvider, pair: Pair, prices: Mapping[str, Price]) -> Iterator[str]:
     """Run ``semroute serve`` over a provider, as it is by default."""
-    base = provider.anthropic_url if pair.format == "anthropic" else provider.base_url
-    deployments = [{"name": f"{name}-1", "model": name, "format": pair.format, "base_url": base} for name in prices]
+    urls = {"anthropic": provider.anthropic_url, "openai": provider.base_url}
+    deployments = [
+        {"name": f"{name}-1", "model": name, "format": format, "base_url": urls[format]}
+        for name, format in zip(prices, pair.formats, strict=True)
+    ]
     models = {name: {"price": price.model_dump(exclude_none=True)} for name, price in prices.items()}
     config = {"models": models, "deployments": deployments, "fallback": {"models": [STRONG]}, "log": {"enabled": False}}
     (folder / "semroute.yaml").write_text(json.dumps(config), encoding="utf-8")
@@ -154,14 +157,13 @@ def _rows(
     mix: Mix,
     played: Mapping[Policy, Sequence[Played]],
     prices: Mapping[str, Price],
-    pair: Pair,
     resamples: int,
     seed: int,
     results: list[dict[str, Any]],
 ) -> list[str]:
     """Return the rows of a mix; its figures are added to the results."""
     strong, ours, alone = (played[name] for name in ("always strong", "semroute", "each ask alone"))
-    least = [hindsight(one, prices, STEP if pair.format == "openai" else 1) for one in strong]
+    least = [hindsight(one, prices) for one in strong]
     totals = {name: [one.usd for one in group] for name, group in played.items()}
     told = {name: figures(group, strong, resamples, seed) for name, group in played.items()}
     lines = [row(mix if name == POLICIES[0] else "", *_cells(name, one)) for name, one in told.items()]

@@ -13,6 +13,7 @@ from semroute.config import Price
 from semroute.evaluate.metrics import Interval
 from semroute.types import Usage
 from session_bench.client import SMALL, STRONG, Call, Played, Policy
+from session_bench.vendor import STEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def ratio(over: Sequence[float], under: Sequence[float], resamples: int, seed: i
     return Interval(float(pairs[0].sum() / pairs[1].sum()), float(low), float(high))
 
 
-def hindsight(played: Played, prices: Mapping[str, Price], step: int) -> float:
+def hindsight(played: Played, prices: Mapping[str, Price]) -> float:
     """Return the least cost of a conversation by choices of the model for each easy ask, hard ones at the strong model.
 
     All of the conversation is known: a lower bound for any policy that decides ask by ask. What a model has in its
@@ -64,8 +65,7 @@ def hindsight(played: Played, prices: Mapping[str, Price], step: int) -> float:
 
     Args:
         played: the conversation under any policy: the lengths of its calls are the same under all of them.
-        prices: prices of the two models.
-        step: tokens in whose multiples the vendor counts cached input.
+        prices: prices of the two models; a vendor that charges no writes counts what it reads in steps.
     """
     asks: dict[int, list[Call]] = {}
     for call in played.calls:
@@ -75,8 +75,9 @@ def hindsight(played: Played, prices: Mapping[str, Price], step: int) -> float:
     def taken(number: int, model: str, cached: int) -> float:
         usd = 0.0
         for call in rows[number]:
-            read = cached - cached % step
-            written = call.usage[0] - read if prices[model].cache_write is not None else 0
+            is_charged = prices[model].cache_write is not None
+            read = cached if is_charged else cached - cached % STEP
+            written = call.usage[0] - read if is_charged else 0
             usd += charge(prices[model], Usage(call.usage[0], call.usage[3], read, written))
             cached = call.usage[0]
         return usd

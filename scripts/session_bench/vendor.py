@@ -24,32 +24,31 @@ LEAST_TOKENS, STEP = 1024, 128
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Prices of two models of a vendor, USD per million tokens.
+    """Two models and their vendors' wire formats.
 
     Attributes:
-        format: the vendor's wire format.
         strong, small: names in the price list.
-        read, write: price of cached input and of a write to the cache, as parts of the price of input.
+        formats: of the strong model's vendor, which the client speaks, and of the small one's.
     """
 
-    format: str
     strong: str
     small: str
-    read: float
-    write: float
+    formats: tuple[str, str]
 
     def price(self, listed: Mapping[str, tuple[float, float]], is_strong: bool) -> dict[str, float]:
-        """Return a model's price as a configuration has it."""
+        """Return a model's price as a configuration has it, USD per million tokens."""
         given, taken = listed[self.strong if is_strong else self.small]
-        price = {"input": given, "output": taken, "cached_input": given * self.read}
-        return price if self.write == 1.0 else price | {"cache_write": given * self.write}
+        if self.formats[not is_strong] == "openai":
+            return {"input": given, "output": taken, "cached_input": given * 0.5}
+        return {"input": given, "output": taken, "cached_input": given * 0.1, "cache_write": given * 1.25}
 
 
+_SONNET, _GPT = "claude-3-5-sonnet-20241022", "gpt-4o-2024-08-06"
 PAIRS = {
-    "Sonnet 3.5 / Haiku 3": Pair("anthropic", "claude-3-5-sonnet-20241022", "claude-3-haiku-20240307", 0.1, 1.25),
-    "Sonnet 3.5 / Haiku 3.5": Pair("anthropic", "claude-3-5-sonnet-20241022", "claude-3-5-haiku-20241022", 0.1, 1.25),
-    "GPT-4o / mini": Pair("openai", "gpt-4o-2024-08-06", "gpt-4o-mini-2024-07-18", 0.5, 1.0),
-    "GPT-4o of May / of August": Pair("openai", "gpt-4o-2024-05-13", "gpt-4o-2024-08-06", 0.5, 1.0),
+    "Sonnet 3.5 / Haiku 3": Pair(_SONNET, "claude-3-haiku-20240307", ("anthropic", "anthropic")),
+    "Sonnet 3.5 / Haiku 3.5": Pair(_SONNET, "claude-3-5-haiku-20241022", ("anthropic", "anthropic")),
+    "GPT-4o / mini": Pair(_GPT, "gpt-4o-mini-2024-07-18", ("openai", "openai")),
+    "Sonnet 3.5 / GPT-4o": Pair(_SONNET, _GPT, ("anthropic", "openai")),
 }
 
 
@@ -97,7 +96,8 @@ class Vendor:
 
     def _planned(self, body: Mapping[str, Any]) -> tuple[Plan, int]:
         """Return the plan of the last ask, and how many of its tool calls were made."""
-        system = body["system"][0]["text"] if "system" in body else body["messages"][0]["content"]
+        system = body["system"] if "system" in body else body["messages"][0]["content"]
+        system = system if isinstance(system, str) else system[0]["text"]
         asks = made = 0
         for message in body["messages"]:
             if message["role"] == "tool" or (message["role"] == "user" and _has_result(message["content"])):
