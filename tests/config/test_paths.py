@@ -20,7 +20,7 @@ encoder: {kind: torch, model: encoder}
 classifier: classifier
 cascade: {tiers: [a, {use: b, accept: {quality: checks-b}}], accept: {quality: {classifier: checks}}}
 categories: {code: {cascade: {tiers: [a, b], accept: {quality: checks-code}}}}
-log: {url: "sqlite:///log.db?timeout=5"}
+log: {url: "sqlite:///log.db?timeout=5", spool: spool}
 trial: {policy: policy.yaml, state: state.json}
 policies: {thrifty: thrifty.yaml}
 """
@@ -80,6 +80,7 @@ def test_every_path_begins_at_the_folder_of_the_file(project: Path) -> None:
         "policy.yaml",
         "state.json",
         "thrifty.yaml",
+        "spool",
     )
     assert found == {project / name for name in names}
     assert config.log.url == f"sqlite:///{project / 'log.db'}?timeout=5"
@@ -90,7 +91,7 @@ def test_every_path_begins_at_the_folder_of_the_file(project: Path) -> None:
 def test_the_example_holds_every_key_of_the_schema_that_takes_a_path() -> None:
     assert set(path_fields(Config)) == {
         "Config.index", "Classifier.folder", "Quality.classifier", "ExperimentConfig.policy", "ExperimentConfig.state",
-        "Config.policies",
+        "Config.policies", "Log.spool",
     }  # fmt: skip
 
 
