@@ -139,7 +139,7 @@ def replay(folder: Path, insert: Callable[[Rows], None]) -> int:
                 path.unlink(missing_ok=True)
             count += found
     if count:
-        log.warning("%d outcomes of a process that was killed are in the log now", count)
+        log.warning("outcomes of processes that were killed, which are in the log now: %d", count)
     return count
 
 
