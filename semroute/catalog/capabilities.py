@@ -169,6 +169,8 @@ def fits(deployment: Deployment, config: Config, needs: Needs) -> tuple[str, ...
     context = _context(deployment, spec)
     if context is not None and needs.least_context > context:
         reasons.append(f"takes {context} tokens, and the request may have {needs.least_context}")
+    if needs.output_is_set and spec.max_output is not None and needs.max_output_tokens > spec.max_output:
+        reasons.append(f"answers with {spec.max_output} tokens at most, and {needs.max_output_tokens} are asked for")
     for capability in sorted(needs.capabilities):
         if capability in deployment.vendor.lacks or capability in deployment.lacks:
             reasons.append(f"{deployment.provider or deployment.format} does not carry {capability}")

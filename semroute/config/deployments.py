@@ -353,7 +353,7 @@ class ModelSpec(Section):
     Attributes:
         price: USD per million tokens.
         context: the longest input and output together, in tokens.
-        max_output: the longest answer, in tokens, for the gateway's list of models; requests are not held to it.
+        max_output: the longest answer, in tokens: a request that asks for a longer one goes to other models.
         capabilities: such as ``tools``, ``vision``, ``json_schema``, ``logprobs``; None where they are not known.
         strengths: strength from 0 to 1 by field, such as ``{"reasoning": 0.9}``.
         description: what it is good for, in words that a judge reads.

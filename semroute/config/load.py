@@ -445,11 +445,14 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 # Overlay of one file's sections on a configuration.
 
 
-def overlaid(config: Config, path: Path) -> Config:
+_NOT_LAID_OVER = frozenset({"trial", "policies"})
+
+
+def overlaid(config: Config, path: Path, *, key: str = "trial.policy") -> Config:
     """Overlay a file's sections on a configuration, categories by key.
 
     Relative paths in the file begin at its folder; a missing path is looked up next to the configuration, as if the
-    sections stood in it.
+    sections stood in it. ``key`` is its key in the configuration. The result has no trial and no policies of its own.
 
     Raises:
         ConfigError: the file cannot be read, or the result is not valid.
@@ -457,13 +460,13 @@ def overlaid(config: Config, path: Path) -> Config:
     from semroute.config.yaml_lines import YamlError, parse
 
     try:
-        document = parse(read(path, missing="name the policy.yaml of semroute tune-policy", key="trial.policy"))
+        document = parse(read(path, missing="name the policy.yaml of semroute tune-policy", key=key))
     except YamlError as error:
         raise ConfigError(str(error), path=path, line=error.line) from None
     if not isinstance(document.data, dict):
         raise ConfigError("must be a mapping of keys to values", path=path)
     # Sections that are valid already are passed as they are: their paths are resolved.
-    merged: dict[str, Any] = {name: getattr(config, name) for name in config.model_fields_set if name != "trial"}
+    merged: dict[str, Any] = {name: getattr(config, name) for name in config.model_fields_set - _NOT_LAID_OVER}
     sections = dict(document.data)
     categories = sections.get("categories")
     if isinstance(categories, dict) and all(isinstance(override, dict) for override in categories.values()):

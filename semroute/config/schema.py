@@ -50,6 +50,7 @@ from semroute.config.values import (
     file,
     folder,
     optional_file,
+    optional_folder,
     state_address,
     web_address,
 )
@@ -92,6 +93,11 @@ def _days(value: object) -> object:
     return float(value)  # type: ignore[arg-type]
 
 
+def _spool(value: object, info: ValidationInfo) -> Path | Literal[False] | None:
+    """Resolve the path of a spool, None, or false for none at all."""
+    return False if value is False else optional_folder(value, info)
+
+
 class Log(Section):
     """Log of outcomes: address, redaction and retention.
 
@@ -102,6 +108,8 @@ class Log(Section):
         text: redaction of queries: full, keyed hash, or none.
         answers: redaction of answers: full or none.
         keep_days: age at which an outcome is deleted, or ``forever``.
+        spool: folder in which outcomes wait for the database, so that they outlive a process that is killed; false
+            keeps them in memory, and so does None outside of the gateway, which takes ``.semroute/spool`` then.
     """
 
     enabled: bool | None = None
@@ -110,6 +118,7 @@ class Log(Section):
     text: Literal["full", "hashed", "none"] = "full"
     answers: Literal["full", "none"] = "none"
     keep_days: Annotated[float | Literal["forever"], PlainValidator(_days)] = 90.0
+    spool: Annotated[Path | Literal[False] | None, BeforeValidator(_spool)] = None
 
 
 # Experiment with a new policy. A section of ``semroute.yaml``.
@@ -257,6 +266,8 @@ class Config(Section):
         baseline: model or group that is taken for the strongest, for reports; None: the one that costs most.
         log: the database of outcomes.
         trial: experiment with a new policy.
+        policies: files with sections that override those of this file, such as the ``policy.yaml`` of ``semroute
+            tune-policy``, by the name under which a request may ask for them in place of a model.
         state: ``memory``, or a ``redis://`` address that several replicas share.
         state_password_env: environment variable with the password of that Redis.
         state_timeout_s: seconds without any answer after which that Redis is asked once more, and again as many after
@@ -289,6 +300,7 @@ class Config(Section):
     baseline: Name | None = None
     log: Log = Log.default()
     trial: ExperimentConfig = ExperimentConfig.default()
+    policies: Mapping[Name, Annotated[Path, BeforeValidator(file)]] = Field(default_factory=dict)
     state: Annotated[str, AfterValidator(state_address)] = "memory"
     state_password_env: Variable | None = None
     state_timeout_s: Positive = 0.5

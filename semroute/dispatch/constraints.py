@@ -13,9 +13,8 @@ Preference: TypeAlias = Literal["cheap", "balanced", "best"]
 """Order of a decision's models: from the lowest price up, as decided, or from the highest price down."""
 PREFERENCES: tuple[Preference, ...] = ("cheap", "balanced", "best")
 
-PolicyName: TypeAlias = Literal["serving", "trial"]
-"""Policy of a decision: the one that serves, or the one on trial beside it."""
-POLICIES: tuple[PolicyName, ...] = ("serving", "trial")
+POLICIES = ("serving", "trial")
+"""Policies beside those that the configuration names: the one that serves, and the one on trial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,8 @@ class Constraints:
             them, from the lowest price up or from the highest price down, without a cascade; ``balanced`` leaves the
             decision as it is.
         category: route as if the query had been matched with this category; rules before it hold.
-        policy: the decision of this policy, ``serving`` or ``trial``, whatever the trial's share.
+        policy: the decision of this policy, ``serving``, ``trial`` or one of the configuration's ``policies``, whatever
+            the trial's share.
     """
 
     model: str | None = None
@@ -56,7 +56,7 @@ class Constraints:
     prefer: str | None = None
     preference: Preference = "balanced"
     category: str | None = None
-    policy: PolicyName | None = None
+    policy: str | None = None
 
     @property
     def is_pinned(self) -> bool:

@@ -21,7 +21,7 @@ from operator import is_
 from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
-from semroute.dispatch.constraints import ANYTHING, POLICIES, PREFERENCES, Constraints
+from semroute.dispatch.constraints import ANYTHING, PREFERENCES, Constraints
 from semroute.dispatch.values import FaultError, Field, ValueWalk, checked, error_of, read_value, type_name
 from semroute.errors import InputError, QueryError
 from semroute.types import Message, NativeBody, Query, Request, Tool
@@ -520,7 +520,7 @@ _LIMITS: Mapping[str, Field] = {
     "prefer": _word,
     "preference": _one_of(*PREFERENCES),
     "category": _word,
-    "policy": _one_of(*POLICIES, None),
+    "policy": _word,
 }
 """Check of each field of :class:`~semroute.dispatch.constraints.Constraints`."""
 

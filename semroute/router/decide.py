@@ -18,22 +18,19 @@ from numpy.typing import NDArray
 
 from semroute.config import Config
 from semroute.dispatch.constraints import Constraints
-from semroute.errors import ArtifactError, ConfigError, InputError
+from semroute.errors import ArtifactError, ConfigError
 from semroute.evaluate.routing import decide
 from semroute.index.scoring import answers, margin_score
 from semroute.router.load import LoadedIndex
 from semroute.router.query import NO_SCORE, SURE_SCORE, unknown_texts
 from semroute.strategies import Chain, Pool, SemanticMatch, Strategy
 from semroute.strategies.base import RoutingContext, StrategySetup, Vector, plugin_strategy
-from semroute.strategies.chain import Offload
 from semroute.text.asks import VAGUE_ASKS, QuestionPart, is_vague, question_parts
 from semroute.text.language import UNDETERMINED
-from semroute.text.names import known_names
-from semroute.types import Attempt, Decision, Matrix, ModelClient, Request, StrategyResult, StrategyResultKind
+from semroute.types import Attempt, Matrix, ModelClient, Request, StrategyResult, StrategyResultKind
 
 if TYPE_CHECKING:
     from semroute.dispatch import Dispatcher
-    from semroute.router.experiment import Experiment
     from semroute.strategies.rules import RulesStrategy
 
 
@@ -409,73 +406,3 @@ def _names(live: LoadedIndex, config: Config) -> Iterator[str]:
     yield from config.classifier.candidates or ()
     yield from config.judge.candidates or ()
     yield from (deployment.model for deployment in config.deployments)
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyPair:
-    """Chain that serves, and the policy on trial beside it.
-
-    Read once for a query: it sees the old artifact or the new one, never parts of both.
-    """
-
-    chain: Chain
-    trial: Experiment | None
-
-    @property
-    def asks(self) -> bool:
-        """True if a strategy calls a model."""
-        return self.chain.asks or (self.trial is not None and self.trial.asks)
-
-    def asked_by(self, constraints: Constraints) -> PolicyPair:
-        """Return the policies that decide on a request: both, or the one that it asks for.
-
-        Raises:
-            InputError: it asks for a category that the index does not have, or for a trial where there is none.
-        """
-        category, models = constraints.category, self.chain.models
-        if category is not None and category not in models:
-            raise InputError(f"constraints.category: {known_names(category, models, 'the index has')}")
-        if constraints.policy is None:
-            return self
-        if constraints.policy == "serving":
-            return PolicyPair(self.chain, None)
-        if self.trial is None:
-            raise InputError("constraints.policy: there is no policy on trial; trial.policy in semroute.yaml names one")
-        return PolicyPair(self.trial.chain, None)
-
-    def decide(
-        self,
-        texts: Sequence[str],
-        requests: Sequence[Request],
-        client: ModelClient | None = None,
-        *,
-        is_pinned: bool = False,
-        category: str | None = None,
-    ) -> list[Decision]:
-        """Decide as :meth:`semroute.strategies.Chain.decide` does.
-
-        ``is_pinned``: the caller pins the model, whatever the assignment.
-        """
-        served = self.chain.decide(texts, requests, client, category=category)
-        if self.trial is None:
-            return served
-        return self.trial.decide(served, texts, requests, client, is_pinned=is_pinned, category=category)
-
-    async def adecide(
-        self,
-        texts: Sequence[str],
-        requests: Sequence[Request],
-        client: ModelClient,
-        offload: Offload,
-        *,
-        category: str | None = None,
-    ) -> list[Decision]:
-        """Decide, and call the models that strategies need on this event loop.
-
-        Computation runs in threads. They are not those of asyncio's default executor, where look-ups of hosts wait for
-        name servers.
-        """
-        served = await self.chain.adecide(texts, requests, client, offload, category=category)
-        if self.trial is None:
-            return served
-        return await self.trial.adecide(served, texts, requests, client, offload, category=category)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from semroute.config import Config, Problem
 from semroute.config.values import dotted
-from semroute.dispatch.constraints import ANYTHING, POLICIES, PREFERENCES, Constraints, PolicyName, Preference
+from semroute.dispatch.constraints import ANYTHING, POLICIES, PREFERENCES, Constraints, Preference
 from semroute.errors import NoDeploymentError
 from semroute.text.names import did_you_mean
 from semroute.text.signals import tool_history
@@ -18,6 +18,8 @@ from semroute.types import TRIAL, Decision, Request, StrategyResult, tier_label
 
 PREFERENCE = "preference"
 """Strategy name of a decision whose models were put in order by the caller's preference."""
+POLICY = "policy"
+"""Name of the strategy result that notes which of the configuration's policies the caller asks for."""
 STALL = "stall"
 """Strategy name of a decision that asks a stronger model, since the conversation repeats itself."""
 
@@ -29,11 +31,11 @@ def as_requested(decision: Decision, constraints: Constraints) -> Decision:
     if constraints.policy is None and constraints.category is None:
         return decision
     decision = without_propensity(decision)
-    if constraints.policy != "trial":
+    if constraints.policy in (None, "serving"):
         return decision
-    result = StrategyResult(
-        TRIAL, "decided", "the caller asks for the policy on trial", decision.candidates, decision.category
-    )
+    is_trial = constraints.policy == "trial"
+    reason = f"the caller asks for the policy {'on trial' if is_trial else constraints.policy}"
+    result = StrategyResult(TRIAL if is_trial else POLICY, "decided", reason, decision.candidates, decision.category)
     return replace(decision, opinions=(*decision.opinions, result))
 
 
@@ -211,13 +213,13 @@ def callable_names(config: Config) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*(one.model for one in config.deployments), *config.groups]))
 
 
-def policy_names(config: Config) -> Sequence[PolicyName]:
-    """Return the policies that a caller can ask for: both, where one is on trial."""
-    return POLICIES if config.trial.policy is not None else ()
+def policy_names(config: Config) -> Sequence[str]:
+    """Return the policies that a caller can ask for: those with a name, and where one is on trial, both."""
+    return (*(POLICIES if config.trial.policy is not None else ()), *config.policies)
 
 
 def name_clashes(config: Config, categories: Collection[str]) -> Iterator[Problem]:
-    """Yield a warning for each model, group or category whose name asks a gateway for something else."""
+    """Yield a warning for each model, group, category or policy whose name asks a gateway for something else."""
     for name in callable_names(config):
         if name in AUTO_NAMES:
             section = "groups" if name in config.groups else "deployments"
@@ -230,3 +232,8 @@ def name_clashes(config: Config, categories: Collection[str]) -> Iterator[Proble
         if name in asked:
             message = f'the model name "{dotted([name])}" of a request asks for {asked[name]}'
             yield Problem("warning", dotted(["categories", name]), message, "give one of them another name")
+    taken = {*AUTO_NAMES, *callable_names(config), *POLICIES}
+    for name in config.policies:
+        if name in taken:
+            message = f'the model name "{dotted([name])}" of a request asks for something else, and not for this policy'
+            yield Problem("warning", dotted(["policies", name]), message, "give it another name")

@@ -19,8 +19,8 @@ from semroute.dispatch.validation import valid_constraints, valid_queries, valid
 from semroute.errors import DeadlineError, InputError, SemrouteError
 from semroute.index.artifact import MemoryArtifact
 from semroute.router.complete import Answering, Recorder, opened_log, store_feedback
-from semroute.router.decide import ClientFactory, PolicyPair, chain_of
-from semroute.router.experiment import Experiment, Propensities, TrafficShare, is_by_trial, tried_config
+from semroute.router.decide import ClientFactory, chain_of
+from semroute.router.experiment import TrafficShare, is_by_trial
 from semroute.router.load import (
     HttpClient,
     LoadedIndex,
@@ -30,6 +30,7 @@ from semroute.router.load import (
     locate_index,
     shipped_index,
 )
+from semroute.router.policies import PolicyPair, open_policies, open_trial
 from semroute.router.query import judging_caller, routable_text, routable_texts
 from semroute.router.requested import as_requested, ordered
 from semroute.types import (
@@ -87,7 +88,7 @@ class Router:
         self._live, self._chain = live, chain_of(live, config)
         self._answering = Answering(config, self._chain.pool, live.without_models)
         self._share = TrafficShare(config.trial.state, config.trial.share)
-        self._trial = self._trial_of(live, config)
+        self._trial, self._named = open_trial(live, config, self._share), open_policies(live, config)
         self._comparer = _comparer_of(config, log)
         self._config = config
         self._reloader = reloader
@@ -279,7 +280,7 @@ class Router:
             DeadlineError: ``constraints.deadline_s`` passed.
         """
         request, limits = valid_request(query), valid_constraints(constraints, prefer=prefer)
-        if PolicyPair(self._chain, self._trial).asks and not limits.is_pinned:
+        if PolicyPair(self._chain, self._trial, self._named).asks and not limits.is_pinned:
             await self._open_dispatcher()
         with self._traced() as note:
             if limits.deadline_s is None:
@@ -461,7 +462,7 @@ class Router:
             on_decision(decision)
 
         async def call(on_delta: OnDelta | None) -> Completion:
-            answering = self._answers(decision)
+            answering = self._answers(decision, limits)
             return await answering.answer(
                 request, decision, self.dispatcher, limits, attempts=attempts, on_delta=on_delta
             )
@@ -493,8 +494,10 @@ class Router:
     def _traced(self) -> AbstractContextManager[NoteDecision]:
         return UNTRACED if self._tracer is None else self._tracer.decision()
 
-    def _answers(self, decision: Decision) -> Answering:
-        """Return the policy that answers a decision: serving or on trial."""
+    def _answers(self, decision: Decision, limits: Constraints) -> Answering:
+        """Return the policy that answers a decision: serving, on trial, or the one that its request asks for."""
+        if limits.policy is not None and (named := self._named.get(limits.policy)) is not None:
+            return named.answering
         trial = self._trial
         return trial.answering if trial is not None and is_by_trial(decision) else self._answering
 
@@ -615,18 +618,9 @@ class Router:
             if isinstance(self._live.artifact, MemoryArtifact):
                 raise InputError("the index of this router was built in memory: there is no folder to read it from")
             live = LoadedIndex.open(self._live.artifact.folder, self._config, self._env)
-            trial = self._trial_of(live, self._config)
-            self._chain, self._live, self._trial = chain_of(live, self._config), live, trial
+            trial, named = open_trial(live, self._config, self._share), open_policies(live, self._config)
+            self._chain, self._live, self._trial, self._named = chain_of(live, self._config), live, trial, named
             self._answering.without_models = live.without_models
-
-    def _trial_of(self, live: LoadedIndex, config: Config) -> Experiment | None:
-        tried = tried_config(config)
-        if tried is None:
-            return None
-        live = live.with_config(tried)
-        chain = chain_of(live, tried)
-        answering = Answering(tried, chain.pool, live.without_models)
-        return Experiment(chain, answering, self._share, Propensities(config, tried))
 
     def _pinned(self, request: Request, limits: Constraints) -> Decision | None:
         """Return the decision of a caller who pins what is called; None if the query is to be decided."""
@@ -666,7 +660,7 @@ class Router:
     def _answerable(self, decision: Decision, request: Request, constraints: Constraints) -> Decision:
         """Return a decision with its cascade, or with its models in the order that its request is due."""
         decision = as_requested(decision, constraints)
-        decision = self._answers(decision).with_tiers(decision, constraints)
+        decision = self._answers(decision, constraints).with_tiers(decision, constraints)
         return decision if constraints.is_pinned else ordered(decision, request, constraints, self._config)
 
     def _noted(self, decisions: list[Decision], requests: Sequence[Request], log: bool) -> list[Decision]:
@@ -684,7 +678,7 @@ class Router:
         self._check_open()
         if self._reloader is not None:
             self._reloader.look(self.reload)
-        return PolicyPair(self._chain, self._trial).asked_by(constraints)
+        return PolicyPair(self._chain, self._trial, self._named).asked_by(constraints)
 
 
 def _comparer_of(config: Config, log: OutcomeSink | None) -> BlindComparer | None:

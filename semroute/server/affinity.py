@@ -26,8 +26,8 @@ from semroute.errors import ContextLengthError, DispatchError
 from semroute.router.complete import CHOSEN
 from semroute.router.requested import STALL, escalated, revised
 from semroute.server.housekeeping import housekeeping_of
-from semroute.server.overflow import ContextOverflowError, is_too_short, overflow_of
-from semroute.server.sessions import Session, Sessions
+from semroute.server.overflow import is_too_short, overflow_error, overflow_of
+from semroute.server.sessions import Session, Sessions, role_of
 from semroute.types import Completion, Decision, Request, Usage
 
 SESSION, HOUSEKEEPING = "session", "housekeeping"
@@ -53,9 +53,9 @@ def turn_cost(price: Price, input_tokens: int, output_tokens: int, cached: int =
 
 @dataclass(frozen=True, slots=True)
 class SwitchComparison:
-    """Expected costs of the next turn, USD; None where no price is known.
+    """Expected costs of the next ask, USD, with the tool calls that it is likely to take; None without a price.
 
-    One turn alone would never pay for a cache that serves the turns after it. So what staying has cost so far, against
+    One ask alone would never pay for a cache that serves the turns after it. So what staying has cost so far, against
     the other model with the prefix in its cache, counts as well: when it exceeds the price of filling that cache, the
     conversation switches. That is the break-even rule of ski rental, which costs at most twice as much as knowing the
     rest of the conversation (A. R. Karlin et al., "Competitive snoopy caching", Algorithmica 3, 1988).
@@ -165,7 +165,7 @@ class SessionTurn:
     def explained(self, error: DispatchError) -> DispatchError:
         """Return an error with the counts that a client looks for, if the request is too long; else the same error."""
         overflow = overflow_of(error, self._config, self._needs, self._possible())
-        return error if overflow is None else ContextOverflowError.of(error, overflow)
+        return error if overflow is None else overflow_error(error, overflow)
 
     def _possible(self) -> Sequence[str]:
         """Return the models that might have answered."""
@@ -201,6 +201,8 @@ class SessionTurn:
         owner = session.owns(self._request)
         if owner is not None and self._fits(owner[0]) and self._is_left(owner[0], decision):
             self.move = "stays"
+            if owner[0] == session.model:
+                self._forgo(session.model, first_of(decision))
             reason = f"the result of a tool call goes back to {owner[0]}, which made the call"
             return self._with_first(decision, owner[0], SESSION, reason)
         first = first_of(decision)
@@ -213,13 +215,20 @@ class SessionTurn:
         if self._limits.preference == "best" or not self._may_answer(session.model, decision):
             self.move = "switches"
             return decision
-        comparison = SwitchComparison(self._cost(session.model), self._cost(first), session.forgone.get(first, 0.0))
+        comparison = SwitchComparison(
+            self._ask_cost(session.model), self._ask_cost(first), session.forgone.get(first, 0.0)
+        )
         self.move = "stays" if comparison.stays else "switches"
         reason = f"{comparison} with {session.model if comparison.stays else first}"
         if comparison.stays:
-            self._stayed = (first, max(0.0, (comparison.stay or 0.0) - (self._cost(first, is_warm=True) or 0.0)))
+            self._forgo(session.model, first)
             return self._with_first(decision, session.model, SESSION, reason)
         return replace(decision, reason=f"{decision.reason}; {reason}")
+
+    def _forgo(self, model: str, other: str) -> None:
+        """Note what this turn costs more at a model than at another one with a cache of its own."""
+        if model not in self._config.members(other):
+            self._stayed = other, max(0.0, (self._cost(model) or 0.0) - (self._cost(other, is_warm=True) or 0.0))
 
     def _unstalled(self, decision: Decision, model: str) -> Decision:
         """Leave a model that repeats itself for one above it; stay with it, at more effort, where there is none."""
@@ -305,6 +314,14 @@ class SessionTurn:
             if not fits(deployment, self._config, self._needs):
                 yield deployment
 
+    def _ask_cost(self, name: str) -> float | None:
+        """Return the expected cost of this ask at a model: this turn, and those that follow with the results of tools.
+
+        Those find the prefix in a cache. Their number is the mean of the conversation's asks so far.
+        """
+        first, later = self._cost(name), self._cost(name, is_warm=True)
+        return None if first is None or later is None else first + (turns_of_an_ask(self._request) - 1.0) * later
+
     def _cost(self, name: str, *, is_warm: bool = False) -> float | None:
         """Return the expected cost of this turn at a model's cheapest deployment that takes it, USD.
 
@@ -325,6 +342,13 @@ class SessionTurn:
         longest = max(cached.values(), default=0)
         own = longest if is_warm else cached.get(deployment.name, 0)
         return turn_cost(price, input_tokens, output_tokens, own, longest)
+
+
+def turns_of_an_ask(request: Request) -> float:
+    """Return how many answers an ask of a conversation took, on average before its last ask; 1 at its beginning."""
+    roles = [role_of(message) for message in request.messages]
+    asks = roles.count("user") - 1
+    return max(1.0, roles.count("assistant") / asks) if asks > 0 else 1.0
 
 
 def first_of(decision: Decision) -> str:

@@ -98,6 +98,9 @@ class Messages:
     def overflow(self, overflow: Overflow) -> str:
         """Return Anthropic's sentence for a request that is too long."""
         counted, most = overflow.input_tokens, overflow.maximum
+        if overflow.longest_answer is not None:
+            exceeded = f"max_tokens: {overflow.output_tokens} > {overflow.longest_answer}"
+            return f"{exceeded}, which is the maximum allowed number of output tokens"
         if most is None:
             return "prompt is too long"
         if overflow.is_by_answer:

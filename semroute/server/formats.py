@@ -22,7 +22,7 @@ from semroute.errors import (
     RateLimitError,
     RequestError,
 )
-from semroute.server.overflow import ContextOverflowError, Overflow
+from semroute.server.overflow import ContextOverflowError, OutputLimitError, Overflow
 from semroute.types import Completion, Delta, Request
 from semroute.types.serialization import json_ready
 
@@ -120,7 +120,7 @@ class ServerFormat(Protocol):
         ...
 
     def overflow(self, overflow: Overflow) -> str:
-        """Return the vendor's sentence for a request that is too long, which its clients look for."""
+        """Return the vendor's sentence for a request that is too long, or for too long an answer."""
         ...
 
 
@@ -172,6 +172,8 @@ def served_error(format: ServerFormat, error: Exception) -> ServedError:
     """
     if isinstance(error, ContextOverflowError) and error.overflow is not None:
         return format.error(400, "context_length", format.overflow(error.overflow))
+    if isinstance(error, OutputLimitError) and error.overflow is not None:
+        return format.error(400, "invalid_request", format.overflow(error.overflow))
     for kind, status, name in KINDS:
         if isinstance(error, kind):
             return format.error(status, name, str(error), getattr(error, "wait_s", None))

@@ -103,6 +103,9 @@ class ChatCompletions:
     def overflow(self, overflow: Overflow) -> str:
         """Return OpenAI's sentence for a request that is too long."""
         counted, asked, most = overflow.input_tokens, overflow.output_tokens, overflow.maximum
+        if overflow.longest_answer is not None:
+            supported = f"This model supports at most {overflow.longest_answer} completion tokens"
+            return f"max_tokens is too large: {asked}. {supported}, whereas you provided {asked}."
         if most is None:
             return "This model's maximum context length is exceeded. Please reduce the length of the messages."
         parts = f" ({counted} in the messages, {asked} in the completion)" if asked else ""

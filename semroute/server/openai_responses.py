@@ -84,6 +84,9 @@ class Responses:
 
     def overflow(self, overflow: Overflow) -> str:
         """Return OpenAI's sentence for a request that is too long, which has no counts here."""
+        if overflow.longest_answer is not None:
+            expected = f"Expected a value <= {overflow.longest_answer}, but got {overflow.output_tokens} instead."
+            return f"Invalid 'max_output_tokens': integer above maximum value. {expected}"
         return "Your input exceeds the context window of this model. Please adjust your input and try again."
 
 

@@ -1,7 +1,7 @@
 """Context overflow: a request that is too long for every model, and the counts that clients look for.
 
-Agents shorten their conversation when they read their vendor's sentence; each format has its own
-(:meth:`semroute.server.formats.ServerFormat.overflow`).
+Agents shorten their conversation, or ask for a shorter answer, when they read their vendor's sentence; each format has
+its own (:meth:`semroute.server.formats.ServerFormat.overflow`).
 """
 
 from __future__ import annotations
@@ -30,16 +30,28 @@ class Overflow:
         input_tokens: its input, estimated unless the provider counted it.
         output_tokens: the longest answer that it asks for; 0 where it sets none.
         maximum: the largest context window; None where it is not known.
+        longest_answer: the longest answer of a model that the input fits, where that alone is exceeded; else None.
     """
 
     input_tokens: int
     output_tokens: int
     maximum: int | None
+    longest_answer: int | None = None
 
     @property
     def is_by_answer(self) -> bool:
         """True if the input alone would fit."""
         return self.maximum is not None and self.input_tokens <= self.maximum and self.output_tokens > 0
+
+
+class OutputLimitError(CapabilityError):
+    """Request for a longer answer than any model that may answer it gives.
+
+    Attributes:
+        overflow: its counts.
+    """
+
+    overflow: Overflow | None = None
 
 
 class ContextOverflowError(ContextLengthError):
@@ -51,12 +63,13 @@ class ContextOverflowError(ContextLengthError):
 
     overflow: Overflow | None = None
 
-    @classmethod
-    def of(cls, error: DispatchError, overflow: Overflow) -> ContextOverflowError:
-        """Return the error of a call that failed for its length."""
-        found = cls(str(error), deployment=error.deployment, status=error.status)
-        found.attempts, found.overflow = error.attempts, overflow
-        return found
+
+def overflow_error(error: DispatchError, overflow: Overflow) -> OutputLimitError | ContextOverflowError:
+    """Return the error of a call that failed for its length, or for that of its answer."""
+    kind = ContextOverflowError if overflow.longest_answer is None else OutputLimitError
+    found = kind(str(error), deployment=error.deployment, status=error.status)
+    found.attempts, found.overflow = error.attempts, overflow
+    return found
 
 
 def overflow_of(error: DispatchError, config: Config, needs: Needs, names: Sequence[str]) -> Overflow | None:
@@ -81,15 +94,25 @@ def overflow_of(error: DispatchError, config: Config, needs: Needs, names: Seque
     if error.attempts or not isinstance(error, CapabilityError | NoDeploymentError):
         return None
     short = [one for name in names for one in config.deployments_of(name) if is_too_short(one, config, needs)]
+    if limits := [limit for one in short if (limit := _exceeded_answer(one, config, needs)) is not None]:
+        return replace(counted, longest_answer=max(limits))
     windows = list(_windows(short, config))
     return replace(counted, maximum=max(windows)) if windows else None
 
 
 def is_too_short(deployment: Deployment, config: Config, needs: Needs) -> bool:
-    """Return True if a deployment's context window is all that keeps it from answering."""
+    """Return True if a deployment's context window, or longest answer, is all that keeps it from answering."""
     if not fits(deployment, config, needs):
         return False
     return not fits(deployment, config, replace(needs, input_tokens=0, max_output_tokens=1))
+
+
+def _exceeded_answer(deployment: Deployment, config: Config, needs: Needs) -> int | None:
+    """Return the longest answer of a deployment, if it could answer a request for no more than that."""
+    limit = model_card(deployment.model, config).max_output
+    if limit is None or fits(deployment, config, replace(needs, max_output_tokens=min(limit, needs.max_output_tokens))):
+        return None
+    return limit
 
 
 def _windows(deployments: Sequence[Deployment], config: Config) -> Iterator[int]:

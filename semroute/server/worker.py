@@ -46,6 +46,8 @@ LAST_S = 1
 """Wait after it, within which connections are closed before calls are cancelled, seconds."""
 TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 TICKS_A_SECOND = 10
+SPOOL = Path(".semroute/spool")
+"""Spool of the outcome log where the configuration names none, beside the file."""
 log = logging.getLogger("semroute")
 HEADER_READ_BYTES = 64 * 1024
 """Header that is read at all: from :data:`semroute.server.guards.MAX_HEADER_BYTES` to here the refusal is ours."""
@@ -109,6 +111,7 @@ class ServeSettings:
         if old is not None and config.state == old.config.state == "memory" and config.breaker == old.config.breaker:
             gates = old.dispatcher.gates
         tracer = self._tracer(config) if old is None else old.tracer
+        config = with_spool(config)
         return Router.load(self.index, config=config, log=config.log.enabled is not False, gates=gates, tracer=tracer)
 
     def _tracer(self, config: Config) -> Tracer | None:
@@ -139,7 +142,17 @@ class ServeSettings:
         if folder is None and not isinstance(router.live.artifact, MemoryArtifact):
             folder = router.live.artifact.folder
         config = None if self.demo_url is not None else _stamp(self.config or Path(DEFAULT_NAME))
-        return config, folder, None if folder is None else _stamp(folder / MANIFEST)
+        policies = (router.config.trial.policy, *router.config.policies.values())
+        told = tuple(_stamp(path) for path in policies if path is not None)
+        return config, folder, None if folder is None else _stamp(folder / MANIFEST), told
+
+
+def with_spool(config: Config) -> Config:
+    """Return a configuration whose log has a spool, unless it is to have none: a worker may be killed."""
+    if config.log.spool is not None or config.log.enabled is False:
+        return config
+    section = config.log.model_copy(update={"spool": config.file_folder / SPOOL})
+    return config.model_copy(update={"log": section})
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

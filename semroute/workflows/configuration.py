@@ -101,7 +101,7 @@ def _compared(config: Config, index: Path | None) -> list[Problem]:
         *checked,
         *(_not_shipped(config) if folder is None else ()),
         *_classifiers(config),
-        *_trial(config, models),
+        *_policies(config, models),
         *name_clashes(config, models or {}),
         *check_catalog(config),
         *_unnamed_encoder(config, manifest),
@@ -140,18 +140,23 @@ def _classifiers(config: Config) -> list[Problem]:
     return [*check_classifiers(config), *check_query_classifier(config)]
 
 
-def _trial(config: Config, models: Mapping[str, Sequence[str]] | None) -> Iterator[Problem]:
-    """Yield problems of the policy under test.
+def _policies(config: Config, models: Mapping[str, Sequence[str]] | None) -> Iterator[Problem]:
+    """Yield problems of the policy on trial, and of those with a name."""
+    if config.trial.policy is not None:
+        yield from _policy("trial.policy", config.trial.policy, config, models)
+    for name, path in config.policies.items():
+        yield from _policy(dotted(["policies", name]), path, config, models)
+
+
+def _policy(key: str, policy: Path, config: Config, models: Mapping[str, Sequence[str]] | None) -> Iterator[Problem]:
+    """Yield problems of a policy.
 
     Applies it to the configuration and loads the files that it names, as a router does.
     """
-    policy = config.trial.policy
-    if policy is None:
-        return
     try:
-        tried = overlaid(config, policy)
+        tried = overlaid(config, policy, key=key)
     except ConfigError as error:
-        yield Problem("error", "trial.policy", str(error))
+        yield Problem("error", key, str(error))
         return
 
     def problems_of(one: Config) -> list[Problem]:
@@ -161,7 +166,7 @@ def _trial(config: Config, models: Mapping[str, Sequence[str]] | None) -> Iterat
     known = problems_of(config)
     for problem in problems_of(tried):
         if problem not in known:
-            yield Problem(problem.severity, "trial.policy", f"{policy}: {problem.key}: {problem.message}", problem.fix)
+            yield Problem(problem.severity, key, f"{policy}: {problem.key}: {problem.message}", problem.fix)
 
 
 def _unnamed_encoder(config: Config, manifest: Path) -> Iterator[Problem]:

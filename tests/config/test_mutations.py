@@ -62,8 +62,10 @@ breaker: {window_s: 10, failure_share: 0.2, least_calls: 5, in_a_row: 2, open_s:
 budgets: {A_KEY: 5}
 baseline: large
 on_stall: ignore
-log: {enabled: true, url: "sqlite:///log.db", password_env: PW, text: hashed, answers: full, keep_days: forever}
+log: {enabled: true, url: "sqlite:///log.db", password_env: PW, text: hashed, answers: full, keep_days: forever,
+      spool: spool}
 trial: {policy: policy.yaml, share: 0.1, state: state.json, judge: large, max_usd: 5, compare: 0.5}
+policies: {thrifty: thrifty.yaml}
 state: memory
 state_password_env: PW
 state_timeout_s: 1

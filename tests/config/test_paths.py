@@ -20,8 +20,9 @@ encoder: {kind: torch, model: encoder}
 classifier: classifier
 cascade: {tiers: [a, {use: b, accept: {quality: checks-b}}], accept: {quality: {classifier: checks}}}
 categories: {code: {cascade: {tiers: [a, b], accept: {quality: checks-code}}}}
-log: {url: "sqlite:///log.db?timeout=5"}
+log: {url: "sqlite:///log.db?timeout=5", spool: spool}
 trial: {policy: policy.yaml, state: state.json}
+policies: {thrifty: thrifty.yaml}
 """
 
 
@@ -70,7 +71,17 @@ def path_fields(section: type[BaseModel], seen: frozenset[type] = frozenset()) -
 def test_every_path_begins_at_the_folder_of_the_file(project: Path) -> None:
     config = load_config(written(project, EVERY_PATH))
     found = set(paths_of(config))
-    names = ("own/index", "classifier", "checks", "checks-b", "checks-code", "policy.yaml", "state.json")
+    names = (
+        "own/index",
+        "classifier",
+        "checks",
+        "checks-b",
+        "checks-code",
+        "policy.yaml",
+        "state.json",
+        "thrifty.yaml",
+        "spool",
+    )
     assert found == {project / name for name in names}
     assert config.log.url == f"sqlite:///{project / 'log.db'}?timeout=5"
     assert config.encoder is not None
@@ -79,7 +90,8 @@ def test_every_path_begins_at_the_folder_of_the_file(project: Path) -> None:
 
 def test_the_example_holds_every_key_of_the_schema_that_takes_a_path() -> None:
     assert set(path_fields(Config)) == {
-        "Config.index", "Classifier.folder", "Quality.classifier", "ExperimentConfig.policy", "ExperimentConfig.state"
+        "Config.index", "Classifier.folder", "Quality.classifier", "ExperimentConfig.policy", "ExperimentConfig.state",
+        "Config.policies", "Log.spool",
     }  # fmt: skip
 
 

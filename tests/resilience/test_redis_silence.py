@@ -19,7 +19,7 @@ from semroute.errors import StateError
 from semroute.resilience import MemoryGates
 from semroute.resilience.redis.failover import FailoverGates, Replicas
 from semroute.resilience.redis.gates import RedisGates
-from semroute.resilience.redis.server import Server
+from semroute.resilience.redis.server import Server, Watch
 from semroute.types import BreakerState, CallResult, Endpoint, Permit, Rejection
 
 RULES = BreakerRules(jitter=0.0)
@@ -335,3 +335,30 @@ def test_an_answer_that_is_not_of_our_scripts_is_an_error_of_ours(redis: OwnRedi
     for reply in (b"OK", None, 3.5j):
         with pytest.raises(StateError, match="not JSON"):
             gates._read(reply)
+
+
+def test_a_call_that_ends_late_does_not_end_the_watch() -> None:
+    """On a busy loop the watch looks again before a call that it gave up has ended."""
+
+    async def silent() -> None:
+        await asyncio.sleep(3600)
+
+    async def main() -> tuple[bool, list[object]]:
+        failures: list[object] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failures.append(context["exception"]))
+        watch = Watch(silent, limit_s=1000.0)
+
+        async def call() -> None:
+            async with watch.limited():
+                watch._now = 10_000.0
+                watch._look()  # gives the call up in the next turn of the loop, and looks once more in the same turn
+                loop.call_soon(watch._look)
+                await asyncio.sleep(3600)
+
+        with pytest.raises(TimeoutError):
+            await call()
+        watch.stop()
+        return watch.is_away, failures
+
+    assert asyncio.run(main()) == (True, [])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from semroute.config import Config
 from semroute.dispatch import Constraints
 from semroute.dispatch.constraints import PREFERENCES, Preference
-from semroute.errors import InputError, NoDeploymentError
+from semroute.errors import ConfigError, InputError, NoDeploymentError
 from semroute.router import Router, route
 from semroute.router.requested import (
     AUTO_NAMES,
@@ -140,6 +140,18 @@ def test_a_name_stands_for_the_first_of_what_it_may_mean(tmp_path: Path) -> None
     }
     clashes = [(problem.key, problem.severity) for problem in name_clashes(chosen, ["code", "law", "small", "trial"])]
     assert clashes == [(f"categories.{name}", "warning") for name in ("law", "small", "trial")]
+
+
+def test_a_policy_has_a_name_to_ask_for_it_by() -> None:
+    policies = {"thrifty": "thrifty.yaml", "small": "small.yaml", "serving": "serving.yaml"}
+    chosen = config(policies=policies)
+    assert constraints_of("thrifty", chosen, ["code"]) == Constraints(policy="thrifty")
+    assert constraints_of("small", chosen, ["code"]) == Constraints(model="small"), "models come first"
+    assert constraints_of("thrifty", chosen, ["thrifty"]) == Constraints(category="thrifty"), "and categories"
+    with pytest.raises(NoDeploymentError, match=r'did you mean "thrifty"'):
+        constraints_of("thrift", chosen, ["code"])
+    clashes = [problem.key for problem in name_clashes(chosen, ["thrifty"])]
+    assert clashes == ["categories.thrifty", "policies.small", "policies.serving"]
 
 
 def test_a_model_named_like_auto_is_reported_and_never_asked_for() -> None:
@@ -299,3 +311,43 @@ def test_a_policy_that_is_asked_for_decides_whatever_its_share(routing_index: Pa
         assert router.route(SOUP, constraints=Constraints(policy="serving")).model == "small"
         with pytest.raises(InputError, match="there is no policy on trial"):
             router.route(SOUP, constraints=Constraints(policy="trial"))
+
+
+@pytest.mark.slow
+def test_a_named_policy_decides_where_it_is_asked_for_and_nowhere_else(
+    routing_index: Path, provider: FakeProvider, tmp_path: Path
+) -> None:
+    policy = tmp_path / "thrifty.yaml"
+    policy.write_text("strategies: [rules]\nfallback: {models: [tiny]}\ncascade: {tiers: [tiny, large]}\n")
+    tried = tmp_path / "tried.yaml"
+    tried.write_text("strategies: [rules]\nfallback: {models: [large]}\n")
+    own = Constraints(policy="thrifty")
+    more = {"policies": {"thrifty": str(policy)}, "trial": {"policy": str(tried), "share": 1.0}}
+    with Router.load(routing_index, config=config(url=provider.base_url, **more)) as router:
+        found = router.route(SOUP, constraints=own)
+        assert found.cascade == (("tiny",), ("large",)), "it brings its own cascade"
+        assert [(one.strategy, one.reason) for one in found.opinions][-1] == (
+            "policy", "the caller asks for the policy thrifty"
+        )  # fmt: skip
+        assert asyncio.run(router.aroute(SOUP, constraints=own)).cascade == found.cascade
+        provider.script(answer("a soup"))
+        completion = router.complete(SOUP, constraints=own)
+        assert [tier.candidate for tier in completion.tiers] == ["tiny"], "and its cascade answers"
+        assert router.route(SOUP).model == "large", "the trial's share goes on"
+        router.reload()
+        assert router.route(SOUP, constraints=own).cascade == found.cascade
+        with pytest.raises(InputError, match=r'there are serving, trial.*did you mean "thrifty"'):
+            router.route(SOUP, constraints=Constraints(policy="thrifti"))
+
+
+def test_a_named_policy_that_cannot_be_read_is_reported_by_its_key(routing_index: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("strategies: [guess]\n")
+    path = tmp_path / "semroute.yaml"
+    path.write_text("policies: {bad: bad.yaml, gone: gone.yaml}\n")
+    found = check_configuration(path, routing_index)
+    errors = {problem.key: problem.message for problem in found.problems if problem.severity == "error"}
+    assert errors.keys() == {"policies.bad", "policies.gone"}
+    assert "bad.yaml:1" in errors["policies.bad"]
+    path.write_text("policies: {gone: gone.yaml}\n")
+    with pytest.raises(ConfigError, match=r"policies\.gone"):
+        Router.load(routing_index, config=path)

@@ -19,7 +19,7 @@ from semroute.dispatch.constraints import ANYTHING
 from semroute.router import Router
 from semroute.router.load import LoadedIndex
 from semroute.router.requested import escalated
-from semroute.server.affinity import SessionTurn, SwitchComparison, turn_cost
+from semroute.server.affinity import SessionTurn, SwitchComparison, turn_cost, turns_of_an_ask
 from semroute.server.sessions import Sessions, identity, trailing_results
 from semroute.testing import Call, FakeProvider, answer
 from semroute.types import TRIAL, Assignment, Completion, Decision, Request, StrategyResult, Usage
@@ -125,6 +125,15 @@ class Talk:
 
     def ask(self, text: str, told: Any) -> Completion:
         self.messages.append({"role": "user", "content": text})
+        return self._answered(told)
+
+    def give(self, result: str, told: Any) -> Completion:
+        """Give the result of the call that the last answer made."""
+        (call,) = self.messages[-1]["tool_calls"]  # type: ignore[misc]
+        self.messages.append({"role": "tool", "tool_call_id": call["id"], "content": result})
+        return self._answered(told)
+
+    def _answered(self, told: Any) -> Completion:
         request = Request(tuple(self.messages), max_tokens=1000)
         self.turn = SessionTurn(self._router.config, self._sessions, None, identity({}, request), request, ANYTHING)
         self._provider.script(told)
@@ -134,7 +143,9 @@ class Talk:
 
         completion = asyncio.run(call())
         self.turn.note(completion)
-        self.messages.append({"role": "assistant", "content": completion.text})
+        calls = [call.to_openai() for call in completion.tool_calls]
+        said: dict[str, object] = {"role": "assistant", "content": completion.text or None}
+        self.messages.append(said | ({"tool_calls": calls} if calls else {}))
         return completion
 
 
@@ -175,6 +186,45 @@ def test_a_conversation_that_would_be_cheaper_elsewhere_turn_after_turn_moves(
         reasons.append(decision_of(completion).reason)
     assert models == ["coder", "coder", "small", "small", "small"]
     assert ["forgone" in reason for reason in reasons] == [False, True, True, False, False]
+
+
+@pytest.mark.slow
+def test_where_asks_take_many_tool_calls_a_switch_pays_at_once(router: Router, provider: FakeProvider) -> None:
+    talk = Talk(router, provider, Sessions())
+    talk.ask(FIX, reply(cached=WORDS, calls=(Call("read", {"page": 1}),)))
+    talk.give("one", reply(cached=WORDS, calls=(Call("read", {"page": 2}),)))
+    talk.give("two", reply(cached=WORDS))
+    completion = talk.ask(SOUP, reply(cached=WORDS))
+    assert (completion.model, talk.turn.move) == ("small", "switches")
+
+
+@pytest.mark.slow
+def test_what_staying_costs_more_is_counted_in_a_loop_of_tool_calls_too(router: Router, provider: FakeProvider) -> None:
+    sessions = Sessions()
+    talk = Talk(router, provider, sessions)
+    talk.ask(FIX, reply(cached=WORDS))
+    forgone = []
+    talk.ask(SOUP, reply(cached=WORDS, calls=(Call("read", {"page": 1}),)))
+    for page in (2, 3):
+        assert talk.turn.move == "stays"
+        (session,) = sessions._living(None).values()
+        forgone.append(session.forgone["small"])
+        talk.give("text", reply(cached=WORDS, calls=(Call("read", {"page": page}),) if page == 2 else ()))
+    assert forgone[1] == pytest.approx(2 * forgone[0], rel=0.05)
+    # Three turns at coder have cost more than the cache that a switch would fill.
+    assert (talk.ask(SOUP, reply(cached=WORDS)).model, talk.turn.move) == ("small", "switches")
+
+
+@pytest.mark.parametrize(
+    ("roles", "turns"),
+    [
+        ("user", 1), ("system user", 1), ("user assistant user", 1), ("user assistant tool assistant user", 2),
+        ("user assistant tool assistant tool assistant user assistant user", 2), ("user user user", 1), ("", 1),
+    ],
+)  # fmt: skip
+def test_the_turns_of_an_ask_are_the_mean_of_those_before(roles: str, turns: float) -> None:
+    request = Request(tuple({"role": role, "content": "text"} for role in roles.split()))
+    assert turns_of_an_ask(request) == turns
 
 
 @pytest.mark.slow

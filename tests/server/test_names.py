@@ -190,6 +190,8 @@ def test_the_list_has_every_name_with_the_limits_of_its_smallest_model() -> None
     assert openai_entries[0]["context_window"] == anthropic_entries[0]["max_input_tokens"] == 8_000
     assert openai_entries[0]["max_output_tokens"] == anthropic_entries[0]["max_tokens"] == 64_000
     assert "context_window" not in next(entry for entry in openai_entries if entry["id"] == "coder")
+    named = chosen.model_copy(update={"policies": {"thrifty": Path("thrifty.yaml")}})
+    assert [(model.id, model.context) for model in listed_models(named, {})][-1] == ("thrifty", 8_000)
 
 
 @pytest.mark.slow

@@ -134,3 +134,57 @@ def test_a_capability_that_is_lacking_is_no_reason_to_leave_the_decisions_models
     with openai_client(served) as client, pytest.raises(openai.BadRequestError, match="has no tools"):
         client.chat.completions.create(model="auto", messages=[{"role": "user", "content": SOUP}], tools=[tool])
     assert provider.requests == []
+
+
+SHORT_ANSWERS: dict[str, Any] = {name: {"max_output": 500} for name in ALL_SMALL}
+
+
+def test_a_model_that_gives_the_answer_asked_for_is_called(serve: Callable[..., Served]) -> None:
+    served = serve("openai", models=SHORT_ANSWERS | {"large": {"max_output": 4000}})
+    with openai_client(served) as client:
+        for asked in (500, 501):
+            client.chat.completions.create(
+                model="auto", max_tokens=asked, messages=[{"role": "user", "content": SOUP}], user=str(asked)
+            )
+    assert models_asked(served) == ["small", "large"]
+
+
+def test_an_unlimited_answer_is_not_held_to_the_limit(serve: Callable[..., Served]) -> None:
+    served = serve("openai", models={name: {"max_output": 1} for name in ALL_SMALL})
+    with openai_client(served) as client:
+        client.chat.completions.create(model="auto", messages=[{"role": "user", "content": SOUP}])
+    assert models_asked(served) == ["small"]
+
+
+@pytest.mark.parametrize("model", ["auto", "small"])
+def test_too_long_an_answer_is_refused_as_openai_does(serve: Callable[..., Served], model: str) -> None:
+    # Windows that the request fits: they are not what its client is to read about.
+    served = serve("openai", models={name: {"max_output": 500, "context": 8000} for name in ALL_SMALL})
+    with openai_client(served) as client:
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.chat.completions.create(model=model, max_tokens=600, messages=[{"role": "user", "content": SOUP}])
+        with pytest.raises(openai.BadRequestError) as caught_responses:
+            client.responses.create(model=model, max_output_tokens=600, input=SOUP)
+    assert "at most 500 completion tokens, whereas you provided 600" in str(caught.value)
+    assert caught.value.code is None
+    assert "Expected a value <= 500, but got 600" in str(caught_responses.value)
+    assert models_asked(served) == []
+
+
+def test_too_long_an_answer_is_refused_as_anthropic_does(serve: Callable[..., Served]) -> None:
+    served = serve("anthropic", models=SHORT_ANSWERS)
+    with agent(served) as client, pytest.raises(anthropic.BadRequestError) as caught:
+        client.messages.create(model="claude-auto", max_tokens=600, messages=[{"role": "user", "content": SOUP}])
+    body: Any = caught.value.body
+    assert body["error"]["type"] == "invalid_request_error"
+    assert body["error"]["message"] == "max_tokens: 600 > 500, which is the maximum allowed number of output tokens"
+    assert models_asked(served) == []
+
+
+def test_a_window_that_is_too_small_as_well_is_what_the_client_reads_of(serve: Callable[..., Served]) -> None:
+    served = serve("anthropic", models={name: {"max_output": 500, "context": 500} for name in ALL_SMALL})
+    with (
+        agent(served) as client,
+        pytest.raises(anthropic.BadRequestError, match=r"prompt is too long: \d+ tokens > 500"),
+    ):
+        client.messages.create(model="claude-auto", max_tokens=600, messages=[{"role": "user", "content": LONG}])

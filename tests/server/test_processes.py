@@ -20,6 +20,7 @@ from resilience.redis_server import OwnRedis, own_redis
 from server.collector import Collector, collecting
 from server.test_reload import written
 
+from semroute.config import Log
 from semroute.outcomes.log import open_log
 from semroute.server.keys import create_key
 from semroute.testing import FakeProvider, answer, fail
@@ -197,6 +198,21 @@ def test_a_worker_that_is_killed_is_replaced_while_the_others_serve(start: Calla
     assert soon(lambda: httpx.post(f"{served.url}/v1/chat/completions", json=CHAT).status_code == 200)
     assert re.search(rf"worker {victim} has died", served.errors())
     assert served.end() == 143
+
+
+@pytest.mark.slow
+def test_what_killed_workers_answered_is_in_the_log(start: Callable[..., Process]) -> None:
+    served = start("--workers", "2", "--no-reload")
+    assert soon(lambda: len(_workers(served)) == 2)
+    with httpx.Client(base_url=served.url) as client:
+        answered = {client.post("/v1/chat/completions", json=CHAT).json()["id"] for _ in range(5)}
+    for victim in _workers(served):
+        os.kill(victim, signal.SIGKILL)
+    assert soon(lambda: httpx.post(f"{served.url}/v1/chat/completions", json=CHAT).status_code == 200)
+    assert served.end() == 143
+    with open_log(Log(url=f"sqlite:///{served.folder}/log.db"), {}) as log:
+        assert answered <= {f"chatcmpl-{one.id}" for one in log.outcomes()}
+    assert list((served.folder / ".semroute/spool").iterdir()) == []
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import socket
@@ -97,6 +98,23 @@ def test_a_changed_configuration_is_served_without_a_restart(reloading: Callable
     served.write(groups={"fresh": ["small"]})
     assert soon(lambda: "fresh" in served.models())
     assert httpx.post(f"{served.url}/v1/chat/completions", json={**CHAT, "model": "fresh"}).status_code == 200
+
+
+@pytest.mark.slow
+def test_a_changed_policy_file_is_served_without_a_restart(reloading: Callable[..., Reloading], tmp_path: Path) -> None:
+    policy = tmp_path / "thrifty.yaml"
+    policy.write_text("strategies: [rules]\nfallback: {models: [coder]}\n")
+    served = reloading(policies={"thrifty": str(policy)})
+    conversations = itertools.count()
+
+    def model() -> str:
+        asked = {**CHAT, "model": "thrifty", "user": f"of its own {next(conversations)}"}
+        return httpx.post(f"{served.url}/v1/chat/completions", json=asked).headers["x-semroute-model"]
+
+    assert "thrifty" in served.models()
+    assert model() == "coder"
+    policy.write_text("strategies: [rules]\nfallback: {models: [large]}\n")
+    assert soon(lambda: model() == "large")
 
 
 @pytest.mark.slow

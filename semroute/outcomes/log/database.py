@@ -23,7 +23,8 @@ from semroute.outcomes.log import comparisons, engine, reader
 from semroute.outcomes.log.engine import Database, database_url, is_unavailable, open_engine, said, where
 from semroute.outcomes.log.redaction import RedactionPolicy, storable
 from semroute.outcomes.log.schema import feedback, outcomes
-from semroute.outcomes.log.writer import CAPACITY, CLOSE_S, Writer, WriterCounts
+from semroute.outcomes.log.spool import Spool, replay
+from semroute.outcomes.log.writer import CAPACITY, CLOSE_S, Inserter, Writer, WriterCounts
 from semroute.types import LoggedComparison, LoggedOutcome, Outcome
 
 LAST = "last"
@@ -165,13 +166,14 @@ class OutcomeLog:
     Args:
         database: opened at first use.
         keep_days: age at which an outcome is deleted; None keeps all.
+        spool: see :class:`~semroute.outcomes.log.writer.Writer`.
     """
 
-    def __init__(self, database: Database, keep_days: float | None) -> None:
+    def __init__(self, database: Database, keep_days: float | None, spool: Spool | None = None) -> None:
         self._database, self._engine = database, database.engine
         self._keep_days = keep_days
         retention: Callable[[], None] = (lambda: None) if keep_days is None else RetentionJob(self._engine, keep_days)
-        self._writer = Writer(database, retention=retention)
+        self._writer = Writer(database, retention=retention, spool=spool)
         atexit.register(self.close)
 
     @property
@@ -340,4 +342,28 @@ def open_log(log: Log, env: Mapping[str, str], *, must_exist: bool = False, may_
             database.engine.dispose()
             raise
         _log.warning("%s; outcomes wait until it can be used, %d at most", error, CAPACITY)
-    return OutcomeLog(database, keep_days)
+    else:
+        _replay(log, database)
+    return OutcomeLog(database, keep_days, _spool_of(log) if may_be_down else None)
+
+
+def _replay(log: Log, database: Database) -> None:
+    """Write what processes that were killed have spooled; what fails waits for the next one that opens the log."""
+    if not log.spool:
+        return
+    inserter = Inserter(database.engine)
+    try:
+        replay(log.spool, lambda rows: inserter.insert(rows, is_retry=True))
+    except Exception as error:  # the log itself is open, and works
+        _log.warning("%s: its outcomes cannot be written (%s)", log.spool, said(error))
+
+
+def _spool_of(log: Log) -> Spool | None:
+    """Open the spool of a log that is to be written; one that cannot be is a warning."""
+    if not log.spool:
+        return None
+    try:
+        return Spool(log.spool)
+    except StateError as error:
+        _log.warning("%s; outcomes wait in memory alone", error)
+        return None

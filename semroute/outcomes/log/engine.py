@@ -70,6 +70,11 @@ class Database:
                 self._prepare()
         return self._keep
 
+    @property
+    def known_policy(self) -> RedactionPolicy | None:
+        """Redaction policy; None while the key of its hashes, which is in the database, is not known."""
+        return self._keep if self._keep.text != "hashed" or self._keep.key else None
+
     def _prepare(self) -> None:
         with patience(WRITE_S):
             prepare(self.engine, self._file)

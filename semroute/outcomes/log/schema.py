@@ -6,6 +6,8 @@ precision: the same in both databases, and compared without a zone. Values that 
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -161,3 +163,7 @@ settings = Table("settings", metadata, Column("name", Text, primary_key=True), C
 
 WRITTEN = (outcomes, calls, checks, trials)
 """Tables that the writer fills, parents first."""
+
+Row: TypeAlias = tuple[Any, ...]
+Rows: TypeAlias = tuple[list[Row], list[Row], list[Row], list[Row]]
+"""Rows of :data:`WRITTEN`, in its order; each row in the order of the table's columns."""

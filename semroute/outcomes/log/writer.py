@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -26,14 +26,11 @@ from semroute.errors import SemrouteError
 from semroute.outcomes.log.engine import Database, count_dropped, said, where
 from semroute.outcomes.log.postgres import WRITE_S, patience
 from semroute.outcomes.log.redaction import RedactionPolicy, storable
-from semroute.outcomes.log.schema import WRITTEN
+from semroute.outcomes.log.schema import WRITTEN, Row, Rows
+from semroute.outcomes.log.spool import Spool
 from semroute.types import Attempt, CallRole, Completion, Decision, Outcome, TierResult, total_cost
 
 # Conversion of an outcome to rows of the tables.
-
-Row: TypeAlias = tuple[Any, ...]
-Rows: TypeAlias = tuple[list[Row], list[Row], list[Row], list[Row]]
-"""Rows of :data:`semroute.outcomes.log.schema.WRITTEN`, in its order; each row in the order of the table's columns."""
 
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 
@@ -294,6 +291,14 @@ class WriterCounts:
     dropped: int
 
 
+class _Waiting(NamedTuple):
+    """Outcome that waits: its estimated bytes, and its rows where they were spooled."""
+
+    outcome: Outcome
+    size: int
+    rows: Rows | None = None
+
+
 class Writer:
     """Writer thread that queues outcomes and writes them in batches.
 
@@ -304,6 +309,8 @@ class Writer:
         database: opened by the thread if it is not open yet; or an engine.
         keep: redaction policy, if ``database`` is an engine.
         tidy: retention job, called between batches.
+        spool: takes each outcome before :meth:`record` returns, for the case that this process is killed; None keeps
+            outcomes in memory alone.
         capacity: see :data:`CAPACITY`.
         capacity_bytes: see :data:`CAPACITY_BYTES`.
     """
@@ -314,12 +321,13 @@ class Writer:
         keep: RedactionPolicy | None = None,
         retention: Callable[[], None] = lambda: None,
         *,
+        spool: Spool | None = None,
         capacity: int = CAPACITY,
         capacity_bytes: int = CAPACITY_BYTES,
     ) -> None:
         self._database = database if isinstance(database, Database) else Database(database, keep or RedactionPolicy())
         self._engine = self._database.engine
-        self._tidy = retention
+        self._tidy, self._spool = retention, spool
         self._capacity, self._capacity_bytes = capacity, capacity_bytes
         # Only SQLite works within this process; a server that hangs must not hold up a fork.
         is_within = self._engine.dialect.name == "sqlite"
@@ -329,8 +337,8 @@ class Writer:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[Outcome, int]] = deque()
-        self._batch: list[tuple[Outcome, int]] = []
+        self._waiting: deque[_Waiting] = deque()
+        self._batch: list[_Waiting] = []
         self._bytes = 0
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -346,14 +354,16 @@ class Writer:
 
         If the queue is full, the outcome is dropped, counted and reported.
         """
-        size = _size(outcome)
+        size, rows = _size(outcome), self._spooled(outcome)
         with self._lock:
             is_full = len(self._waiting) >= self._capacity or self._bytes + size > self._capacity_bytes
             is_dropped = is_full or self._is_closing
             if is_dropped:
                 self._dropped += 1
             else:
-                self._waiting.append((outcome, size))
+                if self._spool is not None and rows is not None:
+                    self._spool.append(rows)
+                self._waiting.append(_Waiting(outcome, size, rows))
                 self._bytes += size
                 self._accepted += 1
                 if self._thread is None:
@@ -364,6 +374,17 @@ class Writer:
                          reason, self._dropped)  # fmt: skip
         elif len(self._waiting) >= BATCH:
             self._wake.set()
+
+    def _spooled(self, outcome: Outcome) -> Rows | None:
+        """Return the rows of an outcome for the spool; None without one.
+
+        None too where queries are hashed and the database, which has the key, was not opened yet.
+        """
+        keep = None if self._spool is None else self._database.known_policy
+        try:
+            return None if keep is None else rows_of([outcome], keep)
+        except Exception:  # a value that is no row's: the thread reports it, and drops the outcome
+            return None
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name="semroute-log", daemon=True)
@@ -398,8 +419,12 @@ class Writer:
         if thread is not None:
             thread.join(max(0.0, deadline - time.monotonic()))
         dropped_before, given_up = self._dropped, self._give_up()
+        if self._spool is not None:
+            with self._lock:
+                self._spool.close(is_settled=not given_up)
         if given_up:
-            log.error("%d outcomes are lost: %s did not take them in time", given_up, where(self._engine))
+            fate = "are lost" if self._spool is None else "wait in the spool"
+            log.error("%d outcomes %s: %s did not take them in time", given_up, fate, where(self._engine))
         if dropped_before and thread is not None:
             log.warning("%d outcomes were dropped before and are missing in %s", dropped_before, where(self._engine))
 
@@ -432,10 +457,12 @@ class Writer:
     def _take(self) -> bool:
         """Fill the batch; return False if there is nothing to write."""
         with self._lock:
-            size = sum(size for _, size in self._batch)
+            size = sum(one.size for one in self._batch)
             while self._waiting and len(self._batch) < BATCH and (not self._batch or size < BATCH_BYTES):
-                size += self._waiting[0][1]
+                size += self._waiting[0].size
                 self._batch.append(self._waiting.popleft())
+            if self._spool is not None and not self._waiting:
+                self._spool.flip()
             return bool(self._batch)
 
     def _write(self) -> bool:
@@ -448,9 +475,7 @@ class Writer:
             return self._failed(error)
         try:
             with self._in_database:
-                self._inserter.insert(
-                    rows_of([outcome for outcome, _ in batch], keep), is_retry=bool(self._failed_tries)
-                )
+                self._inserter.insert(_merged(batch, keep), is_retry=bool(self._failed_tries))
         except Exception as error:  # see above
             if not self._is_of_an_outcome(error):
                 return self._failed(error)
@@ -474,7 +499,7 @@ class Writer:
         while self._batch:
             try:
                 with self._in_database:
-                    self._inserter.insert(rows_of([self._batch[0][0]], keep), is_retry=True)
+                    self._inserter.insert(rows_of([self._batch[0].outcome], keep), is_retry=True)
             except Exception as error:  # see above
                 if not self._is_of_an_outcome(error):
                     return self._failed(error)
@@ -488,7 +513,9 @@ class Writer:
         """Remove the first outcomes of the batch, as written or dropped."""
         with self._lock:
             settled, self._batch = self._batch[:count], self._batch[count:]
-            self._bytes -= sum(size for _, size in settled)
+            self._bytes -= sum(one.size for one in settled)
+            if self._spool is not None and not self._batch:
+                self._spool.settle()
             self._settled += len(settled)
             if is_written:
                 self._written += len(settled)
@@ -544,6 +571,17 @@ class Writer:
         return float(min(MIN_PAUSE_S * 2 ** (self._failed_tries - 1), MAX_PAUSE_S))
 
 
+def _merged(batch: Sequence[_Waiting], keep: RedactionPolicy) -> Rows:
+    """Return the rows of a batch, those that were spooled as they are."""
+    if not any(one.rows for one in batch):
+        return rows_of([one.outcome for one in batch], keep)
+    merged: Rows = ([], [], [], [])
+    for one in batch:
+        for table, more in zip(merged, one.rows or rows_of([one.outcome], keep), strict=True):
+            table.extend(more)
+    return merged
+
+
 def _size(outcome: Outcome) -> int:
     """Estimate the bytes that an outcome takes while it waits."""
     completion = outcome.completion
@@ -566,6 +604,8 @@ def _reset_in_children(writer: Writer) -> None:
 def _after_fork() -> None:
     for writer in _writers:
         writer._database.reset_after_fork()
+        if writer._spool is not None:
+            writer._spool.reset_after_fork()
         writer._reset()
 
 

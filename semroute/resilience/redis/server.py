@@ -99,6 +99,8 @@ class Watch:
         self._ticked_at = now
         silent_s = self._now - self._heard_at
         for limit, since in list(self._since.items()):
+            if limit.expired():  # its command ends in one of the next turns of a busy loop
+                continue
             waited_s = self._now - since
             if waited_s < self.limit_s:
                 break
