@@ -99,6 +99,7 @@ def create_app(
     check_s: float = CHECK_S,
     tracer: OpenTelemetryTracer | None = None,
     tell: Callable[[], None] | None = None,
+    settle: Callable[[], None] = lambda: None,
 ) -> Operation:
     """Return the gateway as an ASGI application; it closes the router when the server ends.
 
@@ -116,6 +117,7 @@ def create_app(
         check_s: interval of these checks, seconds.
         tracer: gets a span for each request; None traces none. The router's own tracer gets decisions and attempts.
         tell: tells every process to reload, where there are several; None reloads in this one.
+        settle: called when a replaced router is closed.
     """
     ring, state, sessions = KeyRing(keys), GatewayState(), Sessions(session_ttl_s)
 
@@ -131,7 +133,9 @@ def create_app(
         gateway = Gateway(router, ring, sessions, ping_s, limits, state, show)
         return _routed(gateway, Administration(router, ring, reload))
 
-    generations = Generations(router, application, state.metrics, reopen=reopen, stamp=stamp, check_s=check_s)
+    generations = Generations(
+        router, application, state.metrics, reopen=reopen, stamp=stamp, check_s=check_s, settle=settle
+    )
     guarded = Guards(generations, hosts, origins)
     return Operation(guarded, generations, state, log, limits.max_concurrency, tracer, (sessions.close,))
 
