@@ -208,7 +208,7 @@ class LeanClient(httpx.AsyncClient):
 
     Args:
         transport: all that is sent goes to it.
-        options: further ones of :class:`httpx.AsyncClient`, without hooks, cookies, parameters, and a base of addresses.
+        options: further ones of :class:`httpx.AsyncClient`, without hooks, cookies, parameters and base address.
     """
 
     def __init__(self, *, transport: httpx.AsyncBaseTransport, **options: Any) -> None:
