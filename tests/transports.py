@@ -15,7 +15,7 @@ chosen: Any = httpx.AsyncHTTPTransport
 def client(*, verify: bool = True, limits: httpx.Limits | None = None, **options: Any) -> httpx.AsyncClient:
     """A client over the chosen transport that reads nothing of the environment, of the class that goes with it."""
     limits = limits or httpx.Limits(max_connections=100, max_keepalive_connections=20)
-    kind = LeanClient if chosen is AiohttpTransport and "event_hooks" not in options else httpx.AsyncClient
+    kind = LeanClient if chosen is AiohttpTransport else httpx.AsyncClient
     return kind(transport=chosen(verify=verify, trust_env=False, limits=limits), **options)
 
 

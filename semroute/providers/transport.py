@@ -208,7 +208,7 @@ class LeanClient(httpx.AsyncClient):
 
     Args:
         transport: all that is sent goes to it.
-        options: further ones of :class:`httpx.AsyncClient`, without hooks, cookies, parameters and base address.
+        options: further ones of :class:`httpx.AsyncClient`, without cookies, parameters and base address.
     """
 
     def __init__(self, *, transport: httpx.AsyncBaseTransport, **options: Any) -> None:
@@ -235,7 +235,8 @@ class LeanClient(httpx.AsyncClient):
         Raises:
             RuntimeError: the client is closed.
         """
-        if not stream or request.url.userinfo or options.get("follow_redirects") or options.get("auth"):
+        wants_more = options.get("follow_redirects") or options.get("auth") or any(self._event_hooks.values())
+        if not stream or wants_more or request.url.userinfo:
             return await super().send(request, stream=stream, **options)
         if self.is_closed:
             raise RuntimeError("Cannot send a request, as the client has been closed.")
