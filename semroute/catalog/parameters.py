@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import attrgetter
 from types import MappingProxyType
 from typing import TypeGuard
 
@@ -37,8 +36,6 @@ NAMES = (
     "user",
 )
 """Parameters of a request that are its fields; those of :data:`MARKERS` are further ones."""
-
-_values_of = attrgetter(*NAMES)
 
 MARKERS = frozenset({"cache_control", "strict", "custom_tools", "allowed_tools", "stop"})
 """Parameters that are found in other fields: a cache marker, ``strict`` of a tool, tools that are no functions, a tool
@@ -140,7 +137,7 @@ def parameters_of(request: Request) -> Parameters:
     Raises:
         RequestError: ``extra`` sets a parameter that is a field of the request.
     """
-    values = {name: value for name, value in zip(NAMES, _values_of(request), strict=True) if value is not None}
+    values = {name: value for name in NAMES if (value := getattr(request, name)) is not None}
     if values.get("n") == 1:
         del values["n"]
     if not request.tools:
