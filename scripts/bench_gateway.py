@@ -1,6 +1,7 @@
 """Measure what the gateway adds to a call, beside LiteLLM's proxy and Portkey's gateway.
 
     python scripts/bench_gateway.py [--index DIR] [--peer peer/bin/python] [--portkey FILE] [--out results.md]
+    python scripts/bench_gateway.py --before CHECKOUT  # beside the gateway of another checkout, as of an older commit
     python scripts/bench_gateway.py --soak 100000      # memory over so many requests
     python scripts/bench_gateway.py --streams 1000     # so many slow streams at once
 
@@ -45,6 +46,7 @@ from gateway_bench.witness import ABSENT, Witnessed, cells, witness
 from harness.report import FOLDER, OUT_JSON, head, machine, machine_line, publish, row
 
 DIRECT, OURS, PEER, PORTKEY = "direct", "semroute serve", "LiteLLM's proxy", "Portkey's gateway"
+BEFORE = "semroute serve, before"
 LONG_TOKENS = 100_000
 FIXED, AUTO = "small", "auto"
 PACKAGES = ("semroute-router", "uvicorn", "httpx")
@@ -68,6 +70,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> 
 @click.option(
     "--portkey", "program", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Portkey's program."
 )
+@click.option("--before", type=FOLDER, help="Another checkout, whose gateway takes turns too.")
 @click.option("--connections", default="1,16,64,256", show_default=True, callback=_numbers, help="Such as 1,16.")
 @click.option("--requests", default=200, show_default=True, type=click.IntRange(10), help="Of each burst.")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1))
@@ -81,6 +84,7 @@ def main(
     index: Path | None,
     python: Path | None,
     program: Path | None,
+    before: Path | None,
     connections: tuple[int, ...],
     requests: int,
     rounds: int,
@@ -101,13 +105,16 @@ def main(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         upstream = stack.enter_context(double(folder))
         servers = {DIRECT: upstream, OURS: stack.enter_context(gateway(upstream, index, folder))}
+        if before is not None:
+            (folder / "before").mkdir()
+            servers[BEFORE] = stack.enter_context(gateway(upstream, index, folder / "before", before))
         if python is not None:
             servers[PEER] = stack.enter_context(peer(python, upstream, folder))
         if program is not None:
             servers[PORTKEY] = stack.enter_context(portkey(program, upstream, folder))
-        before = {name: server.rss_mb() for name, server in servers.items()}
+        started = {name: server.rss_mb() for name, server in servers.items()}
         runs = _measured(servers, connections, requests, rounds, long=long)
-        memory = {name: (before[name], server.rss_mb()) for name, server in servers.items()}
+        memory = {name: (started[name], server.rss_mb()) for name, server in servers.items()}
         seen = _witnessed(servers, connections, witness_s, folder) if witness_s else []
     lines = [
         *tables(runs, DIRECT, OURS, [name for name in servers if name not in (DIRECT, OURS)]),
@@ -185,10 +192,11 @@ def _measured(
 
 
 def _contenders(servers: Mapping[str, Server], setting: Setting) -> list[tuple[str, Server, Setting]]:
-    """Return who takes a turn in a setting: the gateway twice, with the fixed model and with auto."""
+    """Return who takes a turn in a setting: a gateway of ours twice, with the fixed model and with auto."""
     auto = Setting(AUTO, setting.connections, setting.streaming, setting.tokens, setting.requests)
     able = {name: server for name, server in servers.items() if server.streams or not setting.streaming}
-    return [*((name, server, setting) for name, server in able.items()), (OURS, servers[OURS], auto)]
+    ours = [(name, servers[name], auto) for name in (OURS, BEFORE) if name in servers]
+    return [*((name, server, setting) for name, server in able.items()), *ours]
 
 
 def _run(name: str, server: Server, setting: Setting, turn: int, number: Callable[[], int]) -> Run:

@@ -1,11 +1,12 @@
-"""Measure the CPU time of a call by the HTTP transport under httpx's client.
+"""Measure the CPU time of a call by the HTTP transport under httpx's client, and by the client.
 
     python scripts/bench_transport.py [--rounds 5] [--out results.md]
 
-httpx's own transport and semroute's over aiohttp call the same test double (``python -m semroute.testing``), a process
-of its own, in turns: with the client alone, and through the dispatcher with its adapter. Counted is this process's CPU
-time, which depends less on its neighbours than the wall clock; figures are medians over the rounds. Needs the extra
-"serve" and Linux; about a minute on an idle machine.
+httpx's client over its own transport, the same over semroute's on aiohttp, and the lean client over the latter, which
+is what ships, call the same test double (``python -m semroute.testing``), a process of its own, in turns: with the
+client alone, and through the dispatcher with its adapter. Counted is this process's CPU time, which depends less on its
+neighbours than the wall clock; figures are medians over the rounds. Needs the extra "serve" and Linux; about a minute
+on an idle machine.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -28,7 +30,7 @@ from harness.report import OUT_JSON, head, machine, machine_line, publish, row
 
 from semroute.config import Config
 from semroute.dispatch import Dispatcher
-from semroute.providers.transport import AiohttpTransport
+from semroute.providers.transport import AiohttpTransport, LeanClient
 from semroute.types import Request
 
 WORD = "alpha "
@@ -56,26 +58,31 @@ class Setting:
 SETTINGS = [Setting(number, *shape) for number in (1, 64) for shape in ((False, 20, 256), (True, 200, 128))]
 
 
-def _httpx() -> httpx.AsyncBaseTransport:
+def _httpx() -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-    return httpx.AsyncHTTPTransport(trust_env=False, limits=limits)
+    return httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(trust_env=False, limits=limits), timeout=30.0)
 
 
-def _aiohttp() -> httpx.AsyncBaseTransport:
-    return AiohttpTransport(trust_env=False, limits=httpx.Limits(max_connections=None))
+def _aiohttp(kind: type[httpx.AsyncClient] = httpx.AsyncClient) -> httpx.AsyncClient:
+    transport = AiohttpTransport(trust_env=False, limits=httpx.Limits(max_connections=None))
+    return kind(transport=transport, timeout=30.0)
 
 
-TRANSPORTS: Mapping[str, Callable[[], httpx.AsyncBaseTransport]] = {"httpx": _httpx, "aiohttp": _aiohttp}
-"""Transports with the limits that semroute's clients have over each."""
+CLIENTS: Mapping[str, Callable[[], httpx.AsyncClient]] = {
+    "httpx": _httpx,
+    "httpx over aiohttp": _aiohttp,
+    "lean over aiohttp": partial(_aiohttp, LeanClient),
+}
+"""Clients with the limits that semroute's have over each transport."""
 
 
 def _client_call(client: httpx.AsyncClient, url: str, setting: Setting) -> Call:
     messages = [{"role": "user", "content": WORD * setting.words}]
     content = json.dumps({"model": "m", "messages": messages, "stream": setting.streaming}).encode()
-    headers = {"content-type": "application/json"}
+    headers, address = {"content-type": "application/json"}, httpx.URL(f"{url}/chat/completions")
 
     async def call() -> None:
-        request = client.build_request("POST", f"{url}/chat/completions", content=content, headers=headers)
+        request = client.build_request("POST", address, content=content, headers=headers)
         response = await client.send(request, stream=True)
         async for _ in response.aiter_raw():
             pass
@@ -101,9 +108,9 @@ def _dispatcher_call(client: httpx.AsyncClient, url: str, setting: Setting) -> C
 LEVELS = {"client": _client_call, "dispatcher": _dispatcher_call}
 
 
-async def _cpu_us(transport: str, level: str, url: str, setting: Setting) -> float:
+async def _cpu_us(client_name: str, level: str, url: str, setting: Setting) -> float:
     """Return the CPU time of a call, microseconds, once all connections are made."""
-    async with httpx.AsyncClient(transport=TRANSPORTS[transport](), timeout=30.0) as client:
+    async with CLIENTS[client_name]() as client:
         call = LEVELS[level](client, url, setting)
         await asyncio.gather(*(call() for _ in range(setting.connections)))
         gc.collect()
@@ -124,17 +131,17 @@ async def _cpu_us(transport: str, level: str, url: str, setting: Setting) -> flo
 def main(rounds: int, out: Path | None) -> None:
     """Measure, and print a Markdown table."""
     host, found = machine(*PACKAGES), dict[str, dict[str, list[float]]]()
-    lines = head("CPU µs per call", *TRANSPORTS, "ratio")
+    lines = head("CPU µs per call", *CLIENTS, "first over last")
     with tempfile.TemporaryDirectory() as folder, double(Path(folder)) as upstream:
         for level in LEVELS:
             for setting in SETTINGS:
                 kind = f"{setting.words} pieces streamed" if setting.streaming else "whole"
                 title = f"{level}, {setting.connections} at once, {kind}"
-                times = found[title] = {name: [] for name in TRANSPORTS}
+                times = found[title] = {name: [] for name in CLIENTS}
                 for _ in range(rounds):
-                    for name in TRANSPORTS:
+                    for name in CLIENTS:
                         times[name].append(uvloop.run(_cpu_us(name, level, upstream.url, setting)))
-                ratio = median(theirs / ours for theirs, ours in zip(*times.values(), strict=True))
+                ratio = median(taken[0] / taken[-1] for taken in zip(*times.values(), strict=True))
                 lines.append(row(title, *(f"{median(taken):,.0f}" for taken in times.values()), f"{ratio:.1f}"))
     publish([*lines, "", machine_line(host)], out, {"machine": host, "cpu_us": found})
 

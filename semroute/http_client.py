@@ -37,7 +37,9 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 def open_client(
-    make_transport: Callable[[], httpx.AsyncBaseTransport] | None = None, **options: Any
+    make_transport: Callable[[], httpx.AsyncBaseTransport] | None = None,
+    kind: type[httpx.AsyncClient] = httpx.AsyncClient,
+    **options: Any,
 ) -> httpx.AsyncClient:
     """Return a client that uses the environment's proxies and certificates.
 
@@ -45,6 +47,7 @@ def open_client(
 
     Args:
         make_transport: opens the transport, which reads no proxies (:func:`has_proxies`); None for httpx's own.
+        kind: class of the client.
         options: further ones of :class:`httpx.AsyncClient`.
 
     Raises:
@@ -53,7 +56,7 @@ def open_client(
     try:
         if make_transport is not None:
             options["transport"] = make_transport()
-        client = httpx.AsyncClient(follow_redirects=False, **options)
+        client = kind(follow_redirects=False, **options)
     except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:
         raise ConfigError(_environment_fault(error)) from None
     for name, url in _proxies():

@@ -6,16 +6,17 @@ from typing import Any
 
 import httpx
 
-from semroute.providers.transport import AiohttpTransport
+from semroute.providers.transport import AiohttpTransport, LeanClient
 
 chosen: Any = httpx.AsyncHTTPTransport
 """Class of the transport that the fixture ``each_transport`` has chosen."""
 
 
 def client(*, verify: bool = True, limits: httpx.Limits | None = None, **options: Any) -> httpx.AsyncClient:
-    """A client over the chosen transport that reads nothing of the environment."""
+    """A client over the chosen transport that reads nothing of the environment, of the class that goes with it."""
     limits = limits or httpx.Limits(max_connections=100, max_keepalive_connections=20)
-    return httpx.AsyncClient(transport=chosen(verify=verify, trust_env=False, limits=limits), **options)
+    kind = LeanClient if chosen is AiohttpTransport else httpx.AsyncClient
+    return kind(transport=chosen(verify=verify, trust_env=False, limits=limits), **options)
 
 
 def open_connections(transport: httpx.AsyncBaseTransport) -> list[Any]:

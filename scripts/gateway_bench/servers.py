@@ -60,8 +60,8 @@ def double(folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def gateway(upstream: Server, index: Path | None, folder: Path) -> Iterator[Server]:
-    """Run ``semroute serve`` over the double, with its log of outcomes, as it is by default."""
+def gateway(upstream: Server, index: Path | None, folder: Path, checkout: Path | None = None) -> Iterator[Server]:
+    """Run ``semroute serve``, of another checkout if one is given, over the double, with its log of outcomes."""
     deployments = [
         {"name": f"{model}-1", "model": model, "base_url": upstream.url, "price": {"input": 1.0, "output": 2.0}}
         for model in MODELS
@@ -69,17 +69,18 @@ def gateway(upstream: Server, index: Path | None, folder: Path) -> Iterator[Serv
     # JSON is YAML.
     log = {"enabled": True, "url": f"sqlite:///{folder}/log.db"}
     (folder / "semroute.yaml").write_text(json.dumps({"deployments": deployments, "log": log}), encoding="utf-8")
-    with served(folder, index) as server:
+    with served(folder, index, checkout) as server:
         yield server
 
 
 @contextmanager
-def served(folder: Path, index: Path | None) -> Iterator[Server]:
+def served(folder: Path, index: Path | None, checkout: Path | None = None) -> Iterator[Server]:
     """Run ``semroute serve`` with the configuration of a folder."""
     port = _free_port()
     chosen = () if index is None else ("--index", index.absolute())
     command = module("semroute.cli.main", "serve", "--port", port, *chosen)
-    with _running(command, folder, port, "/readyz") as pid:
+    more = None if checkout is None else {"PYTHONPATH": str(checkout.absolute())}
+    with _running(command, folder, port, "/readyz", more) as pid:
         yield Server(f"http://127.0.0.1:{port}/v1", "any", pid)
 
 

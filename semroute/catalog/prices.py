@@ -5,7 +5,7 @@ The price of a deployment is its own, else its model's, else the vendor's list p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -253,6 +253,7 @@ class StrongestModel:
     def __init__(self, config: Config) -> None:
         self._config = config
         self.model = config.baseline or _most_expensive(config)
+        self._deployments = () if self.model is None else config.deployments_of(self.model)
 
     def cost(self, usage: Usage) -> Cost | None:
         """Return the baseline cost of the same tokens; None without a price.
@@ -260,7 +261,7 @@ class StrongestModel:
         It is that of the strongest model's cheapest deployment. The answer is assumed to be as long as the actual one.
         Input that was read from a cache is charged as such: a cache works for the strongest model as well.
         """
-        return None if self.model is None else cheapest_cost(self._config, self.model, usage)
+        return _cheapest(self._deployments, self._config, usage)
 
 
 def cheapest_cost(config: Config, name: str, usage: Usage) -> Cost | None:
@@ -268,9 +269,11 @@ def cheapest_cost(config: Config, name: str, usage: Usage) -> Cost | None:
 
     None where no price is known.
     """
-    costs = [
-        cost for deployment in config.deployments_of(name) if (cost := cost_of(deployment, config, usage)) is not None
-    ]
+    return _cheapest(config.deployments_of(name), config, usage)
+
+
+def _cheapest(deployments: Iterable[Deployment], config: Config, usage: Usage) -> Cost | None:
+    costs = [cost for deployment in deployments if (cost := cost_of(deployment, config, usage)) is not None]
     return min(costs, key=lambda cost: cost.usd, default=None)
 
 

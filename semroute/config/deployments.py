@@ -470,7 +470,8 @@ class Deployment(Section):
     @property
     def plugin(self) -> Plugin | None:
         """Plugin that speaks its format; None for built-in formats."""
-        return self._plugin
+        # Several look-ups for each call, and pydantic's of a private attribute takes some microseconds.
+        return None if self.format in BUILT_IN["providers"] else self._plugin
 
     @model_validator(mode="before")
     @classmethod
@@ -487,8 +488,8 @@ class Deployment(Section):
     @property
     def vendor(self) -> Vendor:
         """Row of its vendor, or that of its format's own vendor."""
-        if self._plugin is not None:
-            return vendor_of(self._plugin)
+        if (plugin := self.plugin) is not None:
+            return vendor_of(plugin)
         return VENDORS[self.provider or UNNAMED[self.format]]
 
     @property
@@ -497,8 +498,8 @@ class Deployment(Section):
 
         None for a server of one's own.
         """
-        if self._plugin is not None:
-            return vendor_of(self._plugin)
+        if (plugin := self.plugin) is not None:
+            return vendor_of(plugin)
         if self.provider is not None:
             return VENDORS[self.provider]
         address = self.base_url.rstrip("/")

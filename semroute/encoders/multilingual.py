@@ -219,6 +219,9 @@ class JoinedEncoder:
         EncoderError: a file is missing or damaged, or the parts do not fit together.
     """
 
+    waits = False
+    """It computes, and waits for nobody: concurrent queries may share one thread."""
+
     def __init__(
         self,
         english: tuple[Path, Path],

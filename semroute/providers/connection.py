@@ -441,9 +441,9 @@ def _shared() -> httpx.AsyncClient:
     """
     if not has_proxies():
         with suppress(ImportError):
-            from semroute.providers.transport import AiohttpTransport
+            from semroute.providers.transport import AiohttpTransport, LeanClient
 
-            return open_client(partial(AiohttpTransport, limits=httpx.Limits(max_connections=None)))
+            return open_client(partial(AiohttpTransport, limits=httpx.Limits(max_connections=None)), LeanClient)
     # Few idle connections are kept: for every call httpcore's pool compares each pair of connections while many are
     # idle (500 concurrent calls: 12 s of processor time with 1,000 kept, 3 s with 20).
     return open_client(limits=httpx.Limits(max_connections=None, max_keepalive_connections=20))

@@ -9,6 +9,7 @@ provider, so that each error here is the one that httpx raises in the same place
 from __future__ import annotations
 
 import asyncio
+import logging
 import select
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -191,6 +192,65 @@ def _close_left_open(session: aiohttp.ClientSession, loop: asyncio.AbstractEvent
     else:
         with suppress(RuntimeError):  # closed by now
             asyncio.run_coroutine_threadsafe(session.close(), loop)
+
+
+_log = logging.getLogger("httpx")
+_FOREIGN = ("data", "files", "json", "cookies")
+"""Options of a request that :class:`LeanClient` leaves to httpx."""
+
+
+class LeanClient(httpx.AsyncClient):
+    """httpx's client, whose streamed calls go to its transport at once.
+
+    A call of the adapters has no use for redirects, cookies, hooks and a flow of authentication, which took a third of
+    the client's time. Cookies that a provider sets are not kept: with them one caller's would go upstream with
+    another's. Any other call is httpx's own.
+
+    Args:
+        transport: all that is sent goes to it.
+        options: further ones of :class:`httpx.AsyncClient`, without cookies, parameters and base address.
+    """
+
+    def __init__(self, *, transport: httpx.AsyncBaseTransport, **options: Any) -> None:
+        super().__init__(transport=transport, **options)
+        self._direct = transport
+        self._own_headers = [(name.decode("ascii"), value.decode("ascii")) for name, value in self.headers.raw]
+
+    def build_request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Request:
+        """Build a request; as of :class:`httpx.AsyncClient`."""
+        if not isinstance(url, httpx.URL) or url.is_relative_url or any(map(options.get, _FOREIGN)):
+            return super().build_request(method, url, **options)
+        given = options.get("headers") or {}
+        items = list(given.items())
+        names = {name.lower() for name, _ in items}
+        headers = [*(one for one in self._own_headers if one[0].lower() not in names), *items]
+        timeout = httpx.Timeout(options.get("timeout", self.timeout))
+        extensions = {"timeout": timeout.as_dict(), **(options.get("extensions") or {})}
+        content, params = options.get("content"), options.get("params")
+        return httpx.Request(method, url, content=content, params=params, headers=headers, extensions=extensions)
+
+    async def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:
+        """Send a request; as of :class:`httpx.AsyncClient`.
+
+        Raises:
+            RuntimeError: the client is closed.
+        """
+        wants_more = options.get("follow_redirects") or options.get("auth") or any(self._event_hooks.values())
+        if not stream or wants_more or request.url.userinfo:
+            return await super().send(request, stream=stream, **options)
+        if self.is_closed:
+            raise RuntimeError("Cannot send a request, as the client has been closed.")
+        response = await self._direct.handle_async_request(request)
+        response.request = request
+        _log.info(
+            'HTTP Request: %s %s "%s %d %s"',
+            request.method,
+            request.url,
+            response.http_version,
+            response.status_code,
+            response.reason_phrase,
+        )
+        return response
 
 
 class _Connector(aiohttp.TCPConnector):

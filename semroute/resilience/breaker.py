@@ -458,7 +458,9 @@ def _digest(salt: str, key: str) -> str:
 
 def short_reason(reason: str | None) -> str:
     """Return a reason as it is stored: one printable line."""
-    text = "".join(sign if sign.isprintable() else " " for sign in (reason or REFUSED)[:MOST_REASON]).strip()
+    if reason is None:
+        return REFUSED
+    text = "".join(sign if sign.isprintable() else " " for sign in reason[:MOST_REASON]).strip()
     return text or REFUSED
 
 

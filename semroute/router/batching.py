@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from semroute import forks
+from semroute.encoders.cache import CACHE_OWNER
 from semroute.eventloop import WorkerPool
 from semroute.types import Decision, Request
 
@@ -39,6 +40,7 @@ class _WaitingQuery:
     request: Request
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    owner: str = field(default_factory=CACHE_OWNER.get)
     result: asyncio.Future[Decision | None] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -49,7 +51,8 @@ class DecisionBatcher:
     """Batcher of the queries that wait at the same time.
 
     A query that comes while nothing is decided is decided at once; those that come meanwhile are the next batch, so
-    that nobody waits for a batch to fill. Safe to share between threads, event loops and forked children.
+    that nobody waits for a batch to fill. Queries of one batch have one :data:`~semroute.encoders.cache.CACHE_OWNER`,
+    in whose context all of them are decided. Safe to share between threads, event loops and forked children.
 
     Args:
         decide: decides a batch, in the context of its first query.
@@ -104,13 +107,18 @@ class DecisionBatcher:
             _hand_over(batch, decisions)
 
     def _next(self) -> list[_WaitingQuery]:
-        batch, characters = list[_WaitingQuery](), 0
+        batch, others, characters = list[_WaitingQuery](), list[_WaitingQuery](), 0
         with self._lock:
             while self._waiting and len(batch) < MOST_QUERIES and characters < MOST_CHARACTERS:
                 query = self._waiting.popleft()
-                if not query.result.cancelled():
-                    batch.append(query)
-                    characters += min(len(query.text), LONG)
+                if query.result.cancelled():
+                    continue
+                if batch and query.owner != batch[0].owner:
+                    others.append(query)  # their vectors would be cached for the first one's owner
+                    continue
+                batch.append(query)
+                characters += min(len(query.text), LONG)
+            self._waiting.extendleft(reversed(others))
             self._is_deciding = bool(batch)
         return batch
 

@@ -373,6 +373,7 @@ class Answering:
         *,
         attempts: list[Attempt] | None = None,
         on_delta: OnDelta | None = None,
+        input_tokens: int | None = None,
     ) -> Completion:
         """Return the answer of a cascade, or of the candidates in their order.
 
@@ -383,6 +384,7 @@ class Answering:
             limits: the request's own limits.
             attempts: takes every attempt when it ends, however the query ends.
             on_delta: awaited with each piece of a streamed answer; None does not stream.
+            input_tokens: estimated tokens of the request; None counts them.
 
         Raises:
             DispatchError: no endpoint could answer.
@@ -392,7 +394,8 @@ class Answering:
         own = self._config.categories.get(decision.category or "")
         if own is not None and own.wants:
             limits = replace(limits, wants=limits.wants.union(own.wants))
-        cascade, tokens = self._cascade(decision, limits), estimate_tokens(request)
+        cascade = self._cascade(decision, limits)
+        tokens = estimate_tokens(request) if input_tokens is None else input_tokens
         if cascade is None:
             request = with_effort(request, decision.efforts[0] if decision.efforts else None)
             return await dispatcher.complete(

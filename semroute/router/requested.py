@@ -181,7 +181,9 @@ def plain_name(name: str) -> str:
     return AUTO if preference == "balanced" else f"{AUTO}/{preference}"
 
 
-def constraints_of(name: str, config: Config, categories: Collection[str]) -> Constraints:
+def constraints_of(
+    name: str, config: Config, categories: Collection[str], callable_by: Collection[str] | None = None
+) -> Constraints:
     """Return the constraints that a model name stands for.
 
     Of equal names the first of these holds: ``auto`` with its preferences, models and groups, categories, policies.
@@ -190,6 +192,7 @@ def constraints_of(name: str, config: Config, categories: Collection[str]) -> Co
         name: as a client gives it.
         config: models, groups and the policy on trial.
         categories: categories of the index.
+        callable_by: :func:`callable_names` of the configuration, for a server that asks with each request.
 
     Raises:
         NoDeploymentError: there is no such name.
@@ -197,7 +200,7 @@ def constraints_of(name: str, config: Config, categories: Collection[str]) -> Co
     if name in AUTO_NAMES:
         preference = AUTO_NAMES[name]
         return ANYTHING if preference == "balanced" else Constraints(preference=preference)
-    if name in callable_names(config):
+    if name in (callable_names(config) if callable_by is None else callable_by):
         return Constraints(model=name)
     if name in categories:
         return Constraints(category=name)

@@ -377,15 +377,17 @@ class Router:
         constraints: Constraints | None = None,
         log: bool = True,
         revise: Revision | None = None,
+        input_tokens: int | None = None,
     ) -> Completion:
         """Complete as :meth:`complete` does, without blocking the event loop.
 
         A task that is cancelled ends the call at the provider. Arguments and errors are those of :meth:`complete`.
         ``revise`` returns the decision that is answered and logged in place of the one that it is called with, for a
-        server that knows more than the request, such as the cache of a conversation.
+        server that knows more than the request, such as the cache of a conversation. ``input_tokens`` is the estimate
+        of a server that has counted them.
         """
         request, limits = valid_request(query), valid_constraints(constraints, model, prefer)
-        return await self._answer(request, limits, log=log, revise=revise)
+        return await self._answer(request, limits, log=log, revise=revise, input_tokens=input_tokens)
 
     def astream(
         self,
@@ -397,6 +399,7 @@ class Router:
         log: bool = True,
         on_decision: Callable[[Decision], None] | None = None,
         revise: Revision | None = None,
+        input_tokens: int | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
         """Stream the answer's deltas as they arrive, then the completion.
 
@@ -405,13 +408,21 @@ class Router:
         is tried, and a failure is raised. Arguments and errors are those of :meth:`complete`.
 
         ``on_decision`` is called with the decision before the first delta, for a server that shows it in a header.
-        ``revise`` is that of :meth:`acomplete`.
+        ``revise`` and ``input_tokens`` are those of :meth:`acomplete`.
         """
         from semroute.eventloop import streamed
 
         async def call(on_delta: OnDelta) -> Completion:
             request, limits = valid_request(query), valid_constraints(constraints, model, prefer)
-            return await self._answer(request, limits, on_delta, log=log, on_decision=on_decision, revise=revise)
+            return await self._answer(
+                request,
+                limits,
+                on_delta,
+                log=log,
+                on_decision=on_decision,
+                revise=revise,
+                input_tokens=input_tokens,
+            )
 
         return streamed(call)
 
@@ -444,6 +455,7 @@ class Router:
         log: bool,
         on_decision: Callable[[Decision], None] | None = None,
         revise: Revision | None = None,
+        input_tokens: int | None = None,
     ) -> Completion:
         await self._open_dispatcher()
         started, attempts = time.perf_counter(), list[Attempt]()
@@ -464,7 +476,13 @@ class Router:
         async def call(on_delta: OnDelta | None) -> Completion:
             answering = self._answers(decision, limits)
             return await answering.answer(
-                request, decision, self.dispatcher, limits, attempts=attempts, on_delta=on_delta
+                request,
+                decision,
+                self.dispatcher,
+                limits,
+                attempts=attempts,
+                on_delta=on_delta,
+                input_tokens=input_tokens,
             )
 
         if self._recorder is None or not log:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, TypeAlias
 
-from semroute.catalog import Needs, charge, fits, model_card, needs_of, price_level, price_of
+from semroute.catalog import Needs, charge, estimate_tokens, fits, model_card, needs_of, price_level, price_of
 from semroute.config import Config, Deployment, Price
 from semroute.dispatch.constraints import Constraints
 from semroute.dispatch.plan import USUAL_ANSWER
@@ -118,6 +118,16 @@ class SessionTurn:
         self._stayed: tuple[str, float] | None = None
         self.move: Move | None = None
 
+    async def begin(self) -> None:
+        """Take what other processes know of the conversation, once its caller is admitted."""
+        await self._sessions.refresh(self._caller, self._name, self._request)
+        self._session = self._sessions.find(self._caller, self._name)
+
+    @cached_property
+    def input_tokens(self) -> int:
+        """Estimated tokens of the request, counted once for all that asks for them."""
+        return estimate_tokens(self._request)
+
     @property
     def limits(self) -> Constraints:
         """Limits of the call: the deployment that has the conversation cached is preferred among those of its model."""
@@ -176,7 +186,7 @@ class SessionTurn:
 
     @cached_property
     def _needs(self) -> Needs:
-        return needs_of(self._request)
+        return needs_of(self._request, input_tokens=self.input_tokens)
 
     @property
     def _is_pinned(self) -> bool:

@@ -19,7 +19,7 @@ from semroute.catalog import estimate_tokens
 from semroute.dispatch.validation import valid_request
 from semroute.errors import ContextLengthError, DispatchError, InputError, SemrouteError
 from semroute.router import Router
-from semroute.router.requested import AUTO, constraints_of
+from semroute.router.requested import AUTO, callable_names, constraints_of
 from semroute.router.tracing import OpenTelemetryTracer
 from semroute.server.admin import AdminCaller, Administration
 from semroute.server.affinity import SessionTurn
@@ -99,6 +99,7 @@ def create_app(
     check_s: float = CHECK_S,
     tracer: OpenTelemetryTracer | None = None,
     tell: Callable[[], None] | None = None,
+    settle: Callable[[], None] = lambda: None,
 ) -> Operation:
     """Return the gateway as an ASGI application; it closes the router when the server ends.
 
@@ -116,6 +117,7 @@ def create_app(
         check_s: interval of these checks, seconds.
         tracer: gets a span for each request; None traces none. The router's own tracer gets decisions and attempts.
         tell: tells every process to reload, where there are several; None reloads in this one.
+        settle: called when a replaced router is closed.
     """
     ring, state, sessions = KeyRing(keys), GatewayState(), Sessions(session_ttl_s)
 
@@ -131,7 +133,9 @@ def create_app(
         gateway = Gateway(router, ring, sessions, ping_s, limits, state, show)
         return _routed(gateway, Administration(router, ring, reload))
 
-    generations = Generations(router, application, state.metrics, reopen=reopen, stamp=stamp, check_s=check_s)
+    generations = Generations(
+        router, application, state.metrics, reopen=reopen, stamp=stamp, check_s=check_s, settle=settle
+    )
     guarded = Guards(generations, hosts, origins)
     return Operation(guarded, generations, state, log, limits.max_concurrency, tracer, (sessions.close,))
 
@@ -221,6 +225,7 @@ class Gateway:
     ) -> None:
         self._router, self._sessions = router, sessions
         self._callers = Callers(router, keys)
+        self._callable = frozenset(callable_names(router.config))
         self._ping_s, self._limits = ping_s, limits
         self._state, self._show = state, show
 
@@ -244,10 +249,9 @@ class Gateway:
             call = format.read(await _body(http, self._limits), http.headers)
             record.take_call(call)
             config = self._router.config
-            limits = constraints_of(call.model, config, self._router.live.models)
+            limits = constraints_of(call.model, config, self._router.live.models, self._callable)
             caller = None if key is None else key.id
             name = identity(http.headers, call.request)
-            await self._sessions.refresh(caller, name, call.request)
             turn = SessionTurn(config, self._sessions, caller, name, call.request, limits)
             if not call.streaming:
                 completion = await _while_connected(http.receive, self._callers.complete(call, key, turn))

@@ -92,11 +92,15 @@ class Callers:
             ForbiddenError, CallerLimitError: the key does not allow it.
             SemrouteError: as :meth:`Router.acomplete`.
         """
-        async with self._admitted(call, key) as (admitted, bill):
+        async with self._admitted(call, key, turn.input_tokens) as (admitted, bill):
+            await turn.begin()
             while True:
                 try:
                     completion = await self._router.acomplete(
-                        admitted.request, constraints=turn.limits, revise=turn.revise
+                        admitted.request,
+                        constraints=turn.limits,
+                        revise=turn.revise,
+                        input_tokens=turn.input_tokens,
                     )
                     break
                 except DispatchError as error:
@@ -113,11 +117,16 @@ class Callers:
         on_decision: Callable[[Decision], None] | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
         """Stream the answer to a turn within its key's limits; all else as of :meth:`complete`."""
-        async with self._admitted(call, key) as (admitted, bill):
+        async with self._admitted(call, key, turn.input_tokens) as (admitted, bill):
+            await turn.begin()
             has_begun = is_complete = False
             while not is_complete:
                 source = self._router.astream(
-                    admitted.request, constraints=turn.limits, on_decision=on_decision, revise=turn.revise
+                    admitted.request,
+                    constraints=turn.limits,
+                    on_decision=on_decision,
+                    revise=turn.revise,
+                    input_tokens=turn.input_tokens,
                 )
                 try:
                     async with aclosing(source) as events:
@@ -157,7 +166,7 @@ class Callers:
 
     @asynccontextmanager
     async def _admitted(
-        self, call: ServedCall, key: VirtualKey | None
+        self, call: ServedCall, key: VirtualKey | None, input_tokens: int | None = None
     ) -> AsyncIterator[tuple[ServedCall, _CallCharge]]:
         bill = _CallCharge()
         if key is None:
@@ -170,7 +179,8 @@ class Callers:
             raise ForbiddenError(f"the key {key.name!r} is for certain models; leave out {', '.join(named)}")
         request = replace(call.request, metadata={**key.metadata, "key": key.name, KEY_ID: key.id})
         gates = self._router.dispatcher.gates
-        tokens = estimate_tokens(request) + (request.max_tokens or 0)
+        input_tokens = estimate_tokens(request) if input_tokens is None else input_tokens
+        tokens = input_tokens + (request.max_tokens or 0)
         permit = await gates.acquire(key.endpoint, tokens, LEAST_USD)
         if isinstance(permit, Rejection):
             raise CallerLimitError(f"the key {key.name!r}: {permit.reason}", permit.wait_s)

@@ -194,9 +194,13 @@ def vendor_headers(headers: Mapping[str, str], allowed: Collection[str]) -> dict
     return {name: ",".join(values) for name, values in found.items()}
 
 
+# json.dumps() would make one for every event of a stream.
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
 def json_bytes(value: object) -> bytes:
     """Return JSON in UTF-8, as compact as the vendors write it; a number that JSON has no word for becomes null."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        return _compact(value).encode()
     except ValueError:
-        return json.dumps(json_ready(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        return _compact(json_ready(value)).encode()

@@ -55,6 +55,7 @@ class Generations:
         reopen: opens the router that follows the given one, from what the files now hold; None never does.
         stamp: identity of the files behind a router; a new one means that they changed. None checks nothing.
         check_s: interval of these checks, seconds.
+        settle: called when a replaced router is closed.
     """
 
     def __init__(
@@ -66,8 +67,9 @@ class Generations:
         reopen: Callable[[Router], Router] | None = None,
         stamp: Callable[[Router], object] | None = None,
         check_s: float = CHECK_S,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
-        self._application, self._metrics = application, metrics
+        self._application, self._metrics, self._settle = application, metrics, settle
         self._reopen, self._stamp, self._check_s = reopen, stamp, check_s
         self._current = _Generation(router, application(router))
         self._seen = None if stamp is None else stamp(router)
@@ -125,7 +127,7 @@ class Generations:
                 self._metrics.reloaded("ok")
                 task = asyncio.create_task(old.close())
                 self._old[task] = old
-                task.add_done_callback(self._old.pop)
+                task.add_done_callback(self._forget)
                 log.info("configuration and index are loaded anew")
                 return True
         self._metrics.reloaded("failed")
@@ -153,6 +155,10 @@ class Generations:
                 "configuration or index cannot be used, and the old ones go on serving; the gateway's log says why"
             )
         return {"reloaded": True}
+
+    def _forget(self, closed: asyncio.Task[None]) -> None:
+        del self._old[closed]
+        self._settle()
 
     @staticmethod
     def _opened(reopen: Callable[[Router], Router], old: Router) -> Router:

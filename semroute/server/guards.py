@@ -7,6 +7,7 @@ header shows, or across origins, which the Origin header shows.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from functools import lru_cache
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -70,6 +71,7 @@ class Guards:
         return None
 
 
+@lru_cache(maxsize=64)
 def _host(value: str) -> str:
     try:
         return urlsplit(f"//{value}").hostname or ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -42,6 +43,9 @@ STATES: Mapping[BreakerState, int] = {
 """Number of each breaker state, the worst last."""
 
 
+Labelled = TypeVar("Labelled", Counter, Histogram)
+
+
 class Metrics:
     """Counters of one process; :meth:`render` shows those of all workers."""
 
@@ -49,6 +53,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a series of its own for each one, which nobody asks for
         self._registry = CollectorRegistry()
         self._models: frozenset[str] = frozenset()
+        self._children: dict[tuple[object, ...], Counter | Histogram] = {}
         self._requests = self._counter("requests", "Requests", "route", "format", "model", "status")
         self._seconds = self._histogram("request_seconds", "Time to the last byte", "route", "format")
         self._first_token = self._histogram("first_token_seconds", "Time to the first piece", "format", "model")
@@ -76,6 +81,13 @@ class Metrics:
     def _gauge(self, name: str, help: str, mode: str, *labels: str) -> Gauge:
         return Gauge(f"semroute_{name}", help, labels, multiprocess_mode=mode, registry=self._registry)  # type: ignore[arg-type]
 
+    def _child(self, metric: Labelled, *labels: str) -> Labelled:
+        """Return a metric with labels, which prometheus_client would look up behind a lock for each request."""
+        found = self._children.get((metric, *labels))
+        if found is None:
+            found = self._children[metric, *labels] = metric.labels(*labels)
+        return found  # type: ignore[return-value]  # of the metric's own class
+
     def know(self, config: Config) -> None:
         """Take the models that a label may name."""
         self._models = frozenset(one.model for one in config.deployments)
@@ -87,20 +99,20 @@ class Metrics:
     def end(self, record: ServedRecord, elapsed_s: float) -> None:
         """Count what a request was, at its end."""
         model, usage = self._model(record.model), record.usage
-        self._requests.labels(record.route, record.format, model, f"{record.status // 100}xx").inc()
-        self._seconds.labels(record.route, record.format).observe(elapsed_s)
+        self._child(self._requests, record.route, record.format, model, f"{record.status // 100}xx").inc()
+        self._child(self._seconds, record.route, record.format).observe(elapsed_s)
         if record.first_token_s is not None:
-            self._first_token.labels(record.format, model).observe(record.first_token_s)
+            self._child(self._first_token, record.format, model).observe(record.first_token_s)
         if usage is not None:
-            self._tokens.labels(model, "input").inc(max(usage.input_tokens, 0))
-            self._tokens.labels(model, "cached").inc(max(usage.cached_tokens, 0))
-            self._tokens.labels(model, "output").inc(max(usage.output_tokens, 0))
+            self._child(self._tokens, model, "input").inc(max(usage.input_tokens, 0))
+            self._child(self._tokens, model, "cached").inc(max(usage.cached_tokens, 0))
+            self._child(self._tokens, model, "output").inc(max(usage.output_tokens, 0))
         if record.usd is not None:
-            self._usd.labels(model).inc(max(record.usd, 0.0))
+            self._child(self._usd, model).inc(max(record.usd, 0.0))
         if record.decision is not None:
-            self._decisions.labels(record.decision.strategy).inc()
+            self._child(self._decisions, record.decision.strategy).inc()
         if record.rejection is not None:
-            self._rejections.labels(record.rejection).inc()
+            self._child(self._rejections, record.rejection).inc()
 
     def stream(self, change: int) -> None:
         """Count a stream that opens (1) or ends (-1)."""

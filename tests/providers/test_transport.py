@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from raw_server import Raw
 from transports import open_connections
 
-from semroute.providers.transport import AiohttpTransport
+from semroute.providers.transport import AiohttpTransport, LeanClient
 
 T = TypeVar("T")
 RAW = Raw()
@@ -252,6 +252,53 @@ def test_no_redirect_is_followed_and_no_cookie_sent(transport_class: Make) -> No
 
     transport = transport_class()
     heads = run(work, transport)
+    assert len(heads) == 2
+    assert not any(b"cookie" in head.lower() for head in heads)
+
+
+@pytest.mark.parametrize(
+    ("address", "options"),
+    [
+        ("{}/a%20b?c=d", {"content": b"{}", "headers": {"Accept-Encoding": "gzip", "authorization": "Bearer k"}}),
+        ("{}/a", {"content": b"{}", "params": {"api-version": "1"}}),
+        ("{}/a", {"json": {"a": 1}}),
+        ("{}/a", {"content": b"{}", "extensions": {"sni_hostname": "x"}, "timeout": 5.0}),
+        ("http://ann:secret@{host}/a", {"content": b"{}"}),
+    ],
+    ids=["headers", "query", "json", "extensions", "user"],
+)
+def test_the_lean_client_sends_what_httpxs_own_does(address: str, options: dict[str, Any]) -> None:
+    async def sent(kind: type[httpx.AsyncClient], script: list[Any]) -> tuple[bytes, object, bytes]:
+        async with RAW.serve(script) as server, kind(transport=AiohttpTransport(), timeout=None) as client:
+            host = server.url.removeprefix("http://").removesuffix("/v1")
+            url = httpx.URL(address.format(server.url, host=host))
+            request = client.build_request("POST", url, **options)
+            response = await client.send(request, stream=True)
+            content = await response.aread()
+            return server.heads[0].replace(host.encode(), b"host"), request.extensions["timeout"], content
+
+    async def both() -> list[tuple[bytes, object, bytes]]:
+        return [await sent(kind, KEPT) for kind in (httpx.AsyncClient, LeanClient)]
+
+    own, lean = asyncio.run(both())
+    assert lean == own
+
+
+def test_the_lean_client_keeps_no_cookie_and_follows_no_redirect_of_a_call() -> None:
+    moved = b"HTTP/1.1 307 Moved\r\nlocation: /x\r\nset-cookie: a=b\r\ncontent-length: 0\r\n\r\n"
+
+    async def work() -> list[bytes]:
+        async with RAW.serve([moved]) as server, LeanClient(transport=AiohttpTransport(), timeout=None) as client:
+            for _ in range(2):
+                request = client.build_request("POST", httpx.URL(server.url), content=b"{}")
+                response = await client.send(request, stream=True)
+                assert (await response.aread(), response.status_code) == (b"", 307)
+            await client.aclose()
+            with pytest.raises(RuntimeError, match="closed"):
+                await client.send(request, stream=True)
+            return server.heads
+
+    heads = asyncio.run(work())
     assert len(heads) == 2
     assert not any(b"cookie" in head.lower() for head in heads)
 

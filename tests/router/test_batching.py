@@ -13,6 +13,7 @@ import pytest
 
 from semroute.config import Config
 from semroute.dispatch import Constraints
+from semroute.encoders.cache import CACHE_OWNER
 from semroute.encoders.onnx import OnnxEncoder
 from semroute.errors import InputError, QueryError
 from semroute.eventloop import WorkerPool
@@ -94,6 +95,30 @@ def test_queries_that_come_during_a_batch_are_the_next_one() -> None:
         assert [decision.query for decision in found] == ["first", "second", "third", "fourth"]
 
     assert run(test).batches == [["first"], ["second", "third", "fourth"]]
+
+
+def test_queries_of_different_owners_are_in_different_batches() -> None:
+    seen = list[tuple[str, list[str]]]()
+
+    async def ask(batcher: DecisionBatcher, owner: str, text: str) -> Decision:
+        CACHE_OWNER.set(owner)
+        return await batcher.decide(text, Request(({"role": "user", "content": text},)))
+
+    async def test(batcher: DecisionBatcher, deciding: Deciding) -> None:
+        batcher._decide = lambda texts, requests: (
+            seen.append((CACHE_OWNER.get(), [*texts])) or deciding(texts, requests)
+        )
+        asked = [("ann", "first"), ("ann", "second"), ("bob", "third"), ("ann", "fourth"), ("bob", "fifth")]
+        running = [asyncio.ensure_future(ask(batcher, *one)) for one in asked[:1]]
+        await begun(deciding)
+        running += [asyncio.ensure_future(ask(batcher, *one)) for one in asked[1:]]
+        await asyncio.sleep(0)
+        deciding.go_on.set()
+        found = await asyncio.gather(*running)
+        assert [decision.query for decision in found] == [text for _, text in asked]
+
+    run(test)
+    assert seen == [("ann", ["first"]), ("ann", ["second", "fourth"]), ("bob", ["third", "fifth"])]
 
 
 def test_an_error_of_one_query_is_that_of_no_other() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from semroute.encoders.multilingual import JoinedEncoder
 from semroute.router import Router
+from semroute.types import Matrix
 
 EXAMPLES = {
     "cooking": ["how long do I boil an egg", "recipe for carrot soup", "what can replace butter in a cake",
@@ -86,3 +89,20 @@ def test_the_language_of_an_indexs_own_examples_is_known(joined_encoder: JoinedE
             assert "does not know" in router.route("meddig kell főzni egy tojást").reason
     finally:
         joined_encoder.languages = before
+
+
+def test_concurrent_queries_are_encoded_in_one_thread(
+    router: Router, joined_encoder: JoinedEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, encode = set[str](), joined_encoder.encode
+
+    def noting(texts: Sequence[str]) -> Matrix:
+        threads.add(threading.current_thread().name)
+        return encode(texts)
+
+    async def ask() -> None:
+        await asyncio.gather(*(router.aroute(f"how long do I boil {number} eggs") for number in range(12)))
+
+    monkeypatch.setattr(joined_encoder, "encode", noting)
+    asyncio.run(ask())
+    assert len(threads) == 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import os
 import socket
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from server.test_connections import soon
 
 from semroute.router import Router
 from semroute.server.app import create_app
-from semroute.server.worker import ServeSettings
+from semroute.server.worker import ServeSettings, settle_memory
 from semroute.testing import FakeProvider
 
 CHAT: dict[str, Any] = {"model": "auto", "messages": [{"role": "user", "content": "recipe for carrot soup"}]}
@@ -36,6 +38,8 @@ class Reloading:
     index: Path
     provider: FakeProvider
     routers: list[Router]
+    settled: list[int]
+    """Number of routers that were open, each time that a replaced one was closed."""
 
     def write(self, **sections: Any) -> None:
         """Replace the configuration."""
@@ -75,14 +79,18 @@ def reloading(provider: FakeProvider, routing_index: Path, tmp_path: Path) -> It
             routers.append(settings.open(old))
             return routers[-1]
 
-        keys = tmp_path / "keys.json"
-        app = create_app(routers[0], keys=keys, reopen=reopen, stamp=settings.stamp, check_s=0.02)
+        keys, settled = tmp_path / "keys.json", list[int]()
+
+        def settle() -> None:
+            settled.append(sum(not router._is_closed for router in routers))
+
+        app = create_app(routers[0], keys=keys, reopen=reopen, stamp=settings.stamp, check_s=0.02, settle=settle)
         listening = socket.create_server(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         running.append((server, thread, listening))
-        return Reloading(f"http://127.0.0.1:{listening.getsockname()[1]}", config, index, provider, routers)
+        return Reloading(f"http://127.0.0.1:{listening.getsockname()[1]}", config, index, provider, routers, settled)
 
     yield start
     for server, thread, listening in running:
@@ -124,7 +132,26 @@ def test_a_replaced_index_is_opened(reloading: Callable[..., Reloading]) -> None
     os.utime(manifest, ns=(1, 1))
     assert soon(lambda: len(served.routers) == 2)
     assert soon(lambda: served.routers[0]._is_closed)
+    assert soon(lambda: served.settled == [1])
     assert httpx.post(f"{served.url}/v1/chat/completions", json=CHAT).status_code == 200
+
+
+def test_what_garbage_collections_leave_out_is_collected_once_it_is_replaced() -> None:
+    class Loaded:
+        def __init__(self) -> None:
+            self.itself = self
+
+    loaded = Loaded()
+    alive = weakref.ref(loaded)
+    try:
+        settle_memory()
+        del loaded
+        gc.collect()
+        assert alive() is not None
+        settle_memory()
+        assert alive() is None
+    finally:
+        gc.unfreeze()
 
 
 @pytest.mark.slow
