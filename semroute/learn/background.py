@@ -1,7 +1,7 @@
 """Train the background head: examples against queries of no category.
 
 A build knows the user's examples and nothing of what else will be asked. ``background.txt`` stands for that: some
-3,200 queries on errands, devices, travel, trades and nonsense, in sixteen languages, which
+3,700 queries on errands, devices, travel, pets, trades and nonsense, in sixteen languages, which
 ``scripts/make_background.py`` writes. A small head learns all categories and one more class, the background, and of a
 query, ``p(best) / (p(best) + p(other))`` is blended into the scores of all categories
 (:func:`semroute.index.scoring.blend_background`). So the best category stays the best, and scores stay on one scale.
@@ -48,9 +48,12 @@ it gains .001. The shipped categories, where they lack .075, have .3."""
 MOST = 0.5
 """Largest share of the background head: the best category's own score counts as much."""
 
-CLOSE = 0.5
+CLOSE = 0.85
 """Quantile of the cosines between examples and their nearest neighbours, other than near-duplicates, in their category:
-from there on a background query counts as one of the category's."""
+from there on a background query counts as one of the category's. At the median, a third of the background was close to
+one short example or another of the shipped categories, nonsense for the most part; the separation of their held-out
+examples from queries of other kinds in CLINC150's validation rows rises from .899 to .918, and with the domains and
+intents of CLINC150 themselves it stays within .001."""
 
 FEWEST = 300
 """Background queries below which none are used: the categories are about most of them."""

@@ -158,7 +158,7 @@ def _small(array: NDArray[Any]) -> NDArray[Any]:
     return array if array.dtype == np.float32 else array.astype(np.int32)
 
 
-RECIPE = "3"
+RECIPE = "4"
 """Version of the fit, raised when the same examples, settings and vectors would give another result."""
 
 SAME_ARITHMETIC = 1e-4

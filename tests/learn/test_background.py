@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from semroute.encoders.cache import CachedEncoder
 from semroute.encoders.export import ExportedEncoder
 from semroute.encoders.onnx import OnnxEncoder
-from semroute.index import open_artifact
+from semroute.index import Artifact, open_artifact
 from semroute.index.scoring import blend_background, in_scope_share
 from semroute.learn import background as module
 from semroute.learn.artifact import Examples, build_artifact
 from semroute.learn.background import (
     MOST,
     Background,
+    background_for,
     background_of,
     background_share,
     background_texts,
@@ -153,6 +154,41 @@ def test_vectors_are_kept_and_only_the_own_encoders_get_any(
     assert second is not None
     np.testing.assert_array_equal(first.vectors, second.vectors)
     assert background_of(object()) is None  # type: ignore[arg-type]
+
+
+def test_a_background_that_cannot_be_used_says_why(exported_encoder: ExportedEncoder) -> None:
+    encoder = exported_encoder.load()
+    background, report = background_for(encoder, wanted=True, staged=False)
+    assert background is not None
+    assert report == {}
+    assert background_for(encoder, wanted=False, staged=True) == (None, {})
+    reasons = []
+    for other, staged in ((encoder, True), (object(), False)):
+        none, report = background_for(other, wanted=True, staged=staged)  # type: ignore[arg-type]
+        assert none is None
+        reasons.append(report["background"]["left_out"])
+    assert "first stage" in reasons[0]
+    assert "encoder" in reasons[1]
+
+
+def test_a_reused_fit_needs_no_vectors_of_the_background(exported_encoder: ExportedEncoder, tmp_path: Path) -> None:
+    texts = [f"{word} {number}" for word in ("boil", "compile") for number in range(260)]
+    owners = tuple(word for word in ("boil", "compile") for _ in range(260))
+    examples = Examples(tuple(texts), owners, {"boil": "", "compile": ""}, {"boil": (), "compile": ()}, {})
+    encoder = exported_encoder.load()
+    vectors = unit(np.random.default_rng(0).standard_normal((len(texts), encoder.dimensions)).astype(np.float32))
+    groups, asked = np.arange(len(texts)), []
+
+    def build(name: str, previous: Artifact | None = None) -> Artifact:
+        background = Background("x", lambda: asked.append(name) or vectors[:400])  # type: ignore[func-returns-value]
+        options = FitOptions(head=False)
+        return build_artifact(
+            tmp_path / name, examples, vectors, encoder,
+            groups=groups, options=options, background=background, previous=previous,
+        )[0]  # fmt: skip
+
+    build("again", build("first"))
+    assert asked == ["first"]
 
 
 def test_an_index_keeps_its_background_head(exported_encoder: ExportedEncoder, tmp_path: Path) -> None:
