@@ -20,7 +20,7 @@ import yaml
 
 SOURCE = Path(__file__).with_name("background.yaml")
 OUT = Path(__file__).parents[1] / "semroute" / "learn" / "background.txt"
-GIBBERISH = 90
+GIBBERISH = 150
 TRIES = 30
 """Fillings of a template that are tried before it counts as used up."""
 MISTYPED = 0.06

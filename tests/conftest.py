@@ -207,6 +207,7 @@ ROUTING_EXAMPLES = {
 def routing_index(exported_encoder: ExportedEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small artifact with the built-in encoder; tests copy it before they change it. Thresholds are 0.2."""
     from semroute.learn.artifact import Examples, build_artifact, embed, with_thresholds
+    from semroute.learn.fit import FitOptions
 
     names = sorted(ROUTING_EXAMPLES)
     examples = Examples(
@@ -218,7 +219,9 @@ def routing_index(exported_encoder: ExportedEncoder, tmp_path_factory: pytest.Te
     )
     encoder = exported_encoder.load()
     folder = tmp_path_factory.mktemp("routing") / "index"
-    artifact, *_ = build_artifact(folder, examples, embed(encoder, examples.texts), encoder, head=False)
+    artifact, *_ = build_artifact(
+        folder, examples, embed(encoder, examples.texts), encoder, options=FitOptions(head=False)
+    )
     with_thresholds(artifact, dict.fromkeys(names, 0.2), "in-scope")
     return folder
 
@@ -229,6 +232,7 @@ def staged_index(routing_index: Path, static_encoder: StaticEncoder, tmp_path_fa
     from semroute.index import open_artifact
     from semroute.learn.artifact import build_artifact, with_thresholds
     from semroute.learn.first_stage import FirstStagePlan, ValidationRows
+    from semroute.learn.fit import FitOptions
     from semroute.learn.thresholds import RejectionTarget
     from semroute.learn.update import stored_examples
     from semroute.router.load import open_encoder
@@ -240,7 +244,9 @@ def staged_index(routing_index: Path, static_encoder: StaticEncoder, tmp_path_fa
         static_encoder, ValidationRows(examples.texts, examples.labels, RejectionTarget(false_rejection=0.0))
     )
     folder = tmp_path_factory.mktemp("staged") / "index"
-    artifact, *_ = build_artifact(folder, examples, vectors, open_encoder(plain), head=False, first=plan)
+    artifact, *_ = build_artifact(
+        folder, examples, vectors, open_encoder(plain), options=FitOptions(head=False), first=plan
+    )
     with_thresholds(artifact, dict.fromkeys(examples.categories, 0.2), "in-scope")
     return folder
 

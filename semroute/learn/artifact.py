@@ -22,7 +22,7 @@ from semroute.index.scoring import Scorer
 from semroute.learn.background import Background, with_background
 from semroute.learn.few_examples import NamedRows, few_categories, fit_named, name_texts
 from semroute.learn.first_stage import FirstStageFit, FirstStagePlan, fit_first_stage
-from semroute.learn.fit import USUAL_ASK_BAR, Fitted, Split, ask_bar
+from semroute.learn.fit import USUAL_ASK_BAR, USUAL_OPTIONS, FitOptions, Fitted, Split, ask_bar
 from semroute.learn.near_twins import near_twins, without_boilerplate
 from semroute.learn.reuse import ROLE as FIT
 from semroute.learn.reuse import FitRecord, HeldOutRows, fit_digest, known_fit
@@ -106,15 +106,12 @@ def build_artifact(
     encoder: Encoder,
     *,
     groups: NDArray[np.int64] | None = None,
-    head: bool = True,
-    plan: Sequence[Split] | None = None,
+    options: FitOptions = USUAL_OPTIONS,
     first: FirstStagePlan | None = None,
     background: Background | None = None,
-    seed: int = 0,
     notes: Mapping[str, Any] | None = None,
     replaces: Artifact | None = None,
     previous: Artifact | None = None,
-    progress: Progress = silent,
 ) -> tuple[Artifact, Scorer, FirstStage | None]:
     """Fit on ``vectors`` and write everything to ``folder``, if there is one.
 
@@ -124,17 +121,13 @@ def build_artifact(
         vectors: ``(n, d)`` their vectors.
         encoder: the encoder that made them; it goes into the artifact.
         groups: ``(n,)`` near-duplicate groups; None computes them (:func:`~semroute.learn.near_twins.near_twins`).
-        head: whether validation may choose a head.
-        plan: splits to hold out; see :func:`semroute.learn.fit.fit`.
+        options: settings of the fit.
         first: a first stage to fit as well; it is left out where it does not pay.
-        background: queries of no category, by the same encoder; None compares the examples with none. It is not used
-            with a first stage, whose scores are of another kind.
-        seed: of everything drawn.
+        background: queries of no category, by the same encoder; None compares the examples with none.
         notes: further entries of the validation report.
         replaces: the index that the examples and the encoder come from, if any; another one that replaced it in
             ``folder`` meanwhile is not overwritten.
         previous: an index from which the fit is reused if it was made from the same data.
-        progress: called with a step's name, the number done and the total.
 
     Returns:
         The artifact, and the scorer and first stage that it holds.
@@ -143,22 +136,9 @@ def build_artifact(
         ArtifactError: the folder cannot be written, or holds something else.
         MissingExtraError: the extra "build" is not installed.
     """
-    labels = examples.labels
-    groups = near_twins(examples.texts, labels, vectors) if groups is None else groups
-    background = None if first is not None else background
-    foreign = None if background is None else background.digest
-    names, _ = named_texts(examples, groups)
-    digest = fit_digest(vectors, labels, groups, head=head, plan=plan, background=foreign, seed=seed, names=names)
-    fitted = known_fit(previous, digest)
-    if fitted is None:
-        fitted = fit_examples(examples, vectors, encoder, groups, head=head, plan=plan, seed=seed, progress=progress)
-        if background is not None:
-            fitted = with_background(
-                fitted, vectors, labels, groups, background, plan=plan, seed=seed, progress=progress
-            )
-    staged, thresholds = _with_first_stage(
-        first, examples, fitted, encoder, groups, head=head, plan=plan, seed=seed, progress=progress
-    )
+    groups = near_twins(examples.texts, examples.labels, vectors) if groups is None else groups
+    fitted, digest = _reused_or_fitted(examples, vectors, encoder, groups, options, background, previous)
+    staged, thresholds = _with_first_stage(first, examples, fitted, encoder, groups, options)
     material = Material(examples, vectors, thresholds, fit_record(fitted, digest, groups))
     bar = _ask_bar(staged.index, encoder) if replaces is None else replaces.manifest.ask_bar
     artifact: Artifact
@@ -169,17 +149,34 @@ def build_artifact(
     return artifact, staged.index.scorer, staged.stage
 
 
+def _reused_or_fitted(
+    examples: Examples,
+    vectors: Matrix,
+    encoder: Encoder,
+    groups: NDArray[np.int64],
+    options: FitOptions,
+    background: Background | None,
+    previous: Artifact | None,
+) -> tuple[Fitted, str]:
+    """Return the fit of the same data by an earlier index, or a new one; and the digest of the data."""
+    names, _ = named_texts(examples, groups)
+    foreign = None if background is None else background.digest
+    digest = fit_digest(vectors, examples.labels, groups, options, background=foreign, names=names)
+    fitted = known_fit(previous, digest)
+    if fitted is None:
+        fitted = fit_examples(examples, vectors, encoder, groups, options)
+        if background is not None:
+            fitted = with_background(fitted, vectors, examples.labels, groups, background, options)
+    return fitted, digest
+
+
 def _with_first_stage(
     first: FirstStagePlan | None,
     examples: Examples,
     fitted: Fitted,
     encoder: Encoder,
     groups: NDArray[np.int64],
-    *,
-    head: bool,
-    plan: Sequence[Split] | None,
-    seed: int,
-    progress: Progress,
+    options: FitOptions,
 ) -> tuple[FirstStageFit, NDArray[np.float64]]:
     """Fit the first stage, if one is wanted; return it with the thresholds."""
     thresholds, pinned = given_thresholds(examples, fitted)
@@ -194,10 +191,7 @@ def _with_first_stage(
         thresholds=thresholds,
         pinned=pinned,
         groups=groups,
-        head=head,
-        splits=plan,
-        seed=seed,
-        progress=progress,
+        options=options,
     )
     return staged, thresholds
 
@@ -315,11 +309,7 @@ def fit_examples(
     vectors: Matrix,
     encoder: Encoder,
     groups: NDArray[np.int64],
-    *,
-    head: bool = True,
-    plan: Sequence[Split] | None = None,
-    seed: int = 0,
-    progress: Progress = silent,
+    options: FitOptions = USUAL_OPTIONS,
 ) -> Fitted:
     """Fit on the examples, both with and without boilerplate around them.
 
@@ -331,26 +321,24 @@ def fit_examples(
     named = NamedRows(embed(encoder, names), np.array(owners, dtype=np.int64)) if names else None
     stripped_examples = without_boilerplate(examples.texts, labels)
     if not len(stripped_examples.rows):
-        return fit_named(vectors, labels, named, groups=groups, head=head, plan=plan, seed=seed, progress=progress)
+        return fit_named(vectors, labels, named, groups=groups, options=options)
     texts = list(dict.fromkeys(stripped_examples.texts[row] for row in stripped_examples.rows.tolist()))
     number = {text: position for position, text in enumerate(texts)}
     stripped = embed(encoder, texts)[[number[stripped_examples.texts[row]] for row in stripped_examples.rows.tolist()]]
     position = np.full(len(labels), -1, dtype=np.int64)
     position[stripped_examples.rows] = len(labels) + np.arange(len(stripped_examples.rows))
-    if plan is not None:
+    if options.plan is not None:
         plan = [
             Split(*(np.concatenate([rows, position[rows][position[rows] >= 0]]) for rows in astuple(split)))
-            for split in plan
+            for split in options.plan
         ]
+        options = replace(options, plan=plan)
     return fit_named(
         np.concatenate([vectors, stripped]),
         np.concatenate([labels, labels[stripped_examples.rows]]),
         named,
         groups=np.concatenate([groups, groups[stripped_examples.rows]]),
-        head=head,
-        plan=plan,
-        seed=seed,
-        progress=progress,
+        options=options,
     )
 
 

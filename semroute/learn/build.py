@@ -24,10 +24,10 @@ from semroute.errors import EncoderError
 from semroute.index import Artifact, Scorer, exclusive
 from semroute.index.artifact import STAGING
 from semroute.learn.artifact import Examples, build_artifact, embed
-from semroute.learn.background import Background, embedded_background
+from semroute.learn.background import background_for
 from semroute.learn.encoder import TuningPlan, tune_encoder
 from semroute.learn.first_stage import FirstStagePlan, ValidationRows
-from semroute.learn.fit import Split, splits
+from semroute.learn.fit import FitOptions, Split, splits
 from semroute.learn.near_twins import example_findings, near_twins
 from semroute.learn.reuse import known_vectors, previous_artifact
 from semroute.learn.thresholds import RejectionTarget
@@ -135,7 +135,8 @@ def build_index(
         first_stage: also distil a static encoder from the model (from the built-in one for remote and plugins), which
             decides queries that it is confident of; it is left out where that does not pay.
         background: whether validation may choose a head that tells the examples from queries of no category
-            (:mod:`semroute.learn.background`); never with a first stage, or an encoder that is not this package's own.
+            (:mod:`semroute.learn.background`); never with a first stage, or an encoder that is not this package's own,
+            which the report says then.
         validation: labelled queries, out-of-scope ones among them, to set thresholds and calibration from.
         target: target of the thresholds with ``validation``.
         config: its models of categories take precedence over those of the category files.
@@ -150,26 +151,56 @@ def build_index(
         ArtifactBusyError: another build is writing there.
         MissingExtraError: the extra "build" is not installed, or "static" where ``first_stage`` needs it.
     """
-    english = tune is not None or first_stage
-    encoder, target = encoder or EncoderChoice.for_index(config, english=english), target or RejectionTarget()
+    choice = encoder or EncoderChoice.for_index(config, english=tune is not None or first_stage)
     if first_stage:
-        _check_first_stage(encoder)
+        _check_first_stage(choice)
     read = read_source(source)
     examples = collect(read, config or Config())
+    known = None if validation is None else _Validation(validation, target or RejectionTarget())
     # From the start: a folder that is taken or cannot be written is refused before minutes are spent on it. Temporary
     # files go here, and not to the system's folder for them: the next build removes what a killed one leaves.
     with exclusive(folder), TemporaryDirectory(prefix=STAGING, dir=folder) as work, ExitStack() as stack:
-        made = _make(encoder, tune, examples, Path(work), seed, progress)
+        made = _make(choice, tune, examples, Path(work), seed, progress)
         stack.callback(getattr(made.encoder, "close", lambda: None))  # a remote encoder holds connections
         previous = None if fresh else previous_artifact(folder)
         vectors, groups = _embedded(made.encoder, examples, previous, progress)
-        stage = _first_stage(made.source, Path(work), examples, validation, target, progress) if first_stage else None
-        foreign = embedded_background(made.encoder, progress) if background and stage is None else None
-        artifact, report = _fit_and_tune(
-            folder, examples, vectors, groups, made, stage, foreign, head, previous, validation, target, seed, progress
-        )
+        stage = _first_stage(made.source, Path(work), examples, known, progress) if first_stage else None
+        options = FitOptions(head=head, plan=made.plan, seed=seed, progress=progress)
+        parts = _Parts(examples, vectors, groups, made.encoder, made.notes, options, background, stage)
+        artifact, _, report = _fit_and_tune(folder, parts, known, previous)
     twins = example_findings(read.categories, examples.labels, groups, vectors)
     return Built(artifact, [*read.findings, *twins], report)
+
+
+@dataclass(frozen=True, slots=True)
+class _Validation:
+    """Labelled queries outside the examples, and the target of thresholds."""
+
+    rows: Sequence[LabelledQuery]
+    target: RejectionTarget
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Embedded examples with all that a fit of them needs.
+
+    Attributes:
+        examples, vectors, groups: the examples, ``(n, d)`` their vectors, and ``(n,)`` their near-duplicate groups.
+        encoder: made the vectors.
+        notes: on the encoder, for the report.
+        options: settings of the fit.
+        background: whether queries of no category may be used.
+        stage: encoder and validation data of a first stage; None for none.
+    """
+
+    examples: Examples
+    vectors: Matrix
+    groups: NDArray[np.int64]
+    encoder: Encoder
+    notes: Mapping[str, Any]
+    options: FitOptions
+    background: bool
+    stage: FirstStagePlan | None = None
 
 
 def _embedded(
@@ -181,42 +212,31 @@ def _embedded(
 
 
 def _fit_and_tune(
-    folder: Path,
-    examples: Examples,
-    vectors: Matrix,
-    groups: NDArray[np.int64],
-    made: _Made,
-    stage: FirstStagePlan | None,
-    background: Background | None,
-    head: bool,
-    previous: Artifact | None,
-    validation: Sequence[LabelledQuery] | None,
-    target: RejectionTarget,
-    seed: int,
-    progress: Progress,
-) -> tuple[Artifact, TuneReport | None]:
-    """Fit and write the artifact; tune its thresholds on validation rows."""
+    folder: Path | None, parts: _Parts, validation: _Validation | None, previous: Artifact | None
+) -> tuple[Artifact, Scorer, TuneReport | None]:
+    """Fit, write the artifact where there is a folder, and tune its thresholds on validation rows."""
     # The validation rows are needed twice, for the bar and for the thresholds, so their vectors are cached.
-    remembering = CachedEncoder(made.encoder, REMEMBERED + len(validation or ()))
+    remembering = CachedEncoder(parts.encoder, REMEMBERED + (0 if validation is None else len(validation.rows)))
+    options = parts.options
+    background, left_out = background_for(parts.encoder, parts.background, parts.stage is not None, options.progress)
     artifact, scorer, first = build_artifact(
         folder,
-        examples,
-        vectors,
+        parts.examples,
+        parts.vectors,
         remembering,
-        groups=groups,
-        head=head,
-        plan=made.plan,
-        first=stage,
+        groups=parts.groups,
+        options=options,
+        first=parts.stage,
         background=background,
-        seed=seed,
-        notes=made.notes,
+        notes={**parts.notes, **left_out},
         previous=previous,
-        progress=progress,
     )
     if validation is None:
-        return artifact, None
-    report = tune_artifact(artifact, remembering, scorer, validation, target, first=first, seed=seed)
-    return report.artifact, report
+        return artifact, scorer, None
+    report = tune_artifact(
+        artifact, remembering, scorer, validation.rows, validation.target, first=first, seed=options.seed
+    )
+    return report.artifact, scorer, report
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +255,7 @@ def build_in_memory(
     validation: Sequence[LabelledQuery] | None = None,
     target: RejectionTarget | None = None,
     config: Config | None = None,
+    background: bool = True,
     seed: int = 0,
     progress: Progress = silent,
 ) -> MemoryIndex:
@@ -246,6 +267,7 @@ def build_in_memory(
         validation: labelled queries to set thresholds and calibration from, out-of-scope ones among them.
         target: target of the thresholds with ``validation``.
         config: its models of categories take precedence over those of ``read``.
+        background: as for :func:`build_index`.
         seed: of everything drawn.
         progress: called with a step's name, the number done and the total.
 
@@ -256,21 +278,11 @@ def build_in_memory(
     examples = collect(read, config or Config())
     _learn_languages(encoder, examples)
     vectors, groups = _embedded(encoder, examples, None, progress)
-    remembering = CachedEncoder(encoder, REMEMBERED + len(validation or ()))
-    artifact, scorer, _ = build_artifact(
-        None,
-        examples,
-        vectors,
-        remembering,
-        groups=groups,
-        background=embedded_background(encoder, progress),
-        seed=seed,
-        notes={"encoder_tuned": False},
-        progress=progress,
-    )
-    if validation is not None:
-        tuned = tune_artifact(artifact, remembering, scorer, validation, target or RejectionTarget(), seed=seed)
-        artifact = tuned.artifact
+    options = FitOptions(seed=seed, progress=progress)
+    parts = _Parts(examples, vectors, groups, encoder, {"encoder_tuned": False}, options, background)
+    known = None if validation is None else _Validation(validation, target or RejectionTarget())
+    artifact, scorer, tuned = _fit_and_tune(None, parts, known, None)
+    if tuned is not None:
         scorer = replace(scorer, calibration=artifact.manifest.calibration)
     findings = example_findings(read.categories, examples.labels, groups, vectors)
     return MemoryIndex(artifact, scorer, [*read.findings, *findings])
@@ -340,8 +352,7 @@ def _first_stage(
     source: str | SentenceTransformer,
     work_folder: Path,
     examples: Examples,
-    validation: Sequence[LabelledQuery] | None,
-    target: RejectionTarget,
+    validation: _Validation | None,
     progress: Progress,
 ) -> FirstStagePlan:
     from semroute.encoders.static import distill_static
@@ -349,10 +360,11 @@ def _first_stage(
     progress("first stage", 0, 1)
     encoder = distill_static(source, work_folder / "first")
     progress("first stage", 1, 1)
-    if not validation:
+    if validation is None or not validation.rows:
         return FirstStagePlan(encoder)
-    labels = label_numbers(validation, examples.categories)
-    return FirstStagePlan(encoder, ValidationRows([row.query for row in validation], labels, target))
+    labels = label_numbers(validation.rows, examples.categories)
+    rows = ValidationRows([row.query for row in validation.rows], labels, validation.target)
+    return FirstStagePlan(encoder, rows)
 
 
 def make_encoder(choice: EncoderChoice, work_folder: Path, env: Mapping[str, str] = os.environ) -> Encoder:

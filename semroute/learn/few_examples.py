@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.evaluate.metrics import accuracy
-from semroute.learn.fit import Fitted, Split, fit, held_out_scores, splits, usable_plan
+from semroute.learn.fit import USUAL_OPTIONS, FitOptions, Fitted, Split, fit, held_out_scores
 from semroute.types import Matrix
-from semroute.types.protocols import Progress, silent
 
 FEW = 10
 """Number of different examples up to which a category's name counts as one. On the validation rows of the 150 intents
@@ -99,10 +98,7 @@ def fit_named(
     named: NamedRows | None,
     *,
     groups: Numbers,
-    head: bool = True,
-    plan: Sequence[Split] | None = None,
-    seed: int = 0,
-    progress: Progress = silent,
+    options: FitOptions = USUAL_OPTIONS,
 ) -> Fitted:
     """Fit as :func:`~semroute.learn.fit.fit` does, names among the examples.
 
@@ -111,29 +107,28 @@ def fit_named(
         labels: ``(n,)`` category numbers from 0, each present.
         named: names of the categories with few examples; None for none.
         groups: ``(n,)`` near-duplicate groups.
-        head: whether a head may be used.
-        plan: splits to hold out; None makes the usual ones.
-        seed: of everything drawn.
-        progress: called with a step's name, the number done and the total.
+        options: settings of the fit.
 
     Returns:
         A fit whose report holds ``names``, the number of names that count, where there are any to choose from.
     """
     if named is None or not len(named.labels):
-        return fit(vectors, labels, groups=groups, head=head, plan=plan, seed=seed, progress=progress)
-    plan = splits(labels, groups, seed=seed) if plan is None else usable_plan(plan, groups)
+        return fit(vectors, labels, groups=groups, options=options)
+    plan = options.splits(labels, groups)
     count = len(named.labels)
     rows, owners = np.concatenate([vectors, named.vectors]), np.concatenate([labels, named.labels])
     all_groups = np.concatenate([groups, groups.max() + 1 + np.arange(count)])
     extra = len(labels) + np.arange(count)
     with_names = [Split(np.concatenate([split.fit, extra]), split.held) for split in plan]
     harm = bool(plan) and _are_harmful(
-        _accuracy(rows, owners, all_groups, with_names, seed), _accuracy(vectors, labels, groups, plan, seed), plan
+        _accuracy(rows, owners, all_groups, with_names, options.seed),
+        _accuracy(vectors, labels, groups, plan, options.seed),
+        plan,
     )
     if harm:
-        fitted = fit(vectors, labels, groups=groups, head=head, plan=plan, seed=seed, progress=progress)
+        fitted = fit(vectors, labels, groups=groups, options=options)
         return replace(fitted, report={**fitted.report, "names": 0})
-    fitted = fit(rows, owners, groups=all_groups, names=count, head=head, plan=with_names, seed=seed, progress=progress)
+    fitted = fit(rows, owners, groups=all_groups, names=count, options=replace(options, plan=with_names))
     return replace(fitted, report={**fitted.report, "names": count})
 
 

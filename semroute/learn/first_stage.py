@@ -19,10 +19,10 @@ from semroute.evaluate.metrics import accuracy
 from semroute.evaluate.routing import OUT_OF_SCOPE, decide
 from semroute.index import BothScores, FirstStage
 from semroute.index.scoring import answers, margin_score
-from semroute.learn.fit import Calibrations, Fitted, Split, fit
+from semroute.learn.fit import USUAL_OPTIONS, Calibrations, FitOptions, Fitted, fit
 from semroute.learn.thresholds import RejectionTarget, thresholds_for
 from semroute.types import Encoder
-from semroute.types.protocols import Doubles, Progress, silent
+from semroute.types.protocols import Doubles
 
 MIN_ANSWERED = 0.2
 """Minimum share of the in-scope queries that a useful first stage answers."""
@@ -89,10 +89,7 @@ def fit_first_stage(
     thresholds: Doubles,
     pinned: NDArray[np.bool_],
     groups: Labels | None = None,
-    head: bool = True,
-    splits: Sequence[Split] | None = None,
-    seed: int = 0,
-    progress: Progress = silent,
+    options: FitOptions = USUAL_OPTIONS,
 ) -> FirstStageFit:
     """Fit a first stage and choose its bar.
 
@@ -105,13 +102,10 @@ def fit_first_stage(
         thresholds: ``(categories,)`` minimum scores of the index.
         pinned: ``(categories,)`` True for thresholds that stay whatever the rows of ``plan``.
         groups: ``(n,)`` the groups of examples that ``index`` was fitted with.
-        head: whether validation may choose a head for it.
-        splits: the splits held out for ``index``, its ``plan``.
-        seed: of everything drawn, the same as for ``index``.
-        progress: called with a step's name, the number done and the total.
+        options: the settings of ``index``.
     """
     vectors = plan.encoder.encode(texts)
-    stage_fit = fit(vectors, labels, groups=groups, head=head, plan=splits, seed=seed, progress=progress)
+    stage_fit = fit(vectors, labels, groups=groups, options=options)
     unseen = _unseen_scores(plan, stage_fit, index, encoder)
     if unseen is None:
         return FirstStageFit(None, index, {"chosen_on": "nothing", "queries": 0, "answered": 0.0})

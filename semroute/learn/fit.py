@@ -473,16 +473,38 @@ class Fitted:
     groups: NDArray[np.int64] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """Settings of a fit, the same for all of its parts.
+
+    Attributes:
+        head: whether a head may be used; validation may still give it no weight.
+        plan: splits to hold out; None splits by :func:`~semroute.learn.fit.splits`. An encoder that was tuned on
+            a part of the examples names the other part here. A group that lies in both parts is not held out.
+        seed: of everything drawn.
+        progress: called with a step's name, the number done and the total.
+    """
+
+    head: bool = True
+    plan: Sequence[Split] | None = None
+    seed: int = 0
+    progress: Progress = silent
+
+    def splits(self, labels: NDArray[np.int64], groups: NDArray[np.int64]) -> list[Split]:
+        """Return the splits of ``(n,)`` examples with these groups."""
+        return splits(labels, groups, seed=self.seed) if self.plan is None else usable_plan(self.plan, groups)
+
+
+USUAL_OPTIONS = FitOptions()
+
+
 def fit(
     vectors: Matrix,
     labels: NDArray[np.int64],
     *,
     groups: NDArray[np.int64] | None = None,
     names: int = 0,
-    head: bool = True,
-    plan: Sequence[Split] | None = None,
-    seed: int = 0,
-    progress: Progress = silent,
+    options: FitOptions = USUAL_OPTIONS,
 ) -> Fitted:
     """Choose by validation, then fit on all examples.
 
@@ -491,22 +513,18 @@ def fit(
         labels: ``(n,)`` category numbers from 0, each present.
         groups: ``(n,)`` the group of each example (:func:`~semroute.learn.near_twins.near_twins`): held out together,
             with the weight of one. None makes each example its own group.
-        names: groups with the highest numbers that are no examples, but say what a category is; ``plan`` holds none
-            of them out, and no figure counts them.
-        head: whether a head may be used; validation may still give it no weight.
-        plan: splits to hold out; None splits by :func:`~semroute.learn.fit.splits`. An encoder that was tuned on
-            a part of the examples names the other part here. A group that lies in both parts is not held out.
-        seed: of everything drawn.
-        progress: called with a step's name, the number done and the total.
+        names: groups with the highest numbers that are no examples, but say what a category is; the plan of
+            ``options`` holds none of them out, and no figure counts them.
+        options: settings.
     """
     groups = np.arange(len(labels)) if groups is None else groups
-    plan = splits(labels, groups, seed=seed) if plan is None else usable_plan(plan, groups)
+    plan, seed, progress = options.splits(labels, groups), options.seed, options.progress
     rows, category_of_group = group_means(vectors, labels, groups)
     sizes = np.bincount(category_of_group[: len(category_of_group) - names])
     typical = float(np.median(sizes))
     if not plan:
         return _unvalidated(rows, category_of_group, sizes, seed)
-    settings = _head_plan(sizes, seed) if head and int(labels.max()) > 0 else None
+    settings = _head_plan(sizes, seed) if options.head and int(labels.max()) > 0 else None
     held_out = held_out_scores(vectors, labels, plan, groups=groups, head=settings, seed=seed, progress=progress)
     choice = choose(held_out, typical)
 

@@ -17,7 +17,7 @@ from semroute.arrays import read_npy, read_npz
 from semroute.encoders.fingerprint import of_arrays
 from semroute.errors import ArtifactError
 from semroute.index import Artifact, PrototypeIndex, Scorer, open_artifact
-from semroute.learn.fit import Fitted, HeldOutScores, Split, complete_fit
+from semroute.learn.fit import FitOptions, Fitted, HeldOutScores, complete_fit
 from semroute.predictors.category_head import MlpHead
 from semroute.types import Encoder, Matrix
 
@@ -158,7 +158,7 @@ def _small(array: NDArray[Any]) -> NDArray[Any]:
     return array if array.dtype == np.float32 else array.astype(np.int32)
 
 
-RECIPE = "3"
+RECIPE = "4"
 """Version of the fit, raised when the same examples, settings and vectors would give another result."""
 
 SAME_ARITHMETIC = 1e-4
@@ -212,11 +212,9 @@ def fit_digest(
     vectors: Matrix,
     labels: NDArray[np.int64],
     groups: NDArray[np.int64],
+    options: FitOptions,
     *,
-    head: bool,
-    plan: Sequence[Split] | None,
     background: str | None,
-    seed: int,
     names: Sequence[str] = (),
 ) -> str:
     """Return the SHA-256, in hex, of all inputs of a fit.
@@ -225,12 +223,11 @@ def fit_digest(
     examples of categories with few; their vectors follow from the encoder that made ``vectors``.
     """
     arrays: dict[str, NDArray[Any]] = {"vectors": vectors, "labels": labels, "groups": groups}
-    for number, split in enumerate(plan or ()):
+    for number, split in enumerate(options.plan or ()):
         arrays |= {f"fit{number}": split.fit, f"held{number}": split.held}
     made_by = [RECIPE, __version__, np.__version__, str(faiss.__version__)]
-    return of_arrays(
-        arrays, *made_by, str(head), str(plan is None), str(background), str(seed), json.dumps(list(names))
-    )
+    settings = (options.head, options.plan is None, background, options.seed)
+    return of_arrays(arrays, *made_by, *map(str, settings), json.dumps(list(names)))
 
 
 def known_fit(previous: Artifact | None, digest: str) -> Fitted | None:

@@ -14,7 +14,7 @@ FALSE_REJECTION = 0.03
 """Share of the held-out queries to reject where no out-of-scope examples are given. Real queries are further from the
 examples than examples from each other, so the share in use is higher."""
 
-FALSE_REJECTION_WITH_BACKGROUND = 0.04
+FALSE_REJECTION_WITH_BACKGROUND = 0.05
 """The same where scores have a background head, with which a little more of it rejects many more other queries."""
 
 ABOVE = 1e-9

@@ -16,10 +16,10 @@ from semroute.errors import ArtifactError, DataError, EncoderError
 from semroute.evaluate.routing import Overlap, overlaps
 from semroute.index import Artifact, PrototypeIndex, Scorer
 from semroute.learn.artifact import Examples, Material, build_artifact, embed, given_thresholds, write_index
-from semroute.learn.background import embedded_background
+from semroute.learn.background import background_for
 from semroute.learn.category_head import HeadPlan, continue_head
 from semroute.learn.first_stage import FirstStageFit, FirstStagePlan
-from semroute.learn.fit import Fitted, HeldOutScores, category_prototypes, complete_fit, mean_by_group
+from semroute.learn.fit import FitOptions, Fitted, HeldOutScores, category_prototypes, complete_fit, mean_by_group
 from semroute.learn.near_twins import group_means, near_twins
 from semroute.learn.reuse import FitRecord, HeldOutRows, stored_scorer
 from semroute.learn.tune import known_categories
@@ -330,10 +330,9 @@ def add_examples(
     models: Sequence[str] | None = None,
     progress: Progress = silent,
 ) -> Changed:
-    """Add examples to a category; only their texts are embedded.
+    """Add examples to a category; the other examples keep their vectors.
 
-    Names of categories with few examples are too (:mod:`semroute.learn.few_examples`). A category that is not in the
-    index is created.
+    A category that is not in the index is created.
 
     Args:
         artifact: changed in place on disk; a running server keeps the old one until the new one is complete.
@@ -382,9 +381,10 @@ def add_examples(
 def remove_examples(
     artifact: Artifact, encoder: Encoder, category: str, texts: Collection[str], *, progress: Progress = silent
 ) -> Changed:
-    """Remove examples from a category; nothing is embedded but names.
+    """Remove examples from a category; the other examples keep their vectors.
 
-    Those of categories with few examples are (:mod:`semroute.learn.few_examples`).
+    What a full fit needs beside them is embedded: names of categories with few examples, examples without their
+    boilerplate, and the background where its vectors are not cached.
 
     Raises:
         DataError: no such category or example, or the category would be left without any.
@@ -408,7 +408,9 @@ def remove_examples(
 
 
 def remove_category(artifact: Artifact, encoder: Encoder, category: str, *, progress: Progress = silent) -> Changed:
-    """Remove a category with its examples; nothing is embedded but names.
+    """Remove a category with its examples; the others keep their vectors.
+
+    What else a full fit needs is embedded, as :func:`remove_examples` says.
 
     Raises:
         DataError: no such category, or it is the only one.
@@ -438,6 +440,9 @@ def _rebuild(
     notes["changes"] = int(report.get("changes", 0)) + 1
     if report.get("encoder_tuned"):
         notes["note"] = TUNED_NOTE
+    stage = stored_first_stage(artifact)
+    background, left_out = background_for(encoder, "background" in report, stage is not None, progress)
+    notes |= left_out
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     updated = continued_artifact(artifact, encoder, examples, vectors, edit, notes, progress)
     if updated is None:
@@ -448,13 +453,11 @@ def _rebuild(
             examples,
             vectors,
             encoder,
-            head=head,
-            first=stored_first_stage(artifact),
-            background=embedded_background(encoder, progress) if "background" in report else None,
-            seed=int(report.get("seed", 0)),
+            options=FitOptions(head=head, seed=int(report.get("seed", 0)), progress=progress),
+            first=stage,
+            background=background,
             notes=notes,
             replaces=artifact,
-            progress=progress,
         )
     untuned = [n for n, entry in entries.items() if entry.threshold_from == "out-of-scope" and n in examples.models]
     first_stage_lost = updated.manifest.first_stage is None and artifact.manifest.first_stage is not None

@@ -59,6 +59,7 @@ class MemorySource:
     fallback: ModelNames | None
     validation: LabelledTexts | None
     encoder: Encoder | None
+    background: bool = True
 
 
 def build_live(
@@ -82,7 +83,9 @@ def build_live(
 
     encoder, closers = _encoder(source.encoder, config, env)
     try:
-        built = build_in_memory(read, encoder, validation=validation, config=config, progress=progress)
+        built = build_in_memory(
+            read, encoder, validation=validation, config=config, background=source.background, progress=progress
+        )
         live = LoadedIndex.of(built.artifact, encoder, built.scorer, None, config)
     except BaseException:
         for close in closers:

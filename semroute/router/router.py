@@ -148,6 +148,7 @@ class Router:
         fallback: str | Sequence[str] | None = None,
         validation: Sequence[tuple[str, str | None]] | None = None,
         encoder: Encoder | None = None,
+        background: bool = True,
         **options: Unpack[RouterOptions],
     ) -> Self:
         """Build an index in memory, and open it.
@@ -163,6 +164,8 @@ class Router:
             validation: labelled queries that are not examples, with None for one that is out of scope, from which
                 thresholds and calibration are chosen; None chooses them on held-out examples.
             encoder: embeds texts; None takes the configuration's, else the built-in one.
+            background: whether the examples are compared with queries of no category, so that fewer of those are
+                accepted; it takes most of the time of a small index. An encoder of the program's own does without.
             options: as for :meth:`load`.
 
         Raises:
@@ -173,7 +176,7 @@ class Router:
         from semroute.router.memory import MemorySource, build_live
 
         settings = config_of(options)
-        source = MemorySource(examples, models, fallback, validation, encoder)
+        source = MemorySource(examples, models, fallback, validation, encoder, background)
         parts = build_live(source, settings, options.get("env", os.environ), options.get("progress", silent))
         return cls._open(parts.live, parts.config, parts.closers, options)
 

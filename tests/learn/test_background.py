@@ -12,20 +12,21 @@ from hypothesis import strategies as st
 from semroute.encoders.cache import CachedEncoder
 from semroute.encoders.export import ExportedEncoder
 from semroute.encoders.onnx import OnnxEncoder
-from semroute.index import open_artifact
+from semroute.index import Artifact, open_artifact
 from semroute.index.scoring import blend_background, in_scope_share
 from semroute.learn import background as module
 from semroute.learn.artifact import Examples, build_artifact
 from semroute.learn.background import (
     MOST,
     Background,
+    background_for,
+    background_of,
     background_share,
     background_texts,
-    embedded_background,
     is_foreign,
     with_background,
 )
-from semroute.learn.fit import Fitted, fit
+from semroute.learn.fit import FitOptions, Fitted, fit
 from semroute.learn.reuse import stored_scorer
 from semroute.router.load import stage_scorer
 from semroute.types import Matrix
@@ -51,12 +52,12 @@ def examples() -> tuple[Matrix, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def plain(examples: tuple[Matrix, np.ndarray]) -> Fitted:
-    return fit(*examples, head=False)
+    return fit(*examples, options=FitOptions(head=False))
 
 
 def added(plain: Fitted, examples: tuple[Matrix, np.ndarray], vectors: Matrix) -> Fitted:
     rows, labels = examples
-    return with_background(plain, rows, labels, np.arange(len(rows)), Background(vectors, "x"))
+    return with_background(plain, rows, labels, np.arange(len(rows)), Background("x", lambda: vectors))
 
 
 def test_queries_like_the_background_score_lower_and_the_best_category_stays(
@@ -104,7 +105,9 @@ def test_a_background_about_the_categories_is_not_used(plain: Fitted, examples: 
 
 def test_without_held_out_examples_there_is_no_background(examples: tuple[Matrix, np.ndarray]) -> None:
     rows, labels = examples[0][[0, 40, 80]], np.arange(3)
-    fitted = with_background(fit(rows, labels), rows, labels, np.arange(3), Background(around([9], 400, seed=7), "x"))
+    fitted = with_background(
+        fit(rows, labels), rows, labels, np.arange(3), Background("x", lambda: around([9], 400, seed=7))
+    )
     assert fitted.scorer.background is None
     assert "too few" in fitted.report["background"]["left_out"]
 
@@ -143,14 +146,49 @@ def test_vectors_are_kept_and_only_the_own_encoders_get_any(
     monkeypatch.setattr(module.platformdirs, "user_cache_path", lambda name: tmp_path)
     monkeypatch.setattr(module, "background_texts", lambda: ("boil an egg", "qwpo"))
     encoder = exported_encoder.load()
-    first = embedded_background(encoder)
+    first = background_of(encoder)
     assert first is not None
     assert first.vectors.shape == (2, encoder.dimensions)
     monkeypatch.setattr(OnnxEncoder, "encode", None)
-    second = embedded_background(CachedEncoder(encoder, 1))
+    second = background_of(CachedEncoder(encoder, 1))
     assert second is not None
     np.testing.assert_array_equal(first.vectors, second.vectors)
-    assert embedded_background(object()) is None  # type: ignore[arg-type]
+    assert background_of(object()) is None  # type: ignore[arg-type]
+
+
+def test_a_background_that_cannot_be_used_says_why(exported_encoder: ExportedEncoder) -> None:
+    encoder = exported_encoder.load()
+    background, report = background_for(encoder, wanted=True, staged=False)
+    assert background is not None
+    assert report == {}
+    assert background_for(encoder, wanted=False, staged=True) == (None, {})
+    reasons = []
+    for other, staged in ((encoder, True), (object(), False)):
+        none, report = background_for(other, wanted=True, staged=staged)  # type: ignore[arg-type]
+        assert none is None
+        reasons.append(report["background"]["left_out"])
+    assert "first stage" in reasons[0]
+    assert "encoder" in reasons[1]
+
+
+def test_a_reused_fit_needs_no_vectors_of_the_background(exported_encoder: ExportedEncoder, tmp_path: Path) -> None:
+    texts = [f"{word} {number}" for word in ("boil", "compile") for number in range(260)]
+    owners = tuple(word for word in ("boil", "compile") for _ in range(260))
+    examples = Examples(tuple(texts), owners, {"boil": "", "compile": ""}, {"boil": (), "compile": ()}, {})
+    encoder = exported_encoder.load()
+    vectors = unit(np.random.default_rng(0).standard_normal((len(texts), encoder.dimensions)).astype(np.float32))
+    groups, asked = np.arange(len(texts)), []
+
+    def build(name: str, previous: Artifact | None = None) -> Artifact:
+        background = Background("x", lambda: asked.append(name) or vectors[:400])  # type: ignore[func-returns-value]
+        options = FitOptions(head=False)
+        return build_artifact(
+            tmp_path / name, examples, vectors, encoder,
+            groups=groups, options=options, background=background, previous=previous,
+        )[0]  # fmt: skip
+
+    build("again", build("first"))
+    assert asked == ["first"]
 
 
 def test_an_index_keeps_its_background_head(exported_encoder: ExportedEncoder, tmp_path: Path) -> None:
@@ -167,9 +205,9 @@ def test_an_index_keeps_its_background_head(exported_encoder: ExportedEncoder, t
     encoder = exported_encoder.load()
     vectors = encoder.encode(texts)
     foreign = unit(np.random.default_rng(0).standard_normal((400, encoder.dimensions)).astype(np.float32))
-    background = Background(foreign, "x")
+    background = Background("x", lambda: foreign)
     artifact, scorer, _ = build_artifact(
-        tmp_path / "index", examples, vectors, encoder, head=False, background=background
+        tmp_path / "index", examples, vectors, encoder, options=FitOptions(head=False), background=background
     )
     assert artifact.manifest.background == scorer.background_weight > 0
     opened = open_artifact(tmp_path / "index")

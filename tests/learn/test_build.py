@@ -14,6 +14,7 @@ from semroute.errors import EncoderError
 from semroute.index import open_artifact
 from semroute.learn import artifact as build
 from semroute.learn.artifact import Examples, build_artifact, embed, with_thresholds
+from semroute.learn.fit import FitOptions
 from semroute.router.load import open_encoder, open_scorer
 from semroute.types import Matrix
 
@@ -57,7 +58,9 @@ def test_texts_are_embedded_in_chunks_and_in_order(encoder: OnnxEncoder, monkeyp
 def test_the_built_index_serves_the_validated_scores(encoder: OnnxEncoder, tmp_path: Path) -> None:
     given = examples(**TINY)
     vectors = embed(encoder, given.texts)
-    built, scorer, _ = build_artifact(tmp_path, given, vectors, encoder, head=False, notes={"noted": 1})
+    built, scorer, _ = build_artifact(
+        tmp_path, given, vectors, encoder, options=FitOptions(head=False), notes={"noted": 1}
+    )
     artifact = open_artifact(tmp_path)
     assert artifact.manifest == built.manifest
     assert artifact.examples() == (list(given.owners), list(given.texts))
@@ -71,7 +74,7 @@ def test_the_built_index_serves_the_validated_scores(encoder: OnnxEncoder, tmp_p
 @pytest.mark.slow
 def test_a_pinned_threshold_of_zero_is_kept(encoder: OnnxEncoder, tmp_path: Path) -> None:
     given = examples(**TINY)
-    artifact, *_ = build_artifact(tmp_path, given, embed(encoder, given.texts), encoder, head=False)
+    artifact, *_ = build_artifact(tmp_path, given, embed(encoder, given.texts), encoder, options=FitOptions(head=False))
     entries = artifact.manifest.categories
     assert (entries["code"].threshold, entries["code"].threshold_from) == (0.0, "file")
     assert entries["law"].threshold_from == "in-scope"
@@ -82,7 +85,9 @@ def test_a_pinned_threshold_of_zero_is_kept(encoder: OnnxEncoder, tmp_path: Path
 def test_the_same_build_twice_gives_the_same_files(encoder: OnnxEncoder, tmp_path: Path) -> None:
     given = examples(**TINY)
     vectors = embed(encoder, given.texts)
-    first, again = (build_artifact(tmp_path / name, given, vectors, encoder, head=False)[0] for name in "ab")
+    first, again = (
+        build_artifact(tmp_path / name, given, vectors, encoder, options=FitOptions(head=False))[0] for name in "ab"
+    )
     assert first.manifest.files == again.manifest.files
     assert first.manifest.categories == again.manifest.categories
 
@@ -93,7 +98,7 @@ def test_the_order_of_the_categories_and_their_examples_does_not_change_a_score(
 ) -> None:
     def scores(given: Examples, name: str) -> Matrix:
         vectors = embed(encoder, given.texts)
-        return build_artifact(tmp_path / name, given, vectors, encoder, head=False)[1].scores(query)
+        return build_artifact(tmp_path / name, given, vectors, encoder, options=FitOptions(head=False))[1].scores(query)
 
     query = encoder.encode(["does my contract allow it", "loop over a list"])
     turned = {name: TINY[name][::-1] for name in reversed(TINY)}
@@ -128,7 +133,7 @@ def test_an_interrupt_while_the_encoder_is_stored_leaves_the_old_artifact(
         with monkeypatch.context() as patched:
             patched.setattr(build, stage, interrupted)
             with pytest.raises(KeyboardInterrupt):
-                build_artifact(folder, given, vectors, encoder, head=False)
+                build_artifact(folder, given, vectors, encoder, options=FitOptions(head=False))
         assert {path.name for path in folder.iterdir()} == before
         assert set(open_artifact(folder).manifest.categories) == {"code", "cooking", "law"}
 
@@ -143,7 +148,7 @@ def test_an_encoder_that_cannot_be_stored_is_refused_before_anything_is_written(
     vectors = np.eye(2, dtype=np.float32)
     given = examples(law=["a"], code=["b"])
     with pytest.raises(EncoderError, match="Foreign cannot be stored"):
-        build_artifact(tmp_path / "index", given, vectors, Foreign(), head=False)
+        build_artifact(tmp_path / "index", given, vectors, Foreign(), options=FitOptions(head=False))
     assert not (tmp_path / "index").exists()
 
 
@@ -151,6 +156,6 @@ def test_an_encoder_that_cannot_be_stored_is_refused_before_anything_is_written(
 def test_examples_with_line_breaks_of_any_kind_come_back_as_they_were(encoder: OnnxEncoder, tmp_path: Path) -> None:
     texts = ["a\nb", "a\u2028b", "a\x85b", "a\rb", "\ud83d half"]
     given = examples(code=texts)
-    artifact, *_ = build_artifact(tmp_path, given, embed(encoder, texts), encoder, head=False)
+    artifact, *_ = build_artifact(tmp_path, given, embed(encoder, texts), encoder, options=FitOptions(head=False))
     assert artifact.examples()[1] == texts
     assert len(json.loads(json.dumps(artifact.manifest.validation)))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from semroute.learn.category_head import HeadPlan, continue_head, train_head, train_logistic
 from semroute.learn.few_examples import FEW, NamedRows, few_categories, fit_named, name_texts, words_of
-from semroute.learn.fit import fit
+from semroute.learn.fit import FitOptions, fit
 from semroute.types import Matrix
 
 
@@ -22,7 +22,7 @@ def examples(categories: int, each: int, spread: float, seed: int = 0) -> tuple[
 
 
 def named(vectors: Matrix, labels: np.ndarray, names: NamedRows, **settings: bool):  # type: ignore[no-untyped-def]
-    return fit_named(vectors, labels, names, groups=np.arange(len(labels)), head=False, **settings)
+    return fit_named(vectors, labels, names, groups=np.arange(len(labels)), options=FitOptions(head=False), **settings)
 
 
 TRUE_NAMES = NamedRows(np.eye(16, dtype=np.float32)[:8], np.arange(8))
@@ -73,7 +73,7 @@ def test_copies_of_an_example_do_not_make_many_of_few() -> None:
 def test_names_move_the_prototypes_where_they_help_and_are_never_held_out() -> None:
     vectors, labels = examples(8, 3, 0.3)
     queries, wanted = examples(8, 50, 0.3, seed=7)
-    with_names, without = named(vectors, labels, TRUE_NAMES), fit(vectors, labels, head=False)
+    with_names, without = named(vectors, labels, TRUE_NAMES), fit(vectors, labels, options=FitOptions(head=False))
     assert with_names.report["names"] == 8
     assert (with_names.report["held_out"], with_names.report["groups"]) == (24, 24)
     assert with_names.report["few_examples"] == 3
@@ -83,7 +83,7 @@ def test_names_move_the_prototypes_where_they_help_and_are_never_held_out() -> N
 
 def test_names_that_harm_held_out_examples_are_left_out() -> None:
     vectors, labels = examples(8, 3, 0.2)
-    fitted, plain = named(vectors, labels, SWAPPED_NAMES), fit(vectors, labels, head=False)
+    fitted, plain = named(vectors, labels, SWAPPED_NAMES), fit(vectors, labels, options=FitOptions(head=False))
     assert fitted.report["names"] == 0
     np.testing.assert_array_equal(fitted.scorer.scores(vectors), plain.scorer.scores(vectors))
     np.testing.assert_array_equal(fitted.thresholds, plain.thresholds)
@@ -99,7 +99,7 @@ def test_names_count_always_where_nothing_can_be_held_out() -> None:
 
 def test_a_given_plan_stays_that_of_the_examples() -> None:
     vectors, labels = examples(8, 5, 0.2)
-    plan = fit(vectors, labels, head=False).report["splits"]
+    plan = fit(vectors, labels, options=FitOptions(head=False)).report["splits"]
     fitted = named(vectors, labels, TRUE_NAMES)
     assert fitted.report["splits"] == plan
     assert fitted.groups is not None

@@ -23,7 +23,7 @@ from semroute.learn.first_stage import (
     fit_first_stage,
     lowest_bar,
 )
-from semroute.learn.fit import Fitted, fit
+from semroute.learn.fit import FitOptions, Fitted, fit
 from semroute.learn.thresholds import RejectionTarget
 from semroute.types import Matrix
 
@@ -72,7 +72,7 @@ class Case:
             self.second,
             thresholds=self.index.thresholds,
             pinned=np.zeros(3, dtype=np.bool_),
-            head=False,
+            options=FitOptions(head=False),
         )
 
 
@@ -85,7 +85,7 @@ def case(noise: float, each: int = 80) -> Case:
         return Table(unit(centres + noise * random.standard_normal(centres.shape)))
 
     first, second = seen(noise), seen(0.25)
-    return Case(labels, first, second, fit(second.table, labels, head=False))
+    return Case(labels, first, second, fit(second.table, labels, options=FitOptions(head=False)))
 
 
 @st.composite
@@ -157,7 +157,7 @@ def test_an_equally_good_first_stage_answers_most_queries_and_reports_its_effect
     assert found.report["accuracy_in_scope"] >= found.report["accuracy_without"]
     assert found.report["slips"] is None
     assert found.floor is None
-    own, held = fit(given.first.table, given.labels, head=False), given.index.held
+    own, held = fit(given.first.table, given.labels, options=FitOptions(head=False)), given.index.held
     assert own.held is not None
     assert held is not None
     np.testing.assert_array_equal(own.held.labels, held.labels)
@@ -188,14 +188,21 @@ def test_validation_rows_with_out_of_scope_queries_set_a_bar_that_stays_the_floo
     rows = np.flatnonzero(np.arange(240) % 2 == 1)
     labels = np.where(given.labels[rows] == 2, OUT_OF_SCOPE, given.labels[rows])
     kept = examples[given.labels[examples] < 2]
-    index = fit(given.second.table[kept], given.labels[kept], head=False)
+    index = fit(given.second.table[kept], given.labels[kept], options=FitOptions(head=False))
     plan = FirstStagePlan(
         given.first, ValidationRows([str(row) for row in rows], labels, RejectionTarget(oos_recall=0.9))
     )
     texts = [str(row) for row in kept]
     pinned = np.zeros(2, dtype=np.bool_)
     found = fit_first_stage(
-        plan, texts, given.labels[kept], index, given.second, thresholds=index.thresholds, pinned=pinned, head=False
+        plan,
+        texts,
+        given.labels[kept],
+        index,
+        given.second,
+        thresholds=index.thresholds,
+        pinned=pinned,
+        options=FitOptions(head=False),
     )
     assert found.stage is not None
     assert found.report["chosen_on"] == "validation"
@@ -204,7 +211,7 @@ def test_validation_rows_with_out_of_scope_queries_set_a_bar_that_stays_the_floo
     assert found.floor == found.stage.bar
     again = fit_first_stage(
         replace(plan, rows=None, floor=found.floor), texts, given.labels[kept], index, given.second,
-        thresholds=index.thresholds, pinned=pinned, head=False,
+        thresholds=index.thresholds, pinned=pinned, options=FitOptions(head=False),
     )  # fmt: skip
     assert again.stage is not None
     assert again.stage.bar >= found.floor == again.floor
@@ -216,7 +223,7 @@ def test_each_stage_is_calibrated_on_the_queries_that_it_answers() -> None:
     found = given.fit(FirstStagePlan(given.first))
     assert found.stage is not None
     assert given.index.held is not None
-    own = fit(given.first.table, given.labels, head=False).held
+    own = fit(given.first.table, given.labels, options=FitOptions(head=False)).held
     assert own is not None
     both, labels = BothScores(own.scores, given.index.held.scores), own.labels
     answered = both.answered(given.index.thresholds, found.stage.bar)

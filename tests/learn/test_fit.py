@@ -9,7 +9,7 @@ import pytest
 
 from semroute.learn import fit as module
 from semroute.learn.category_head import HeadPlan
-from semroute.learn.fit import UNVALIDATED_CALIBRATION, UNVALIDATED_THRESHOLD, Split, fit
+from semroute.learn.fit import UNVALIDATED_CALIBRATION, UNVALIDATED_THRESHOLD, FitOptions, Split, fit
 from semroute.predictors.category_head import MlpHead
 from semroute.types import Matrix
 
@@ -28,7 +28,7 @@ def examples(sizes: list[int], seed: int = 0) -> tuple[Matrix, np.ndarray]:
 @pytest.mark.slow
 def test_the_same_input_gives_the_same_arrays() -> None:
     vectors, labels = examples([12, 9, 15])
-    a, b = fit(vectors, labels, seed=3), fit(vectors, labels, seed=3)
+    a, b = fit(vectors, labels, options=FitOptions(seed=3)), fit(vectors, labels, options=FitOptions(seed=3))
     assert a.report == b.report
     assert a.scorer.calibration == b.scorer.calibration
     np.testing.assert_array_equal(a.thresholds, b.thresholds)
@@ -56,7 +56,7 @@ def test_the_fitted_scorer_separates_the_categories() -> None:
 @pytest.mark.parametrize("sizes", [[1, 12], [2, 12], [12], [2], [2, 2], [1, 1, 6], [3, 1]])
 def test_small_and_lonely_categories_are_fitted(sizes: list[int], head: bool) -> None:
     vectors, labels = examples(sizes)
-    fitted = fit(vectors, labels, head=head)
+    fitted = fit(vectors, labels, options=FitOptions(head=head))
     assert fitted.thresholds.shape == (len(sizes),)
     scores = fitted.scorer.scores(vectors)
     assert scores.shape == (len(labels), len(sizes))
@@ -98,7 +98,7 @@ def test_the_same_text_in_two_categories_is_no_error() -> None:
 
 def test_without_a_head_the_score_is_the_cosine() -> None:
     vectors, labels = examples([12, 12])
-    fitted = fit(vectors, labels, head=False)
+    fitted = fit(vectors, labels, options=FitOptions(head=False))
     assert fitted.scorer.head is None
     assert fitted.report["accuracy_of_head"] is None
     np.testing.assert_array_equal(fitted.scorer.scores(vectors), fitted.scorer.prototypes.similarities(vectors))
@@ -107,18 +107,20 @@ def test_without_a_head_the_score_is_the_cosine() -> None:
 def test_a_given_plan_is_what_is_held_out() -> None:
     vectors, labels = examples([12, 12])
     rows = np.arange(24)
-    fitted = fit(vectors, labels, head=False, plan=[Split(rows[rows % 6 != 0], rows[rows % 6 == 0])])
+    fitted = fit(
+        vectors, labels, options=FitOptions(head=False, plan=[Split(rows[rows % 6 != 0], rows[rows % 6 == 0])])
+    )
     assert (fitted.report["held_out"], fitted.report["splits"]) == (4, 1)
 
 
 def test_the_order_of_the_examples_hardly_matters_and_that_of_the_categories_not_at_all() -> None:
     vectors, labels = examples([30, 30, 30])
     query = examples([10, 10, 10], seed=5)[0]
-    straight = fit(vectors, labels, head=False)
-    turned = fit(vectors, 2 - labels, head=False)
+    straight = fit(vectors, labels, options=FitOptions(head=False))
+    turned = fit(vectors, 2 - labels, options=FitOptions(head=False))
     assert (straight.scorer.scores(query).argmax(axis=1) == 2 - turned.scorer.scores(query).argmax(axis=1)).all()
     order = np.random.default_rng(1).permutation(len(labels))
-    shuffled = fit(vectors[order], labels[order], head=False)
+    shuffled = fit(vectors[order], labels[order], options=FitOptions(head=False))
     assert (straight.scorer.scores(query).argmax(axis=1) == shuffled.scorer.scores(query).argmax(axis=1)).all()
     np.testing.assert_allclose(straight.thresholds, shuffled.thresholds, atol=0.15)
 
@@ -126,9 +128,9 @@ def test_the_order_of_the_examples_hardly_matters_and_that_of_the_categories_not
 def test_repeated_examples_count_once() -> None:
     vectors, labels = examples([12, 9, 15])
     twice, owners = np.repeat(vectors, 3, axis=0), np.repeat(labels, 3)
-    plain = fit(vectors, labels, head=False)
-    grouped = fit(twice, owners, groups=np.repeat(np.arange(36), 3), head=False)
-    blind = fit(twice, owners, head=False)
+    plain = fit(vectors, labels, options=FitOptions(head=False))
+    grouped = fit(twice, owners, groups=np.repeat(np.arange(36), 3), options=FitOptions(head=False))
+    blind = fit(twice, owners, options=FitOptions(head=False))
     np.testing.assert_allclose(grouped.thresholds, plain.thresholds, atol=1e-5)
     assert grouped.report["accuracy_in_scope"] == plain.report["accuracy_in_scope"]
     assert (grouped.report["held_out"], grouped.report["groups"]) == (36, 36)
@@ -140,7 +142,7 @@ def test_a_category_of_one_example_does_not_take_the_threshold_of_others() -> No
     tight = np.eye(8, dtype=np.float32)[0] + 0.01 * np.random.default_rng(0).normal(size=(40, 8))
     rows = np.concatenate([tight, np.eye(8)[1:2]]).astype(np.float32)
     vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    fitted = fit(vectors, np.repeat([0, 1], [40, 1]), head=False)
+    fitted = fit(vectors, np.repeat([0, 1], [40, 1]), options=FitOptions(head=False))
     assert fitted.thresholds[0] > 0.9
     assert fitted.thresholds[1] <= UNVALIDATED_THRESHOLD
 
@@ -162,4 +164,4 @@ def test_many_categories_with_few_examples_get_a_logistic_head(each: int, logist
 
 @pytest.mark.parametrize(("each", "few"), [(1, 1.0), (10, 10.0), (11, None)])
 def test_the_report_says_so_where_examples_are_few(each: int, few: float | None) -> None:
-    assert fit(*examples([each, each]), head=False).report.get("few_examples") == few
+    assert fit(*examples([each, each]), options=FitOptions(head=False)).report.get("few_examples") == few

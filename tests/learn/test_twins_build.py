@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from semroute.encoders.export import ExportedEncoder
 from semroute.evaluate.routing import decide
 from semroute.learn.artifact import Examples, build_artifact, fit_examples
-from semroute.learn.fit import Fitted, fit
+from semroute.learn.fit import FitOptions, Fitted, fit
 from semroute.learn.near_twins import near_twins
 from semroute.types import Encoder
 
@@ -50,11 +50,11 @@ def encoder(exported_encoder: ExportedEncoder) -> Encoder:
 def fitted(encoder: Encoder, texts: list[str], labels: NDArray[np.int64], *, grouped: bool = True) -> Fitted:
     vectors = encoder.encode(texts)
     if not grouped:
-        return fit(vectors, labels, head=False)
+        return fit(vectors, labels, options=FitOptions(head=False))
     names = [str(label) for label in range(labels.max() + 1)]
     owners = tuple(str(label) for label in labels)
     examples = Examples(tuple(texts), owners, dict.fromkeys(names, ""), dict.fromkeys(names, ("m",)), {})
-    return fit_examples(examples, vectors, encoder, near_twins(texts, labels, vectors), head=False)
+    return fit_examples(examples, vectors, encoder, near_twins(texts, labels, vectors), options=FitOptions(head=False))
 
 
 def accepted(found: Fitted, encoder: Encoder, queries: dict[str, str]) -> float:
@@ -96,13 +96,20 @@ def test_boilerplate_around_every_example_rejects_neither_plain_paraphrases_nor_
     twice = [form.format(number, text) for text in texts for number in (11, 27)]
     owners = tuple(name for name in EXAMPLES for _ in range(12))
     examples = Examples(tuple(twice), owners, dict.fromkeys(EXAMPLES, ""), dict.fromkeys(EXAMPLES, ("m",)), {})
-    artifact, scorer, _ = build_artifact(tmp_path / "index", examples, encoder.encode(twice), encoder, head=False)
+    artifact, scorer, _ = build_artifact(
+        tmp_path / "index", examples, encoder.encode(twice), encoder, options=FitOptions(head=False)
+    )
     assert artifact.manifest.validation["examples"] == len(twice)  # what is stored is what was given
     assert artifact.manifest.validation["groups"] == len(texts)
     thresholds = np.array([entry.threshold for entry in artifact.manifest.categories.values()])
     found = Fitted(scorer, thresholds, {})
     around = {name: "|".join(form.format(34, one) for one in some.split("|")) for name, some in PARAPHRASES.items()}
-    blind = fit(encoder.encode(twice), np.repeat(np.arange(3), 12), groups=np.repeat(np.arange(18), 2), head=False)
+    blind = fit(
+        encoder.encode(twice),
+        np.repeat(np.arange(3), 12),
+        groups=np.repeat(np.arange(18), 2),
+        options=FitOptions(head=False),
+    )
     assert accepted(found, encoder, PARAPHRASES) >= 0.9
     assert accepted(found, encoder, around) >= 0.9
     assert accepted(found, encoder, PARAPHRASES) > accepted(blind, encoder, PARAPHRASES)

@@ -122,6 +122,16 @@ def test_validation_sets_thresholds_and_calibration_as_on_disk(
 
 
 @pytest.mark.slow
+def test_the_background_can_be_left_out_and_one_that_cannot_be_used_says_why(encoder: OnnxEncoder) -> None:
+    with Router.from_examples(ROUTING_EXAMPLES, MODELS, encoder=encoder, background=False, config=Config()) as router:
+        manifest = router.live.artifact.manifest
+        assert manifest.background == 0
+        assert "background" not in manifest.validation
+    with Router.from_examples(ROUTING_EXAMPLES, MODELS, encoder=WordEncoder(), config=Config()) as router:
+        assert "encoder" in router.live.artifact.manifest.validation["background"]["left_out"]
+
+
+@pytest.mark.slow
 def test_an_encoder_of_the_program_is_used_and_stays_open() -> None:
     closed = []
 

@@ -17,6 +17,7 @@ from semroute.config import Config
 from semroute.encoders.remote import RemoteEncoder
 from semroute.errors import AllClosedError, DispatchError, EncoderError, InputError, NoDeploymentError
 from semroute.learn.artifact import Examples, build_artifact, embed
+from semroute.learn.fit import FitOptions
 from semroute.resilience import MemoryGates
 from semroute.router import Router
 from semroute.router.load import ENVIRONMENT, LoadedIndex
@@ -270,7 +271,7 @@ def test_the_key_of_a_remote_encoder_comes_from_the_environment_that_was_handed_
         models=dict.fromkeys(texts, ("small",)),
         pinned={},
     )
-    build_artifact(tmp_path, examples, embed(encoder, examples.texts), encoder, head=False)
+    build_artifact(tmp_path, examples, embed(encoder, examples.texts), encoder, options=FitOptions(head=False))
     encoder.close()
     named = {"kind": "remote", "model": "embedding", "base_url": provider.base_url, "api_key_env": KEY}
     config = Config.model_validate({"encoder": named})

@@ -10,6 +10,7 @@ import pytest
 from semroute.config import Config
 from semroute.data.examples import LabelledQuery
 from semroute.learn.artifact import Examples, build_artifact, embed, with_thresholds
+from semroute.learn.fit import FitOptions
 from semroute.router import Router
 from semroute.types import Encoder
 from semroute.workflows.measure import score_by_stage
@@ -48,7 +49,9 @@ def moods(exported_encoder: object, tmp_path_factory: pytest.TempPathFactory) ->
         pinned={},
     )
     folder = tmp_path_factory.mktemp("moods") / "index"
-    artifact, *_ = build_artifact(folder, examples, embed(encoder, examples.texts), encoder, head=False)
+    artifact, *_ = build_artifact(
+        folder, examples, embed(encoder, examples.texts), encoder, options=FitOptions(head=False)
+    )
     with_thresholds(artifact, dict.fromkeys(categories, 0.2), "in-scope")
     return Router.load(folder, config=Config())
 
