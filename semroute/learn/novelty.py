@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import faiss
 import numpy as np
@@ -83,7 +84,8 @@ def _clusters(vectors: Matrix, seed: int) -> list[str]:
         return []
     clusters = faiss.Kmeans(vectors.shape[1], count, niter=15, seed=seed, spherical=True, min_points_per_centroid=1)
     clusters.train(np.ascontiguousarray(vectors, np.float32))
-    return [str(cluster) for cluster in (vectors @ clusters.centroids.T).argmax(axis=1).tolist()]
+    centroids = np.asarray(clusters.centroids, np.float32).reshape(count, -1)
+    return [str(cluster) for cluster in (vectors @ centroids.T).argmax(axis=1).tolist()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,10 +247,9 @@ def novelty_figures(trained: TrainedNovelty, rows: TrainingRows, near: Quality) 
 
 def _calibration_error(predicted: Quality, quality: Known) -> float:
     """Return the mean of the models' calibration errors."""
-    truths = _known(quality, quality)
-    errors = map(expected_calibration_error, _known(predicted, quality), truths)
-    return float(np.mean(list(errors)))
+    pairs = zip(_known(predicted, quality), _known(quality, quality), strict=True)
+    return float(np.mean([expected_calibration_error(told, truth) for told, truth in pairs]))
 
 
-def _known(values: Quality, quality: Known) -> list[Doubles]:
+def _known(values: Quality, quality: Known) -> list[NDArray[Any]]:
     return [column[np.isfinite(known)] for column, known in zip(values.T, quality.T, strict=True)]

@@ -126,8 +126,8 @@ class Novelty:
             raise ValueError("the arrays of the novelty are of the wrong sizes")
         if references.ndim != 2 or not len(references) or references.shape[1] != dimensions:
             raise ValueError("the references of the novelty are not vectors of the encoder")
-        if not all(np.isfinite(values).all() for values in (references, *numbers.values())):
+        if not np.isfinite(references).all() or not all(np.isfinite(values).all() for values in numbers.values()):
             raise ValueError("the novelty holds a number that is not finite")
         near, far, limit, mean_length, weight = numbers["scalars"].tolist()
-        stack = UnseenStack(*(numbers[name] for name in _STACK), (mean_length, weight))
+        stack = UnseenStack(numbers["weights"], numbers["slope"], numbers["shift"], (mean_length, weight))
         return cls(references, near, far, limit, stack)
