@@ -16,8 +16,8 @@ from harness.outcomes import plain_setting
 from harness.report import head, row, with_interval
 from semroute.evaluate.baselines import EvaluationData, cluster_table, lengths
 from semroute.evaluate.baselines import prompt_length as fitted_length
-from semroute.evaluate.curves import aurocs, calibration_errors, strong_share_curves, trapezoid
-from semroute.evaluate.metrics import Resampling, interval, perfect_calibration_error, ratio
+from semroute.evaluate.curves import aurocs, calibration_errors, strong_share_curves
+from semroute.evaluate.metrics import Resampling, interval, perfect_calibration_error, ratio, trapezoid
 from semroute.evaluate.replay import Fold, duplicates, task_folds
 from semroute.learn.estimators import TrainingRows
 from semroute.learn.query_quality import train_queries

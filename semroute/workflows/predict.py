@@ -47,7 +47,8 @@ class QueryPrediction:
         quality = {name: round(value, 6) for name, value in self.quality.items()}
         seen = {} if self.seen is None else {"seen": self.seen}
         unlike = {} if self.unlike_training is None else {"unlike_training": self.unlike_training}
-        return {"query": self.query, "quality": quality, "model": self.model, "cost_usd": self.cost_usd} | seen | unlike
+        chosen = {"model": self.model, "cost_usd": self.cost_usd}
+        return {"query": self.query, "quality": quality, **chosen, **seen, **unlike}
 
 
 @dataclass(frozen=True, slots=True)
