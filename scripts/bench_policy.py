@@ -2,14 +2,17 @@
 
 These are RouteLLM's pair on MMLU and GSM8K, and nine open models over 14 tasks.
 
-    python scripts/bench_policy.py --data DIR [--out results.md] [--only mmlu] [--folds 5] [--vectors DIR]
+    python scripts/bench_policy.py --data DIR [--out results.md] [--only mmlu] [--folds 5] [--new-kinds] [--vectors DIR]
 
 DIR holds ``routellm/mmlu.jsonl`` and ``routellm/gsm8k.jsonl`` (github.com/lm-sys/RouteLLM, Apache-2.0),
 ``llmrouter/nine_models.jsonl`` (github.com/ulab-uiuc/LLMRouter, MIT) and ``prices.yaml``, in semroute's format for
 outcomes. Everything that is fitted is evaluated out-of-fold, and on whole tasks that were left out. The classifier is
 trained anew on every fold. Costs rest on tokens that are counted with the built-in encoder's tokenizer, or where a file
-holds no responses on the same length for every model. About ten minutes on two cores, most of it training;
-``--vectors`` keeps the vectors.
+holds no responses on the same length for every model. Last, for a pair of models of MMLU, MMLU-Pro and ZeroEval
+(``mmlu_pro/outcomes.jsonl``, github.com/TIGER-AI-Lab/MMLU-Pro, and ``zeroeval/outcomes.jsonl``,
+github.com/WildEval/ZeroEval, both Apache-2.0): what predictions for whole tasks that were left out are worth against
+prompt length (``--new-kinds`` for that alone). About ten minutes on two cores, most of it training; ``--vectors`` keeps
+the vectors.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
+from harness.new_kinds import PAIRS, new_kinds
 from harness.outcomes import FILES, embedded, plain_setting, read_costs
 from harness.report import DATA, OUT, VECTORS, head, publish, row, seed_and_resamples, with_interval
 
@@ -29,6 +33,7 @@ from semroute.evaluate.comparison import run_study
 from semroute.evaluate.comparison_results import ComparisonPlan, Policies, Study
 from semroute.learn.estimators import TrainingRows
 from semroute.learn.query_quality import train_queries
+from semroute.outcomes.costs import Costs
 from semroute.types import Matrix, QualityPredictor
 
 
@@ -57,25 +62,40 @@ PUBLISHED = {"mmlu": 0.603, "gsm8k": 0.622}
 @DATA
 @click.option("--only", type=click.Choice(list(FILES)), multiple=True, help="These files only.")
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True)
+@click.option("--new-kinds", "alone", is_flag=True, help="Only the predictions for tasks that were left out.")
 @seed_and_resamples
 @VECTORS
 @OUT
 def main(
-    data: Path, only: tuple[str, ...], folds: int, resamples: int, seed: int, vectors: Path | None, out: Path | None
+    data: Path,
+    only: tuple[str, ...],
+    folds: int,
+    alone: bool,
+    resamples: int,
+    seed: int,
+    vectors: Path | None,
+    out: Path | None,
 ) -> None:
     """Compare the policies on every file, and print Markdown."""
     plan = ComparisonPlan(folds=folds, resamples=resamples, seed=seed)
     with TemporaryDirectory() as scratch:
         store = Path(scratch) if vectors is None else vectors
         store.mkdir(parents=True, exist_ok=True)
-        publish((line for name in only or FILES for line in _file(name, data, store, plan)), out)
+        publish((line for name in only or FILES for line in _file(name, data, store, plan, alone)), out)
 
 
-def _file(name: str, data: Path, store: Path, plan: ComparisonPlan) -> Iterator[str]:
+def _file(name: str, data: Path, store: Path, plan: ComparisonPlan, alone: bool) -> Iterator[str]:
     costs, encoding = read_costs(data, name)
     table = costs.table
     vectors = embedded(encoding, table, name, store)
-    policies = Policies(contenders=CONTENDERS)
+    if not alone:
+        yield from _studies(name, costs, vectors, plan)
+    if name in PAIRS:
+        yield from new_kinds(name, table, vectors, parts=plan.folds, resamples=plan.resamples, seed=plan.seed)
+
+
+def _studies(name: str, costs: Costs, vectors: Matrix, plan: ComparisonPlan) -> Iterator[str]:
+    table, policies = costs.table, Policies(contenders=CONTENDERS)
     yield f"## {name}: {len(table):,} queries, {len(table.models)} models, {plan.folds} folds\n"
     cells = table.cost.size
     yield (

@@ -30,6 +30,7 @@ from semroute.cli.tables import DataTable, figures, number, percent, plain_table
 if TYPE_CHECKING:
     from semroute.learn.answer_quality import Trained, Validation
     from semroute.learn.estimators import TrainingRows
+    from semroute.learn.novelty import NoveltyFigures
     from semroute.learn.query_quality import TrainedQueries, Worth
     from semroute.workflows.predict import QueryPredictions
     from semroute.workflows.train import TrainInputs
@@ -276,6 +277,8 @@ def _training_tables(
     yield _models(trained, rows)
     if worth is not None:
         yield _worth(worth)
+    if trained.novelty is not None:
+        yield _novelty(trained.novelty)
     judged = "each of them" if len(trained.judged) == len(rows.queries) else f"{len(trained.judged):,} of them"
     note = f"{len(rows.queries):,} queries; all figures on {judged}, by heads, weights and calibration fitted on others"
     yield Text(note + (f"; {left_out:,} more were not used" if left_out else ""), style="dim")
@@ -300,6 +303,15 @@ def _models(trained: TrainedQueries, rows: TrainingRows) -> DataTable:
     table = plain_table("known", "quality", "AUROC", "calibration error (ECE)", first="model")
     for model, of in model_figures(trained, rows).items():
         table.add_row(Text(model), f"{of.known:,}", percent(of.mean), number(of.auroc), number(of.ece))
+    return table
+
+
+def _novelty(of: NoveltyFigures) -> DataTable:
+    table = plain_table("squared error", "calibration error (ECE)", first=f"{of.by} left out whole")
+    table.add_row("as for near queries", number(of.squared_error_before, 4), number(of.calibration_error_before))
+    table.add_row("widened by distance", number(of.squared_error, 4), number(of.calibration_error))
+    table.add_row("if it were perfect", "", number(of.perfect_calibration_error))
+    table.caption = f"{of.parts} parts; {of.unlike:.0%} of the queries are unlike those of the other parts"
     return table
 
 

@@ -376,22 +376,31 @@ class TrainingRows:
         inputs: their vectors and features.
         quality: ``(n, m)``, NaN where it is not known; every row and every model has a known cell.
         models: ``m`` names.
+        tasks: ``n`` names of tasks, which are left out whole to learn what carries over to new ones; None, and names
+            that are all the same, leave out clusters of vectors.
     """
 
     queries: Sequence[str]
     inputs: QueryInputs
     quality: Known
     models: tuple[str, ...]
+    tasks: Sequence[str] | None = None
 
     @classmethod
     def of(
-        cls, queries: Sequence[str], vectors: Matrix, quality: Known, models: tuple[str, ...], categories: Matrix
+        cls,
+        queries: Sequence[str],
+        vectors: Matrix,
+        quality: Known,
+        models: tuple[str, ...],
+        categories: Matrix,
+        tasks: Sequence[str] | None = None,
     ) -> TrainingRows:
         """Create the rows from ``n`` texts and their ``(n, d)`` unit vectors.
 
         ``categories`` is as of :class:`Setting`.
         """
-        return cls(queries, QueryInputs.of(queries, vectors, categories), quality, models)
+        return cls(queries, QueryInputs.of(queries, vectors, categories), quality, models, tasks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count, product
 
 import numpy as np
@@ -23,8 +23,9 @@ from semroute.learn.estimators import (
     out_of_fold,
 )
 from semroute.learn.finetuning import TunedPart
+from semroute.learn.novelty import PARTS, NoveltyFigures, cross_fitted, fit_novelty, kind_folds, novelty_figures
 from semroute.learn.stacking import Grouping, Stack, calibration, choose_heads, cross_calibrated
-from semroute.predictors.quality_heads import Quality, QueryHead
+from semroute.predictors.quality_heads import Quality, QueryHead, calibrated, stacked
 from semroute.predictors.query_features import QueryInputs
 from semroute.predictors.query_quality import CallCosts, QueryClassifier, seen_queries
 from semroute.text.normalise import digest_of
@@ -139,6 +140,7 @@ class TrainedQueries:
         left_out: ``(k, m)`` calibrated; heads, weights and calibration were fitted on other rows.
         compared: number of rows that the heads' losses are means over: all, or those that a tuned encoder was not tuned
             on.
+        novelty: figures on kinds of queries that were left out; None where the classifier tells no novelty.
     """
 
     classifier: QueryClassifier
@@ -146,6 +148,7 @@ class TrainedQueries:
     judged: NDArray[np.int64]
     left_out: Quality
     compared: int
+    novelty: NoveltyFigures | None = None
 
 
 def train_queries(
@@ -179,7 +182,7 @@ def train_queries(
     inputs, quality = rows.inputs, np.asarray(rows.quality, np.float64)
     prior = np.asarray(np.nanmean(quality, axis=0))
     grouping = Grouping(duplicates(rows.queries, inputs.vectors).group, folds, seed)
-    steps, total = count(1), len(estimators_of) * (len(grouping.parts) + 1)
+    steps, total = count(1), len(estimators_of) * (len(grouping.parts) + 1 + PARTS)
 
     def step() -> None:
         progress(next(steps), total)
@@ -196,10 +199,18 @@ def train_queries(
         )
         step()
     classifier = _calibrated(rows, setting, prior, fitted, stack, known_quality)
+    left_out, figures = cross_calibrated(stack.left_out, known_quality, choice.fold), None
+    kinds = kind_folds(rows, grouping.group, seed) if set(stack.weights) <= set(estimators_of) else None
+    if kinds is not None:
+        kept = {name: estimators_of[name] for name in stack.weights}
+        unseen = list(_out_of_fold_by_head(kept, inputs, quality, kinds.parts, step).values())
+        novelty = fit_novelty(rows, kinds, unseen, grouping.group, seed)
+        near = calibrated(stacked(unseen, prior, classifier.weights), classifier.slope, classifier.shift)
+        figures = novelty_figures(novelty, rows, near)
+        left_out = cross_fitted(novelty, rows, left_out, [predictions[name] for name in kept], choice.fold)
+        classifier = replace(classifier, novelty=novelty.novelty)
     progress(total, total)
-    return TrainedQueries(
-        classifier, stack, judged, cross_calibrated(stack.left_out, known_quality, choice.fold), choice.compared
-    )
+    return TrainedQueries(classifier, stack, judged, left_out, choice.compared, figures)
 
 
 def _calibrated(
@@ -319,6 +330,7 @@ def training_report(
             "squared_error": dict(trained.stack.losses),
             "squared_error_on": trained.compared,
             "models": finite({model: asdict(figures) for model, figures in model_figures(trained, rows).items()}),
+            "new_kinds": None if trained.novelty is None else finite(asdict(trained.novelty)),
             "worth": None if worth is None else finite(asdict(worth)),
         },
     }

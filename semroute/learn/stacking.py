@@ -13,8 +13,7 @@ from semroute._optional import require
 from semroute.evaluate.replay import Fold, k_folds
 from semroute.learn.estimators import Known
 from semroute.learn.finetuning import TunedPart
-from semroute.predictors.quality_heads import Quality, TunedHead
-from semroute.predictors.query_quality import calibrated, logits, stacked
+from semroute.predictors.quality_heads import Quality, TunedHead, calibrated, logits, stacked
 from semroute.types.protocols import Indices
 
 
@@ -106,7 +105,7 @@ def choose_stack(
     if len(predictions) == 1:
         return Stack(best, {best: 1.0}, losses, predictions[best])
 
-    weights = _weights(list(predictions.values()), quality, prior)
+    weights = stack_weights(list(predictions.values()), quality, prior)
     min_weight = NEGLIGIBLE * weights.sum()
     # Where no head predicts better than the prior, all weights are 0 and none is dropped.
     names = [name for name, weight in zip(predictions, weights, strict=True) if weight > min_weight] or list(
@@ -117,7 +116,7 @@ def choose_stack(
     losses[STACK] = squared_error(stacked, quality)
     if losses[STACK] >= losses[best]:
         return Stack(best, {best: 1.0}, losses, predictions[best])
-    final_weights = _weights(kept_predictions, quality, prior).tolist()
+    final_weights = stack_weights(kept_predictions, quality, prior).tolist()
     return Stack(STACK, dict(zip(names, final_weights, strict=True)), losses, stacked)
 
 
@@ -142,16 +141,16 @@ def join(
         head alone is never preferred for its smaller error: on few rows that is often luck. Losses are not filled in.
     """
     pair = [stack.left_out, prediction]
-    stack_weight, head_weight = _weights(pair, quality, prior).tolist()
+    stack_weight, head_weight = stack_weights(pair, quality, prior).tolist()
     stacked = _cross_stacked(pair, quality, prior, fold)
     min_weight = NEGLIGIBLE * (stack_weight + head_weight)
     if head_weight <= min_weight or squared_error(stacked, quality) >= squared_error(stack.left_out, quality):
         return stack
     # A stack is the prior and weighted differences from it, so that weights of weights are their products.
-    stack_weights = (
+    joined = (
         {head: stack_weight * weight for head, weight in stack.weights.items()} if stack_weight > min_weight else {}
     )
-    return Stack(STACK if stack_weights else name, stack_weights | {name: head_weight}, {}, stacked)
+    return Stack(STACK if joined else name, joined | {name: head_weight}, {}, stacked)
 
 
 def _cross_stacked(
@@ -161,7 +160,7 @@ def _cross_stacked(
     result = np.empty(quality.shape)
     for number in np.unique(fold):
         in_fold, out_fold = fold == number, fold != number
-        weights = _weights([prediction[out_fold] for prediction in predictions], quality[out_fold], prior)
+        weights = stack_weights([prediction[out_fold] for prediction in predictions], quality[out_fold], prior)
         result[in_fold] = stacked([prediction[in_fold] for prediction in predictions], prior, weights)
     return result
 
@@ -171,7 +170,7 @@ def squared_error(predicted: Quality, quality: Known) -> float:
     return float(np.nanmean((predicted - quality) ** 2))
 
 
-def _weights(predictions: Sequence[Quality], quality: Known, prior: NDArray[np.float64]) -> NDArray[np.float64]:
+def stack_weights(predictions: Sequence[Quality], quality: Known, prior: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return ``(h,)`` non-negative least squares weights.
 
     They are fitted over all known cells at once. The models share the weights, so that few rows of a new model do no

@@ -6,7 +6,7 @@ Clusters, a linear model, nearest neighbours, decision trees, and a fine-tuned e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
@@ -377,3 +377,31 @@ class TunedHead:
         models, max_tokens = int(arrays["models"]), int(arrays["max_tokens"])
         graph = TextGraph(model_path, tokenizer_path, width=models, max_tokens=max_tokens)
         return cls(graph, model_path, tokenizer_path, models, max_tokens)
+
+
+# Stack of heads: the prior plus their weighted deviations, calibrated for each model.
+
+SURE = 0.005
+"""Distance from 0 and 1 to which raw predictions are clipped before calibration."""
+
+
+def stacked(predictions: Sequence[Quality], prior: NDArray[np.float64], weights: NDArray[np.float64]) -> Quality:
+    """Return the ``(n, m)`` prior plus the heads' weighted deviations."""
+    total = np.zeros_like(predictions[0])
+    for weight, predicted in zip(weights.tolist(), predictions, strict=True):
+        total += weight * (predicted - prior)
+    return total + prior
+
+
+def logits(quality: Quality) -> Quality:
+    """Return ``log(p / (1 - p))`` of predictions.
+
+    They are clipped to ``SURE .. 1 - SURE`` first.
+    """
+    clipped = np.clip(quality, SURE, 1.0 - SURE)
+    return np.asarray(np.log(clipped / (1.0 - clipped)))
+
+
+def calibrated(raw: Quality, slope: NDArray[np.float64], shift: NDArray[np.float64]) -> Quality:
+    """Return ``(n, m)`` calibrated probabilities in 0..1."""
+    return np.asarray(1.0 / (1.0 + np.exp(-(slope * logits(raw) + shift))))

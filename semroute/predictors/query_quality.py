@@ -18,16 +18,18 @@ from numpy.typing import NDArray
 
 from semroute.config import Config, Problem
 from semroute.errors import ArtifactError, EncoderError
+from semroute.predictors.novelty import Novelty, log_lengths
 from semroute.predictors.quality_heads import (
     ArrayHead,
     Arrays,
     ClusterHead,
     LinearHead,
     NeighbourHead,
-    Quality,
     QueryHead,
     TreesHead,
     TunedHead,
+    calibrated,
+    stacked,
 )
 from semroute.predictors.query_features import FEATURES, QueryInputs
 from semroute.storage import MANIFEST, TEXT, TEXTS, WORTH, ArrayFolder
@@ -129,10 +131,7 @@ def seen_queries(queries: Iterable[str]) -> Hashes:
     return np.unique(hashes(queries))
 
 
-# Inference: heads, their weights, and the calibration of each model.
-
-SURE = 0.005
-"""Distance from 0 and 1 to which raw predictions are clipped before calibration."""
+# Inference: heads, their weights, and the calibration of each model; for queries of a new kind, others.
 
 
 @dataclass(frozen=True)
@@ -154,6 +153,8 @@ class QueryClassifier:
         costs: expected costs of calls.
         value: default worth of +1.0 of quality, USD; infinity where only quality counts.
         seen: ``(s,)`` hashes of the training queries; None in older artifacts.
+        novelty: distance from the training queries, and the stack for distant ones; None in older artifacts, and where
+            no head uses vectors.
     """
 
     models: tuple[str, ...]
@@ -167,6 +168,7 @@ class QueryClassifier:
     costs: CallCosts
     value: float = math.inf
     seen: Hashes | None = None
+    novelty: Novelty | None = None
 
     @property
     def needs_vectors(self) -> bool:
@@ -185,8 +187,16 @@ class QueryClassifier:
 
         From ``n`` texts and their ``(n, d)`` unit vectors.
         """
+        return self.assess(texts, vectors)[0]
+
+    def assess(self, texts: Sequence[str], vectors: Matrix) -> tuple[Matrix, NDArray[np.bool_] | None]:
+        """Predict as :meth:`predict` does, and mark what is unlike the training queries.
+
+        Returns:
+            ``(n, m)`` float32 quality, and a ``(n,)`` mask; None where distances are not known.
+        """
         needs_vectors = self.needs_vectors
-        return self.predict_inputs(
+        return self._assess(
             QueryInputs.of(texts, vectors, self.categories) if needs_vectors else QueryInputs.of_texts(texts)
         )
 
@@ -195,30 +205,17 @@ class QueryClassifier:
 
         They include the similarity to the categories of this classifier.
         """
-        raw = stacked([head.predict(inputs) for head in self.heads], self.prior, self.weights)
-        return calibrated(raw, self.slope, self.shift).astype(np.float32)
+        return self._assess(inputs)[0]
 
-
-def stacked(predictions: Sequence[Quality], prior: NDArray[np.float64], weights: NDArray[np.float64]) -> Quality:
-    """Return the ``(n, m)`` prior plus the heads' weighted deviations."""
-    total = np.zeros_like(predictions[0])
-    for weight, predicted in zip(weights.tolist(), predictions, strict=True):
-        total += weight * (predicted - prior)
-    return total + prior
-
-
-def logits(quality: Quality) -> Quality:
-    """Return ``log(p / (1 - p))`` of predictions.
-
-    They are clipped to ``SURE .. 1 - SURE`` first.
-    """
-    clipped = np.clip(quality, SURE, 1.0 - SURE)
-    return np.asarray(np.log(clipped / (1.0 - clipped)))
-
-
-def calibrated(raw: Quality, slope: NDArray[np.float64], shift: NDArray[np.float64]) -> Quality:
-    """Return ``(n, m)`` calibrated probabilities in 0..1."""
-    return np.asarray(1.0 / (1.0 + np.exp(-(slope * logits(raw) + shift))))
+    def _assess(self, inputs: QueryInputs) -> tuple[Matrix, NDArray[np.bool_] | None]:
+        predictions = [head.predict(inputs) for head in self.heads]
+        near = calibrated(stacked(predictions, self.prior, self.weights), self.slope, self.shift)
+        if self.novelty is None:
+            return near.astype(np.float32), None
+        distances = self.novelty.distances(inputs.vectors)
+        unseen = self.novelty.unseen.predict(predictions, self.prior, log_lengths(inputs.queries))
+        share = self.novelty.share(distances)[:, None]
+        return ((1.0 - share) * near + share * unseen).astype(np.float32), distances > self.novelty.limit
 
 
 # Artifact folder.
@@ -253,6 +250,8 @@ def write_query_classifier(classifier: QueryClassifier, folder: Path, *, report:
     arrays |= {f"costs.{name}": values for name, values in classifier.costs.arrays().items()}
     if classifier.seen is not None:
         arrays["seen"] = classifier.seen
+    if classifier.novelty is not None:
+        arrays |= classifier.novelty.arrays()
     for position, head in enumerate(classifier.heads):
         arrays |= {f"{position}.{name}": values for name, values in head.arrays().items()}
     manifest = {
@@ -297,15 +296,18 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
         heights = {1 + len(tasks), len(costs["tokens"]), len(costs["flat"])}
         if len(widths) != 1 or len(heights) != 1 or len(parameters["weights"]) != len(heads):
             raise ValueError("arrays of different widths")
+        categories = np.asarray(arrays["categories"], np.float32)
+        novelty = Novelty.from_arrays(arrays, heads=len(heads), models=len(models), dimensions=categories.shape[-1])
         classifier = QueryClassifier(
             models=models,
             heads=heads,
-            categories=np.asarray(arrays["categories"], np.float32),
+            categories=categories,
             encoder=manifest["encoder"],
             costs=CallCosts(models, tasks, **costs),
             value=math.inf if manifest["value"] is None else float(manifest["value"]),
             # Older artifacts have no hashes.
             seen=np.asarray(arrays["seen"], np.uint64) if "seen" in arrays else None,
+            novelty=novelty,
             **parameters,
         )
         _try_classifier(classifier)

@@ -55,6 +55,7 @@ def _fields(decision: Decision, length: int) -> dict[str, object]:
         "category": decision.category and _clipped(decision.category, length),
         "strategy": _clipped(decision.strategy, length),
         "reason": _clipped(decision.reason, length),
+        **({"unlike_training": True} if decision.unlike_training else {}),
         "score": _rounded(decision.score),
         "threshold": _rounded(decision.threshold),
         "confidence": _rounded(decision.confidence),

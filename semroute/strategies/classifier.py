@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.strategies.base import Pool, RoutingContext
-from semroute.types import Matrix, QualityPredictor, Request, StrategyResult
+from semroute.types import Matrix, NoveltyPredictor, QualityPredictor, Request, StrategyResult
+
+UNLIKE = "the query is unlike what it was trained on"
 
 ExpectedCost: TypeAlias = Callable[[Sequence[Request]], NDArray[np.float64]]
 """Function of ``n`` requests: ``(n, m)`` USD, expected cost of a call of each of the predictor's models."""
@@ -47,6 +49,8 @@ class ClassifierStrategy:
     ) -> None:
         self.needs_vectors = predictor.needs_vectors
         self._predictor = predictor
+        # Asked once: a protocol's isinstance looks at every member.
+        self._assess = predictor.assess if isinstance(predictor, NoveltyPredictor) else None
         self._expected_cost = expected_cost
         self._pool = pool
         self._candidates = tuple(candidates)
@@ -55,11 +59,16 @@ class ClassifierStrategy:
 
     def decide(self, contexts: Sequence[RoutingContext]) -> list[StrategyResult]:
         """Return a result for each context, in their order."""
-        predicted = self._predictor.predict([context.text for context in contexts], self._vectors(contexts)).astype(
-            np.float64
-        )
+        predicted, unlike = self._predicted([context.text for context in contexts], self._vectors(contexts))
         costs = self._expected_cost([context.request for context in contexts])
-        return [self._result(*one) for one in zip(contexts, predicted, costs, strict=True)]
+        return [self._result(*one) for one in zip(contexts, predicted, costs, unlike, strict=True)]
+
+    def _predicted(self, texts: Sequence[str], vectors: Matrix) -> tuple[NDArray[np.float64], list[bool]]:
+        """Return the predicted quality, and of each text whether it is unlike the training queries."""
+        if self._assess is None:
+            return self._predictor.predict(texts, vectors).astype(np.float64), [False] * len(texts)
+        quality, unlike = self._assess(texts, vectors)
+        return quality.astype(np.float64), [False] * len(texts) if unlike is None else unlike.tolist()
 
     def _vectors(self, contexts: Sequence[RoutingContext]) -> Matrix:
         if not self.needs_vectors:
@@ -67,7 +76,7 @@ class ClassifierStrategy:
         return np.stack([context.vector for context in contexts if context.vector is not None])
 
     def _result(
-        self, context: RoutingContext, quality: NDArray[np.float64], cost: NDArray[np.float64]
+        self, context: RoutingContext, quality: NDArray[np.float64], cost: NDArray[np.float64], unlike: bool
     ) -> StrategyResult:
         allowed = self._candidates if context.left is None else context.left
         known = [model for model in self._pool.models(allowed) if model in self._places]
@@ -80,7 +89,10 @@ class ClassifierStrategy:
         if len(order) > 1:
             second = known[order[1]]
             reason += f", before {quality[self._places[second]]:.2f} of {second} for {cost[self._places[second]]:.2g}"
-        return StrategyResult(self.name, "decided", reason, tuple(known[place] for place in order))
+        if unlike:
+            reason += f"; {UNLIKE}"
+        models = tuple(known[place] for place in order)
+        return StrategyResult(self.name, "decided", reason, models, unlike_training=unlike)
 
 
 def best_first(quality: NDArray[np.float64], cost: NDArray[np.float64], value: float) -> list[int]:

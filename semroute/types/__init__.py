@@ -46,6 +46,7 @@ from semroute.types.protocols import (
     Head,
     Matrix,
     ModelClient,
+    NoveltyPredictor,
     QualityPredictor,
     TokenCounter,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "Message",
     "ModelClient",
     "NativeBody",
+    "NoveltyPredictor",
     "Outcome",
     "OutcomeSink",
     "Permit",

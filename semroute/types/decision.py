@@ -148,6 +148,7 @@ class StrategyResult:
         attempts: the calls that it made (a judge's); they are part of what the query costs.
         draw: the A/B assignment, where there is an experiment.
         other: whole decision of the policy that is not followed, where there is an experiment; in no log.
+        unlike_training: True where a learned strategy says that the query is unlike what it was trained on.
     """
 
     strategy: str
@@ -159,6 +160,7 @@ class StrategyResult:
     attempts: tuple[Attempt, ...] = ()
     draw: Assignment | None = None
     other: Decision | None = field(default=None, repr=False, compare=False)
+    unlike_training: bool = False
 
     def to_dict(self) -> dict[str, object]:
         """Return the result as JSON-ready values, with only the cost of its calls."""
@@ -172,6 +174,7 @@ class StrategyResult:
             "elapsed_ms": self.elapsed_ms,
             "cost_usd": None if cost is None else cost.usd,
             **({} if self.draw is None else {"draw": self.draw}),
+            **({"unlike_training": True} if self.unlike_training else {}),
         }
         return json_object(found)
 
@@ -249,6 +252,11 @@ class Decision:
         return tuple(attempt for opinion in self.opinions for attempt in opinion.attempts)
 
     @property
+    def unlike_training(self) -> bool:
+        """True if a learned strategy that decided says that the query is unlike what it was trained on."""
+        return any(opinion.unlike_training for opinion in self.opinions)
+
+    @property
     def cost(self) -> Cost | None:
         """Return the cost of deciding; None without a call of known price."""
         return total_cost(self.attempts)
@@ -269,6 +277,7 @@ class Decision:
             **({"efforts": self.efforts} if self.efforts else {}),
             "strategy": self.strategy,
             "reason": self.reason,
+            **({"unlike_training": True} if self.unlike_training else {}),
             "elapsed_ms": self.elapsed_ms,
             "steps_ms": self.steps_ms,
             "opinions": self.opinions,

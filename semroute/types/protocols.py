@@ -176,6 +176,18 @@ class QualityPredictor(Protocol):
         ...
 
 
+@runtime_checkable
+class NoveltyPredictor(QualityPredictor, Protocol):
+    """Predictor that also marks queries unlike those that it was trained on."""
+
+    def assess(self, texts: Sequence[str], vectors: Matrix) -> tuple[Matrix, NDArray[np.bool_] | None]:
+        """Predict as :meth:`predict` does, with a ``(n,)`` mask of the queries unlike the training queries.
+
+        The mask is None where that is not known.
+        """
+        ...
+
+
 # Trained judge of answers, for cascades.
 
 

@@ -32,6 +32,7 @@ class QueryPrediction:
         model: the chosen model.
         cost_usd: expected cost at that model.
         seen: whether the classifier was trained on the query; None if unknown.
+        unlike_training: whether the query is unlike what it was trained on; None if unknown.
     """
 
     query: Query
@@ -39,12 +40,15 @@ class QueryPrediction:
     model: str
     cost_usd: float
     seen: bool | None
+    unlike_training: bool | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return the prediction as JSON-ready values."""
         quality = {name: round(value, 6) for name, value in self.quality.items()}
         seen = {} if self.seen is None else {"seen": self.seen}
-        return {"query": self.query, "quality": quality, "model": self.model, "cost_usd": self.cost_usd, **seen}
+        unlike = {} if self.unlike_training is None else {"unlike_training": self.unlike_training}
+        chosen = {"model": self.model, "cost_usd": self.cost_usd}
+        return {"query": self.query, "quality": quality, **chosen, **seen, **unlike}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class QueryPredictions:
         choice: ``n`` columns of the chosen models.
         seen: ``(n,)`` whether the classifier was trained on the query; None if unknown.
         value: USD that +1.0 of quality is worth in the choice.
+        unlike: ``(n,)`` whether the query is unlike what the classifier was trained on; None if unknown.
     """
 
     models: tuple[str, ...]
@@ -68,14 +73,16 @@ class QueryPredictions:
     choice: Sequence[int]
     seen: NDArray[np.bool_] | None
     value: float
+    unlike: NDArray[np.bool_] | None = None
 
     def __iter__(self) -> Iterator[QueryPrediction]:
         """Yield the predictions in the order of the file."""
-        seen = [None] * len(self.queries) if self.seen is None else self.seen.tolist()
-        rows = zip(self.queries, self.quality.tolist(), self.cost.tolist(), self.choice, seen, strict=True)
-        for query, quality, cost, column, known in rows:
+        unknown: list[bool | None] = [None] * len(self.queries)
+        seen, unlike = (unknown if mask is None else mask.tolist() for mask in (self.seen, self.unlike))
+        rows = zip(self.queries, self.quality.tolist(), self.cost.tolist(), self.choice, seen, unlike, strict=True)
+        for query, quality, cost, column, known, is_unlike in rows:
             by_model = dict(zip(self.models, quality, strict=True))
-            yield QueryPrediction(query, by_model, self.models[column], cost[column], known)
+            yield QueryPrediction(query, by_model, self.models[column], cost[column], known, is_unlike)
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -123,13 +130,15 @@ def predict_quality(
     predictor = read_query_classifier(classifier)
     check_encoder(predictor, workspace.encoder, classifier)
     rows, texts = _read(queries, warn)
-    quality, expected = _quality(predictor, texts, workspace, progress), _expected(predictor, rows, prices)
+    (quality, unlike), expected = _quality(predictor, texts, workspace, progress), _expected(predictor, rows, prices)
     columns = _columns(predictor, models)
     among = quality[:, columns], expected[:, columns].astype("float32")
     worth = _value(predictor, value, max_cost, *among)
     choice = [columns[place] for place in choose(*among, worth).tolist()]
     seen = predictor.has_seen(texts)
-    return QueryPredictions(predictor.models, [row.query for row in rows], quality, expected, choice, seen, worth)
+    return QueryPredictions(
+        predictor.models, [row.query for row in rows], quality, expected, choice, seen, worth, unlike
+    )
 
 
 def _read(queries: Path, warn: Warn) -> tuple[list[QueryRow], list[str]]:
@@ -151,14 +160,16 @@ def _read(queries: Path, warn: Warn) -> tuple[list[QueryRow], list[str]]:
     return rows, texts
 
 
-def _quality(classifier: QueryClassifier, texts: list[str], workspace: Workspace, progress: Progress) -> Matrix:
-    """Return ``(n, models)`` predicted quality.
+def _quality(
+    classifier: QueryClassifier, texts: list[str], workspace: Workspace, progress: Progress
+) -> tuple[Matrix, NDArray[np.bool_] | None]:
+    """Return ``(n, models)`` predicted quality, and a mask of queries unlike the training queries.
 
     Texts are embedded only for a classifier that uses vectors.
     """
     if not classifier.needs_vectors:
-        return classifier.predict(texts, np.zeros((len(texts), 0), np.float32))
-    return classifier.predict(texts, workspace.vectors(texts, None, progress))
+        return classifier.assess(texts, np.zeros((len(texts), 0), np.float32))
+    return classifier.assess(texts, workspace.vectors(texts, None, progress))
 
 
 def _expected(classifier: QueryClassifier, rows: Sequence[QueryRow], prices: Path | None) -> NDArray[np.float64]:

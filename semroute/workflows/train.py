@@ -164,7 +164,9 @@ def read_train_inputs(source: TrainSource, workspace: Workspace, progress: Progr
     progress("reading", 1, 1)
     table = costs.table
     vectors = workspace.vectors(table.queries, source.store, progress)
-    rows = TrainingRows.of(table.queries, vectors, table.quality.astype("float64"), table.models, workspace.categories)
+    rows = TrainingRows.of(
+        table.queries, vectors, table.quality.astype("float64"), table.models, workspace.categories, table.tasks
+    )
     setting = Setting(workspace.encoder.fingerprint, call_costs(costs), workspace.categories)
     return TrainInputs(rows, setting, costs, usable.left_out)
 

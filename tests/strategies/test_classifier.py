@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semroute.evaluate.replay import choose
+from semroute.server.explanation import explanation
+from semroute.strategies import Chain
 from semroute.strategies.base import LocalStrategy, Pool, RoutingContext
 from semroute.strategies.classifier import ClassifierStrategy, best_first
 from semroute.types import Matrix, QualityPredictor, Request
@@ -106,3 +109,36 @@ def test_the_first_is_worth_most_and_of_equals_the_cheapest(models: list[tuple[f
 def test_it_chooses_as_the_replay_does(models: list[tuple[float, float]], value: float) -> None:
     quality, cost = (np.array([column]) for column in zip(*models, strict=True))
     assert best_first(quality[0], cost[0], value)[0] == choose(quality, cost, value)[0]
+
+
+class FarPredictor(Predictor):
+    """Hard queries are unlike its training queries."""
+
+    def assess(
+        self, texts: Sequence[str], vectors: Matrix
+    ) -> tuple[Matrix, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+        return self.predict(texts, vectors), np.array([text == "hard" for text in texts])
+
+
+def test_a_query_unlike_the_training_queries_is_told_in_the_result() -> None:
+    known, far = strategy(0.1, predictor=FarPredictor()).decide([case("easy"), case("hard")])
+    assert not known.unlike_training
+    assert "unlike" not in known.reason
+    assert "unlike_training" not in known.to_dict()
+    assert far.unlike_training
+    assert far.reason.endswith("; the query is unlike what it was trained on")
+    assert far.to_dict()["unlike_training"] is True
+
+
+def test_a_decision_tells_that_its_query_is_unlike_the_training_queries() -> None:
+    pool = Pool(lambda name: (name,), FarPredictor.models)
+    far = strategy(0.1, predictor=FarPredictor())
+    chain = Chain([far], pool, ("small",), {}, lambda texts: np.ones((len(texts), 2), np.float32))
+    requests = [Request(({"role": "user", "content": text},)) for text in ("easy", "hard")]
+    easy, hard = chain.decide(["easy", "hard"], requests)
+    assert not easy.unlike_training
+    assert "unlike_training" not in easy.to_dict()
+    assert hard.unlike_training
+    assert hard.to_dict()["unlike_training"] is True
+    assert json.loads(explanation(hard))["unlike_training"] is True
+    assert "unlike what it was trained on" in hard.reason

@@ -165,6 +165,7 @@ def prepare(
         policy_inputs.inputs.take(tuning),
         tuning_table.quality.astype(np.float64),
         tuning_table.models,
+        tuning_table.tasks,
     )
     setting = Setting(policy_inputs.encoder, calls, policy_inputs.categories)
     trained = train_queries(

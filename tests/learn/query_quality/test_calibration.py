@@ -5,7 +5,7 @@ import pytest
 
 from semroute.evaluate.metrics import expected_calibration_error
 from semroute.learn.stacking import calibration, cross_calibrated
-from semroute.predictors.query_quality import calibrated
+from semroute.predictors.quality_heads import calibrated
 
 N = 4000
 
