@@ -43,7 +43,7 @@ def _spellings() -> Mapping[str, str]:
 
 
 _SPELLINGS = _spellings()
-_MULTIPLES = {
+_MULTIPLES: Mapping[str, Mapping[str, int | Fraction]] = {
     "time": {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800},
     "metres": {"mm": Fraction(1, 1000), "cm": Fraction(1, 100), "m": 1, "km": 1000},
     "feet": {"inch": Fraction(1, 12), "foot": 1, "mile": 5280},
