@@ -11,14 +11,12 @@ from typing import Literal, TypeAlias
 
 from semroute.text.code import looks_like_code
 from semroute.text.normalise import folded
-from semroute.text.quantities import date, listed, number, same_quantity
+from semroute.text.quantities import MOST_WORDS, date, listed, number, same_quantity
 
 Kind: TypeAlias = Literal["option", "number", "json", "yes_no", "label"]
 
 SEEN = 8000
 """Characters at the end of a text that are read."""
-MOST_WORDS = 6
-"""Most words of a label."""
 MOST_DIGITS = 40
 """Most characters of a number."""
 

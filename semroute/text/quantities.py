@@ -11,6 +11,8 @@ MOST_CHARACTERS = 80
 """Most characters of a number with its unit."""
 MOST_ITEMS = 12
 """Most items of a list."""
+MOST_WORDS = 6
+"""Most words of a list, or of a label."""
 
 _NUMBER = re.compile(
     r"(?:about |approximately |≈ ?|= ?)?(-)?[ ]?([$€£]|usd |eur )?[ ]?(-)?"
@@ -151,7 +153,7 @@ def listed(text: str) -> str | None:
     if len(values) == len(items):
         ordered = values if opening in ("(", "[") else sorted(set(values), key=Fraction)
         return f"{opening if opening in ('(', '[') else '{'}{', '.join(ordered)}"
-    # Words that are joined by "and" alone may be one name.
-    if not wrapped and "," not in text and ";" not in text:
+    # Words that are joined by "and" alone may be one name, and many words are a sentence.
+    if (not wrapped and "," not in text and ";" not in text) or len(text.split()) > MOST_WORDS:
         return None
     return f"{opening}{', '.join(sorted(items) if opening == '{' else items)}"

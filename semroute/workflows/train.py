@@ -158,7 +158,8 @@ def _cross_fitted(
             replay(quality[other], choice).sum(), replay(paid[other], choice).sum(),
             quality[other, single].sum(), paid[other, single].sum(),
         ]  # fmt: skip
-    return Worth(worth.value, *(sums / len(rows)).tolist(), len(rows))
+    answered, spent, of_single, single_usd = (sums / len(rows)).tolist()
+    return Worth(worth.value, answered, spent, of_single, single_usd, len(rows))
 
 
 @dataclass(frozen=True, slots=True)

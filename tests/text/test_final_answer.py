@@ -148,3 +148,7 @@ def test_other_quantities_do_not_agree(first: str, second: str) -> None:
 )
 def test_nested_and_empty_marks_say_what_the_innermost_says(text: str) -> None:
     assert agree(text, "B", OPTIONS)
+
+
+def test_a_sentence_with_commas_is_no_list() -> None:
+    assert final_answer("It depends on who was there when they were counted, and on the weather.", "x") is None

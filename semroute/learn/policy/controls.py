@@ -214,11 +214,10 @@ def _actions(path: NDArray[np.int64], part: PolicyData) -> Actions:
 def _baselines(
     part: PolicyData, data: EvaluationData, folds: list[Fold], resampling: Resampling, seed: int
 ) -> Mapping[str, Curve]:
-    predictions: dict[str, tuple[Matrix, Matrix | NDArray[np.float64]]] = {
-        LENGTH: (out_of_fold(prompt_length, data, folds), part.expected)
-    }
+    usd = part.expected.astype(np.float32)
+    predictions: dict[str, tuple[Matrix, Matrix]] = {LENGTH: (out_of_fold(prompt_length, data, folds), usd)}
     if data.vectors is not None:
-        predictions[CLUSTERS] = out_of_fold(cluster_table, data, folds), part.expected
+        predictions[CLUSTERS] = out_of_fold(cluster_table, data, folds), usd
     predictions[ORACLE] = part.quality, part.cost
     curves = {}
     for name, (predicted, expected) in predictions.items():
