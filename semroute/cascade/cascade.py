@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from asyncio import TaskGroup
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,11 +54,15 @@ class Acceptance:
     Attributes:
         wants_logprobs: True if a check needs log probabilities.
         least_confidence: confidence threshold; None if there is none.
+        asked_at_once: other models that are asked together with the tier's own.
     """
 
-    def __init__(self, checks: Sequence[Check], least_confidence: float | None = None) -> None:
+    def __init__(
+        self, checks: Sequence[Check], least_confidence: float | None = None, asked_at_once: Sequence[str] = ()
+    ) -> None:
         self._checks = tuple(checks)
         self.least_confidence = least_confidence
+        self.asked_at_once = tuple(asked_at_once)
         self.wants_logprobs = any(check.wants_logprobs for check in checks)
 
     async def judge(self, answered: CheckInput) -> tuple[CheckResult, ...]:
@@ -127,11 +132,12 @@ def acceptance_of(accept: Accept, scorer_of: ScorerOf = no_scorer, use: str | No
     if accept.confidence is not None:
         checks.append(ConfidenceCheck(accept.confidence, _instead(accept.without_logprobs, consistency, quality)))
     checks += [plugin_check(section.plugin, section.options) for section in accept.plugin_checks]
-    if accept.agreement is not None and use in accept.agreement:
-        checks.append(AgreementCheck([name for name in accept.agreement if name != use]))
+    others = [name for name in accept.agreement or () if name != use] if use in (accept.agreement or ()) else []
+    if others:
+        checks.append(AgreementCheck(others))
     if accept.consistency is not None:  # last, since it costs a call
         checks.append(consistency)
-    return Acceptance(checks, accept.confidence)
+    return Acceptance(checks, accept.confidence, others if accept.agreement_at_once else ())
 
 
 def _instead(named: Unmeasured, consistency: Check, quality: Check | None) -> Check | Literal["accept", "escalate"]:
@@ -348,7 +354,9 @@ class Calls:
         self._on_delta = on_delta
         self._reserved = 0.0
         self._before_usd = spent_usd
-        self._known: dict[tuple[str, str | None], Completion] = {}
+        # By the models and groups that were called, as the tiers name them: a narrowed group is its models.
+        self._known: dict[tuple[tuple[str, ...], str | None], Completion] = {}
+        self._failed: dict[tuple[tuple[str, ...], str | None], DispatchError] = {}
 
     @property
     def spent_usd(self) -> float:
@@ -408,12 +416,37 @@ class Calls:
             DispatchError: no endpoint of the tier answered.
         """
         is_our_own = request.logprobs and not self._request.logprobs
-        known = self._known.get((tier.name, tier.effort))
+        known = self._known.get((tier.candidates, tier.effort))
         if known is not None and not (request.logprobs and known.logprobs is None):
             return known  # it was asked whether it agrees with another tier
-        answer = await self._answer(tier, request, is_our_own)
-        self._known[tier.name, tier.effort] = answer
-        return answer
+        others = tier.acceptance.asked_at_once
+        if others and not self._must_wait(tier):
+            async with TaskGroup() as group:
+                for model in others:
+                    group.create_task(self._ask_ahead(tier, model))
+                # Not raised in the group: what the others cost must be known before the next tier is called.
+                result = await self._result(tier, request, is_our_own)
+        else:
+            result = await self._result(tier, request, is_our_own)
+        if isinstance(result, DispatchError):
+            raise result
+        self._known[tier.candidates, tier.effort] = result
+        return result
+
+    def _must_wait(self, tier: Tier) -> bool:
+        """Return True if other models are asked after the tier only: a budget counts each call before it is made."""
+        return self._cascade.max_usd is not None or self._may_be_early(tier) or self.sampler(tier) is None
+
+    async def _ask_ahead(self, tier: Tier, model: str) -> None:
+        names = self._bounded(model)
+        if names and (names, tier.effort) not in self._known:
+            await self._ask(tier, names)
+
+    async def _result(self, tier: Tier, request: Request, is_our_own: bool) -> Completion | DispatchError:
+        try:
+            return await self._answer(tier, request, is_our_own)
+        except DispatchError as error:
+            return error
 
     async def _answer(self, tier: Tier, request: Request, is_our_own: bool) -> Completion:
         try:
@@ -461,23 +494,37 @@ class Calls:
             return None
 
         async def ask(model: str) -> Completion | str:
-            names: tuple[str, ...] = (model,)
-            for bound in self._cascade.bounds:
-                names = bound(names)
+            names = self._bounded(model)
             if not names:
                 return "it is not among the models of this query"
-            if (model, tier.effort) in self._known:
-                return self._known[model, tier.effort]
-            if self.left_s <= 0:
-                return "the deadline has passed"
-            try:
-                answer = await self._complete(replace(tier, candidates=names), self._request_of(tier))
-            except DispatchError as error:
-                return str(error)
-            self._known[model, tier.effort] = answer
-            return answer
+            key = names, tier.effort
+            if key not in self._known and key not in self._failed:
+                if self.left_s <= 0:
+                    return "the deadline has passed"
+                await self._ask(tier, names)
+            if key in self._known:
+                return self._known[key]
+            error = self._failed[key]
+            if isinstance(error, ContentFilterError):
+                raise UncheckableError(f"a content filter rejected the query: {error}")
+            return str(error)
 
         return ask
+
+    def _bounded(self, model: str) -> tuple[str, ...]:
+        """Return what is called for a model or group that is asked to agree, as the tiers are bounded."""
+        names: tuple[str, ...] = (model,)
+        for bound in self._cascade.bounds:
+            names = bound(names)
+        return names
+
+    async def _ask(self, tier: Tier, names: tuple[str, ...]) -> None:
+        try:
+            self._known[names, tier.effort] = await self._complete(
+                replace(tier, candidates=names), self._request_of(tier)
+            )
+        except DispatchError as error:
+            self._failed[names, tier.effort] = error
 
     async def _complete(self, tier: Tier, request: Request, on_delta: OnDelta | None = None) -> Completion:
         try:

@@ -27,7 +27,10 @@ there is none."""
 
 
 Asker: TypeAlias = Callable[[str], Awaitable[Completion | str]]
-"""Function that asks another model or group the same and accounts for it; returns the reason if there is no answer."""
+"""Function that asks another model or group the same and accounts for it; returns the reason if there is no answer.
+
+Raises :class:`UncheckableError` where the model may not give its opinion, since its provider filters the query.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,30 +232,46 @@ class AgreementCheck:
 
     Args:
         models: the other models or groups, all of which must agree.
+
+    Attributes:
+        models: as given.
     """
 
     name = "agreement"
     wants_logprobs = False
 
     def __init__(self, models: Sequence[str]) -> None:
-        self._models = tuple(models)
+        self.models = tuple(models)
 
     async def judge(self, answered: CheckInput) -> CheckResult:
-        """Ask the other models in their order, up to the first that disagrees."""
+        """Ask the other models in their order, up to the first that disagrees.
+
+        A model whose provider filters the query has no opinion: the others decide.
+        """
         if answered.ask is None:
             return CheckResult(self.name, True, "no other model is asked where no tier can follow")
         first = answered.completion
         if _said(first, answered.text) is None:
             return self._disagreed("the answer has no option, number, JSON value or label to compare")
-        kind = ""
-        for model in self._models:
-            second = await answered.ask(model)
+        kind, agreeing, filtered = "", list[str](), list[str]()
+        for model in self.models:
+            try:
+                second = await answered.ask(model)
+            except UncheckableError as error:
+                filtered.append(f"{model}: {error}")
+                continue
             if isinstance(second, str):
                 return self._disagreed(f"{model} gave no answer to compare with: {second}")
+            if second.finish_reason == "content_filter":
+                filtered.append(f"{model}: a content filter cut its answer off")
+                continue
             kind = _agreed(first, second, answered.text)
             if not kind:
                 return self._disagreed(f"{model} does not answer the same")
-        return CheckResult(self.name, True, f"agreed: {', '.join(self._models)} gave the same {kind}", 1.0, 1.0)
+            agreeing.append(model)
+        if not agreeing:
+            raise UncheckableError(f"no other model gave an opinion ({'; '.join(filtered)})")
+        return CheckResult(self.name, True, f"agreed: {', '.join(agreeing)} gave the same {kind}", 1.0, 1.0)
 
     def _disagreed(self, reason: str) -> CheckResult:
         return CheckResult(self.name, False, f"disagreed: {reason}", 0.0, 1.0)

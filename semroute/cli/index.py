@@ -348,8 +348,8 @@ class EncoderType(NameChoice):
     metavar="[onnx|joined|multilingual|torch|static|remote|NAME:ARGUMENT]",
     help="onnx: English, int8, exported here; multilingual: one for 16 languages; joined: both side by side; torch: as"
     " it is; static: distilled here; remote: an embeddings endpoint; NAME:ARGUMENT: of a plugin. Left out, what"
-    ' "encoder" in the configuration names, else joined; onnx without the extra "multilingual", with --tune-encoder and'
-    " with --first-stage.",
+    ' "encoder" in the configuration names, else joined; onnx without the extra "multilingual", with --tune-encoder,'
+    " with --first-stage, or with --model.",
 )
 @click.option(
     "--model", metavar="NAME", help="sentence-transformers model by name or folder, or the remote one's name."

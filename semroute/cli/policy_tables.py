@@ -16,6 +16,7 @@ from semroute.cli.tables import DataTable, figures, number, percent, plain_table
 
 if TYPE_CHECKING:
     from semroute.evaluate.comparison_results import PolicyResult, Study
+    from semroute.evaluate.controls import ControlFigures
     from semroute.evaluate.metrics import Interval
     from semroute.learn.policy.search import Figures
     from semroute.workflows.tune_policy import Tuning
@@ -155,22 +156,29 @@ def policies_table(study: Study) -> Group:
             _cell(of.arena),
         )
     of_zero = Text("* AIQ less the zero router's", style="dim")
-    of_best = Text("** against the best single model; cost saved at its quality", style="dim")
+    of_best = Text(
+        "** against the best single model, at a point chosen in hindsight; the sentence on top is not", style="dim"
+    )
     return Group(table, of_zero, of_best)
 
 
 def controls_table(study: Study) -> Group:
-    """Return the subject beside other choices of the same cost."""
-    table = plain_table("quality", "USD for 1,000", "policy less control", first="policy")
-    for row in study.controls.rows:
-        margin = _DASH if row.margin is None else _cell(row.margin, sign=True)
-        name = Text(row.name, style="bold cyan" if row.margin is None else "cyan")
-        table.add_row(name, _cell(row.quality), number(row.cost.value * 1000, 4), margin)
+    """Return the subject's figures with those of other choices of its cost."""
+    table = _controls(study.controls.rows)
     note = (
         "the policy's point is chosen on other folds: the cheapest as good as the best single model; shuffled: its "
         "shares of models, given to queries at random; -: a control cannot cost so little"
     )
     return Group(table, Text(note, style="dim"))
+
+
+def _controls(rows: Sequence[ControlFigures]) -> DataTable:
+    table = plain_table("quality", "USD for 1,000", "policy less control", first="policy")
+    for row in rows:
+        margin = _DASH if row.margin is None else _cell(row.margin, sign=True)
+        name = Text(row.name, style="bold cyan" if row.margin is None else "cyan")
+        table.add_row(name, _cell(row.quality), number(row.cost.value * 1000, 4), margin)
+    return table
 
 
 def pair_table(study: Study) -> DataTable:
@@ -202,7 +210,10 @@ def tasks_table(policy: PolicyResult) -> RenderableType:
         cells = f"{of.quality:.3f}", f"{of.best_quality:.3f}", difference, number(1.96 * of.error), cost
         table.add_row(Text(of.task or "(none)", style="cyan"), f"{of.n:,}", *cells)
     rest = len(policy.tasks) - MOST_TASKS
-    title = Text(f"{policy.name} by task, at the best single model's quality; cost in % of its", style="bold")
+    title = Text(
+        f"{policy.name} by task, at the best single model's quality as other folds find it; cost in % of its",
+        style="bold",
+    )
     note = Text(f"... and {rest:,} more; --json and --html have all" if rest > 0 else "", style="dim")
     return Group(title, table, note)
 
@@ -256,6 +267,14 @@ def _span(figure: Interval, *, sign: bool = False, share: bool = False) -> str:
 
 # Result of tuning a policy.
 
+_SPLITS = (
+    "in each split a policy is chosen on one random half of these rows, for as many queries as the other half has, and "
+    "measured on that one; all rows together show more, and save more"
+)
+_CONTROLS = (
+    "the tuned policy is chosen anew for each fold, on the other folds; shuffled: its calls, given to queries at "
+    "random; the others at its cost; -: a control cannot cost so little"
+)
 _MOST_ALIKE = 0.02
 """Share of one group of near-duplicate queries above which the promise warns of it."""
 
@@ -268,21 +287,29 @@ def tuning_tables(found: Tuning) -> Iterator[DataTable | Text]:
     assert chosen is not None
     assert summary.chosen is not None
     assert summary.promised is not None
+    if found.controls is not None:
+        yield Text(found.controls.sentence(), style="bold")
+        yield Text(_SPLITS, style="dim")
     yield figures(
         wanted=found.goal_in_words(),
-        chosen=point_in_words(chosen, found.models),
+        chosen=point_in_words(chosen),
         quality=f"{_share(summary.chosen.of_strongest)} of that of {found.strongest}, and "
         f"{'in the long run' if found.promise.ahead is None else 'in the queries ahead'} at least "
         f"{summary.promised:.1%}",
         saved=_saved(summary.chosen.saved),
     )
     yield _table(found)
+    if found.controls is not None:
+        yield Text("tuned policy, chosen on other folds, and its controls at the same cost", style="bold")
+        yield _controls(found.controls.rows)
+        yield Text(_CONTROLS, style="dim")
     left = f"; {found.left_out:,} queries lack a model and were left out" if found.left_out else ""
     different = found.prepared.held.different
     of_them = f", {different:,} of them different" if different < summary.held_rows else ""
     crossed = found.prepared.is_cross_fitted
     rows = (
-        f"tuned and tested on {summary.tuning_rows:,} queries{of_them}, by predictions not fitted on them"
+        f"tuned and tested on {summary.tuning_rows:,} queries{of_them}, by predictions not fitted on them; the rows "
+        "chose the policy too, which flatters its figures a little"
         if crossed
         else f"tuned on {summary.tuning_rows:,} queries; all figures on {summary.held_rows:,} others{of_them}"
     )

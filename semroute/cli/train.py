@@ -325,7 +325,11 @@ def _worth(worth: Worth) -> DataTable:
     worse = worth.quality < worth.single_quality
     return figures(
         best_single_model=single,
-        choices_of_the_classifier=ours + share,
-        value_that_gives_them=f"{value}, which it takes unless told otherwise",
-        **({"note": "no value makes its choices as good as the best single model; this is the best"} if worse else {}),
+        choices_of_the_classifier=f"{ours}{share}, at values chosen on other queries",
+        value_that_gives_them=f"{value}, which it takes unless another is given",
+        **(
+            {"note": "its choices are not as good as the best single model on queries that did not choose"}
+            if worse
+            else {}
+        ),
     )

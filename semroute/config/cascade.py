@@ -90,6 +90,11 @@ class Accept(Section):
             none, but see ``without_logprobs``.
         agreement: two or more models or groups whose answers must say the same: a tier that calls one of them asks
             the others too. Other tiers are not compared. None compares none.
+        agreement_at_once: ask the other models together with the tier's own: the answer comes as late as the slowest of
+            them, and not as their sum. False asks one after another, and only where there is something to compare: that
+            is cheaper where an answer cannot be compared, where an earlier check rejects it, or where the first of
+            several others disagrees. With ``max_usd``, or where a tier may be streamed early, they are not asked at
+            once.
         without_logprobs: what stands in for ``confidence`` where a model gives no log probabilities; ``quality`` asks
             the classifier only there.
         sample_temperature: of the second answer.
@@ -104,6 +109,7 @@ class Accept(Section):
     quality: Annotated[Quality | None, BeforeValidator(_classifier)] = None
     consistency: Share | None = None
     agreement: Annotated[tuple[Name, ...] | None, Field(strict=False)] = None
+    agreement_at_once: bool = False
     without_logprobs: Unmeasured = "consistency"
     sample_temperature: Annotated[float, Field(allow_inf_nan=False, gt=0, le=2)] = 0.7
 

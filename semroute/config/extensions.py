@@ -21,7 +21,16 @@ from semroute.text.names import did_you_mean, printable
 
 BUILT_IN: Mapping[Kind, tuple[str, ...]] = {
     "strategies": ("rules", "semantic", "classifier", "judge"),
-    "checks": ("format", "confidence", "quality", "consistency", "agreement", "without_logprobs", "sample_temperature"),
+    "checks": (
+        "format",
+        "confidence",
+        "quality",
+        "consistency",
+        "agreement",
+        "agreement_at_once",
+        "without_logprobs",
+        "sample_temperature",
+    ),
     "encoders": ("onnx", "static", "multilingual", "joined", "torch", "remote", "plugin"),
     "providers": ("openai", "anthropic", "gemini", "responses"),
 }

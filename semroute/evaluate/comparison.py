@@ -37,7 +37,7 @@ from semroute.evaluate.comparison_results import (
     subject_of,
     task_figures,
 )
-from semroute.evaluate.controls import ControlData, Controls, control_figures
+from semroute.evaluate.controls import Choices, ControlData, Controls, control_figures, matched_choices
 from semroute.evaluate.metrics import Resampling, interval
 from semroute.evaluate.offpolicy import Method, OffPolicyEstimate, complete, doubly_robust, ips, probabilities, snips
 from semroute.evaluate.replay import (
@@ -158,22 +158,27 @@ class _StudyRun:
         return tuple(results), self._controls(subject_of(results), predicted, curves)
 
     def _controls(self, subject: PolicyResult, predicted: dict[str, Matrix], curves: dict[str, Curve]) -> Controls:
-        prediction = predicted[subject.name]
-        expected = self.cost if subject.name == ORACLE else self.expected
-        parameters = subject.curve.parameters.tolist()
+        choices = self._choices(subject.name, predicted[subject.name], subject.curve)
+        others = {name: curve for name, curve in curves.items() if name != subject.name}
+        points = len(subject.curve.parameters)
+        return control_figures(subject.name, choices, points, others, self._control_data(), seed=self.plan.seed)
+
+    def _control_data(self) -> ControlData:
+        return ControlData(self.quality, self.cost, self.folds, self.best, self.resampling)
+
+    def _choices(self, name: str, prediction: Matrix, curve: Curve) -> Choices:
+        expected, parameters = self.cost if name == ORACLE else self.expected, curve.parameters.tolist()
 
         def choices(point: int, rows: Indices | None) -> NDArray[np.int64]:
             if rows is None:
                 return choose(prediction, expected, parameters[point])
             return choose(prediction[rows], expected[rows], parameters[point])
 
-        others = {name: curve for name, curve in curves.items() if name != subject.name}
-        data = ControlData(self.quality, self.cost, self.folds, self.best, self.resampling)
-        return control_figures(subject.name, choices, len(parameters), others, data, seed=self.plan.seed)
+        return choices
 
     def _result(self, name: str, prediction: Matrix, curve: Curve, figures: CurveFigures) -> PolicyResult:
-        expected = self.cost if name == ORACLE else self.expected
-        choice = choose(prediction, expected, float(curve.parameters[figures.matching]))
+        # A point that the same rows had chosen would be flattered by them.
+        choice = matched_choices(self._choices(name, prediction, curve), len(curve.parameters), self._control_data())
         outcomes = [replay(cells, choice) for cells in (self.quality, self.cost)]
         single = [replay(cells, self.best) for cells in (self.quality, self.cost)]
         table = self.costs.table

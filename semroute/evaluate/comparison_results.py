@@ -457,7 +457,7 @@ class PolicyResult:
         figures: summary of the curve.
         pair: with two models, the figures of RouteLLM.
         predictions: by model, the accuracy of its predictions; empty for the oracle.
-        tasks: by task, at the matching point.
+        tasks: by task, at the matching point, which is chosen on other folds here and below.
         needed: sample size for an interval of the wanted width, at the matching point against the best single model.
         estimates: of the quality at the matching point by "IPS", "SNIPS" and "DR"; empty where rows are complete.
     """
@@ -534,7 +534,7 @@ class Study:
         policies: curves, the subject first, then baselines.
         duplicates: duplicate queries; no group of them is in both parts of a split.
         dropped: training rows left out as duplicates of a test row of another task, over all folds.
-        controls: the subject beside random, shuffled and other choices of the same cost.
+        controls: the subject with random, shuffled and other choices of the same cost.
     """
 
     plan: ComparisonPlan

@@ -47,6 +47,14 @@ class ControlFigures:
     cost: Interval
     margin: Interval | None
 
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-ready values, without the name; undefined figures are None."""
+        return {
+            "quality": self.quality.to_dict(),
+            "cost_usd": self.cost.to_dict(),
+            "margin": None if self.margin is None else self.margin.to_dict(),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class HalfSplits:
@@ -93,7 +101,7 @@ class HalfSplits:
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """A policy beside its controls.
+    """A policy with its controls.
 
     Attributes:
         policy: name of the policy.
@@ -111,14 +119,7 @@ class Controls:
             "policy": self.policy,
             "sentence": self.halves.sentence(),
             "splits": finite(asdict(self.halves)),
-            "rows": {
-                row.name: {
-                    "quality": row.quality.to_dict(),
-                    "cost_usd": row.cost.to_dict(),
-                    "margin": None if row.margin is None else row.margin.to_dict(),
-                }
-                for row in self.rows
-            },
+            "rows": {row.name: row.to_dict() for row in self.rows},
         }
 
 
@@ -144,7 +145,7 @@ class ControlData:
 def control_figures(
     name: str, choices: Choices, points: int, others: Mapping[str, Curve], data: ControlData, *, seed: int = 0
 ) -> Controls:
-    """Return a policy's figures beside those of its controls.
+    """Return a policy's figures with those of its controls.
 
     The policy's point is the cheapest that reaches the best single model's quality on the training rows of each fold.
     Shuffled choices are its shares of the models, given to queries at random: the mean over all permutations. The
@@ -160,15 +161,47 @@ def control_figures(
         seed: of the random halves.
     """
     sums, chosen = _by_point(choices, points, data)
+    played = np.column_stack([replay(cells, chosen) for cells in (data.quality, data.cost)])
+    actions = Actions(np.eye(data.quality.shape[1])[chosen], data.quality, data.cost)
+    figures = controls_at_cost(name, played, actions, others, data)
+    halves = half_splits(*sums, *_model_sums(data), data.resampling.batch_counts, seed=seed)
+    return Controls(name, figures, halves)
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """Actions among which a policy chooses: a model, or calls one after another.
+
+    Attributes:
+        taken: ``(n, a)`` 1 where the policy took the action on the row, else 0.
+        quality: ``(n, a)`` of the answer that each action returns.
+        cost: ``(n, a)`` USD of all of its calls.
+    """
+
+    taken: Matrix | Doubles
+    quality: Matrix | Doubles
+    cost: Matrix | Doubles
+
+
+def controls_at_cost(
+    name: str, played: Doubles, actions: Actions | None, others: Mapping[str, Curve], data: ControlData
+) -> tuple[ControlFigures, ...]:
+    """Return a policy's figures, then those of its controls at the same cost.
+
+    Args:
+        name: of the policy.
+        played: ``(n, 2)`` quality and USD of the policy on each row, as it was chosen without the row.
+        actions: the policy's, which are given to queries at random for a control; None leaves that control out.
+        others: curves of other policies by name.
+        data: outcomes; the folds are not used.
+    """
     resampling, models = data.resampling, data.quality.shape[1]
     single = np.column_stack([replay(cells, data.best) for cells in (data.quality, data.cost)])
-    played = np.column_stack([replay(cells, chosen) for cells in (data.quality, data.cost)])
-    asked = np.eye(models)[chosen]
-    means = resampling.means(np.hstack([played, single, asked, data.quality, data.cost]))
+    means = resampling.means(np.hstack([played, single, data.quality, data.cost]))
     quality, cost, single_quality, single_cost = means[:, :4].T
-    shares, model_quality, model_cost = (means[:, 4 + part * models :][:, :models] for part in range(3))
-    rows = {
-        SHUFFLED: ((shares * model_quality).sum(axis=1), (shares * model_cost).sum(axis=1)),
+    model_quality, model_cost = means[:, 4 : 4 + models], means[:, 4 + models : 4 + 2 * models]
+    rows = {} if actions is None else {SHUFFLED: _shuffled(actions, resampling)}
+    rows |= {
         RANDOM: _at_cost(model_cost, model_quality, cost),
         SINGLE: (single_quality, single_cost),
     }
@@ -178,7 +211,18 @@ def control_figures(
         ControlFigures(control, interval(of_quality), interval(of_cost), interval(quality - of_quality))
         for control, (of_quality, of_cost) in rows.items()
     ]
-    return Controls(name, tuple(figures), half_splits(*sums, *_model_sums(data), resampling.batch_counts, seed=seed))
+    return tuple(figures)
+
+
+def _shuffled(actions: Actions, resampling: Resampling) -> tuple[Doubles, Doubles]:
+    """Return mean quality and cost over all permutations of the actions among the rows."""
+    shares, quality, cost = (resampling.means(cells) for cells in (actions.taken, actions.quality, actions.cost))
+    return (shares * quality).sum(axis=1), (shares * cost).sum(axis=1)
+
+
+def matched_choices(choices: Choices, points: int, data: ControlData) -> NDArray[np.int64]:
+    """Return the ``(n,)`` choices at the cheapest point as good as the best single model, found on other folds."""
+    return _by_point(choices, points, data)[1]
 
 
 def _by_point(choices: Choices, points: int, data: ControlData) -> tuple[tuple[Doubles, Doubles], NDArray[np.int64]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -66,7 +67,6 @@ class Promise:
             group: ``(n,)`` of each row; None where every row is its own.
             worst: highest possible value, of which :data:`WORST_ROWS` more rows are assumed; None assumes none.
         """
-        t = require("scipy.stats", what="testing a promise", extra="build").t
         totals = Totals.of(values, group)
         count = len(totals.value)
         if count < 2:
@@ -83,7 +83,13 @@ class Promise:
             squares += count * (mean - shifted) ** 2 + extra * (worst - shifted) ** 2
             mean, freedom = shifted, assumed - 1.0
         spread = math.sqrt(squares / freedom) * math.sqrt(1.0 / count + 1.0 / ahead)
-        return mean + float(t.ppf(self.confidence, count - 1)) * spread
+        return mean + _student(self.confidence, count - 1) * spread
+
+
+@lru_cache(maxsize=4096)
+def _student(confidence: float, freedom: int) -> float:
+    """Return the quantile of Student's distribution; a search asks for few of them, and often."""
+    return float(require("scipy.stats", what="testing a promise", extra="build").t.ppf(confidence, freedom))
 
 
 def last_kept(tests: Iterable[tuple[Named, bool]]) -> Named | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from semroute._optional import require
 from semroute.errors import InputError
 from semroute.evaluate.metrics import Rate, auroc, expected_calibration_error, finite, perfect_calibration_error
+from semroute.evaluate.risk import last_kept
 from semroute.outcomes.files import check_judged, judging_remedy
 from semroute.outcomes.table import OutcomeTable, numbered
 from semroute.predictors.answer_quality import BUCKETS, CUT, AnswerClassifier, dense, feature_names, hashed, no_words
@@ -297,6 +299,8 @@ def _classifier(fit: _Fit, blocks: tuple[str, ...], settings: Settings, slope: f
 
 Vector = NDArray[np.float64]
 _ONE_SIDED = 1.645
+STEPS = 20
+"""Thresholds that are tried for a precision."""
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -374,6 +378,10 @@ def threshold_for(probability: Vector, acceptable: NDArray[np.bool_], precision:
     one-sided 95% interval (Wilson) reaches it, for the share itself would be too high every other time. Lower
     thresholds accept more answers, so this is the cheapest; None where no threshold reaches it. At least 20 answers
     must be accepted: a share of fewer is not reliable.
+
+    Thresholds are tested as policies are, from the highest down until one fails (fixed sequence testing,
+    :func:`~semroute.evaluate.risk.last_kept`), so that having many of them permits no more error than one. They accept
+    another twentieth of the answers each.
     """
     order = np.argsort(-probability, kind="stable")
     ordered, hits = probability[order], np.cumsum(acceptable[order])
@@ -383,8 +391,12 @@ def threshold_for(probability: Vector, acceptable: NDArray[np.bool_], precision:
     share, shift = hits / counts, _ONE_SIDED**2 / counts
     spread = np.sqrt(share * (1 - share) / counts + shift / (4 * counts))
     shown = (share + shift / 2 - _ONE_SIDED * spread) / (1 + shift)
-    sufficient = np.flatnonzero((shown >= precision) & (counts >= 20) & is_last)
-    return float(ordered[sufficient[-1]]) if len(sufficient) else None
+    fewest = max(20, math.ceil(_ONE_SIDED**2 * precision / max(1.0 - precision, 1e-9)))  # if all of them are right
+    wanted = np.unique(np.ceil(np.linspace(0.0, 1.0, STEPS + 1)[1:] * len(counts)).astype(np.int64))
+    ends = np.flatnonzero(is_last)
+    tried = np.unique(ends[np.searchsorted(ends, wanted[wanted >= fewest] - 1)])
+    last = last_kept((position, bool(shown[position] >= precision)) for position in tried.tolist())
+    return None if last is None else float(ordered[last])
 
 
 def training_report(

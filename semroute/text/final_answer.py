@@ -11,13 +11,12 @@ from typing import Literal, TypeAlias
 
 from semroute.text.code import looks_like_code
 from semroute.text.normalise import folded
+from semroute.text.quantities import MOST_WORDS, date, listed, number, same_quantity
 
 Kind: TypeAlias = Literal["option", "number", "json", "yes_no", "label"]
 
 SEEN = 8000
 """Characters at the end of a text that are read."""
-MOST_WORDS = 6
-"""Most words of a label."""
 MOST_DIGITS = 40
 """Most characters of a number."""
 
@@ -34,15 +33,12 @@ _OFFERED = re.compile(r"^[ \t]*\(?([A-J])[).:][ \t]*(\S[^\n]{0,300})$", re.MULTI
 _MARKED_JSON = re.compile(r'"(?:final_)?answer"\s*:\s*("(?:[^"\\]|\\.){0,400}"|-?\d[\d.,]{0,38})')
 _HASHES = re.compile(r"####[ \t]*([^\n]{1,200})")
 _STATED = re.compile(r"\b(?:answer|choice|option)[ \t]*\**[ \t]*(?:is|:|=)[ \t]*:?[ \t]*([^\n]{1,200})", re.IGNORECASE)
-_LETTER = re.compile(r"(?:option |choice )?\(?([A-J])(?:\)|(?=[.:,;]|$| because| since| as ))", re.IGNORECASE)
+_LETTER = re.compile(r"(?:option |choice )?\(?([A-J])(?:\)|(?=[.:,;]|$| because| since| as | \())", re.IGNORECASE)
 _LEADING = re.compile(r"\(?([A-J])(?:[).:](?=\s|$)|\)?\s*$)", re.MULTILINE)
-_NUMBER = re.compile(
-    r"(?:about |approximately |≈ ?|= ?)?(-)?[ ]?(?:[$€£]|usd |eur )?[ ]?(-)?"
-    r"(\d{1,3}(?:,\d{3}){1,8}(?:\.\d{1,12})?|\d{1,24}(?:\.\d{1,12})?|\.\d{1,12})"
-    r"(?:[ ]?/[ ]?(\d{1,12}))?(?:e([-+]?\d{1,3}))?[ ]?(%|percent\b)?(?:[ ]([^\d/=+*^,.;:]{1,40}))?"
-)
-_FRACTION = re.compile(r"\\[dt]?frac\{(-?\d{1,12})\}\{(\d{1,12})\}")
-_WRAPPING = re.compile(r"\\(?:text|mathrm|textbf|mathbf)\{([^{}]{0,200})\}")
+_FRACTION = re.compile(r"(\d)?\s*\\[dt]?frac(?:\{(-?\d{1,12})\}|(\d))(?:\{(\d{1,12})\}|(\d))")
+_WRAPPING = re.compile(r"\\(?:text|mathrm|textbf|mathbf|texttt|operatorname)\{([^{}]{0,200})\}")
+_DEGREES = re.compile(r"\s*\^\{?\\circ\}?")
+_CODE_SPAN = re.compile(r"(?:\*\*)?(`+)\s?(.+?)\s?\1")
 _YES = {"yes": "yes", "no": "no", "true": "true", "false": "false"}
 _YES_LEADING = re.compile(r"(yes|no|true|false)\b(?=[\s,.!:;]|$)", re.IGNORECASE)
 _REQUEST = re.compile(r"\b(?:can|could|would|will) you\b|\bplease\b", re.IGNORECASE)
@@ -55,10 +51,6 @@ _NUMBER_IN = re.compile(r"(?<![\w.,])-?\d{1,3}(?:,\d{3}){1,8}(?:\.\d{1,12})?|(?<
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _WARNED_OF = re.compile(r"\\|\d[A-Za-z_]")
 """What the parser of Python warns of: escapes, numbers that run into words. Compared as it is written."""
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
-_SCALE = re.compile(r"\s*(thousand|million|billion)s?\b\s*")
-_UNIT = re.compile(r"(?:hours?|hrs?|minutes?|mins?|seconds?|days?|weeks?|months?|years?|cents?|dollars?|km|miles?|m|cm"
-                   r"|mm|kg|g|grams?|kilograms?|meters?|feet|inch(?:es)?|million|billion|thousand)\b")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +70,14 @@ class FinalAnswer:
     is_percent: bool = False
 
     def agrees_with(self, other: FinalAnswer) -> bool:
-        """Return True if both say the same; 50% is 50 and 0.5."""
-        if self.kind != other.kind or (self.unit and other.unit and self.unit != other.unit):
+        """Return True if both say the same; 50% is 50 and 0.5, 90 minutes are 1.5 hours."""
+        if self.kind != other.kind:
             return False
-        if self.value == other.value:
+        if self.kind != "number":
+            return self.value == other.value
+        if same_quantity(Fraction(self.value), self.unit, Fraction(other.value), other.unit):
             return True
-        if self.kind != "number" or self.is_percent == other.is_percent:
+        if self.is_percent == other.is_percent or (self.unit and other.unit and self.unit != other.unit):
             return False
         percent, plain = (self, other) if self.is_percent else (other, self)
         return Fraction(percent.value) / 100 == Fraction(plain.value)
@@ -133,26 +127,27 @@ def _json_answer(text: str, options: dict[str, str], is_exact: bool) -> FinalAns
         value = json.loads(text)
     except (ValueError, RecursionError):
         found = _MARKED_JSON.findall(text)  # unescaped line breaks and TeX, or an end that was cut off
-        return (
-            _read(
-                found[-1].strip('"').replace('\\"', '"').replace("\\\\", "\\"),
-                options,
-                is_marked=True,
-                is_exact=is_exact,
-            )
-            if found
-            else None
-        )
+        if not found:
+            return None
+        said = found[-1][1:-1] if found[-1].startswith('"') else found[-1]
+        return _quoted(said.replace('\\"', '"').replace("\\\\", "\\"), options, is_exact)
     if isinstance(value, dict):
         value = {key: item for key, item in value.items() if str(key).casefold() not in _REASONING}
         if len(value) == 1 and next(iter(value)) in _ANSWERS:
             value = next(iter(value.values()))
             if isinstance(value, str | int | float) and not isinstance(value, bool):
-                return _read(str(value), options, is_marked=True, is_exact=is_exact)
+                return _quoted(str(value), options, is_exact)
     try:
         return FinalAnswer("json", json.dumps(_plain(value), sort_keys=True, ensure_ascii=False, allow_nan=False))
     except (ValueError, RecursionError):
         return None
+
+
+def _quoted(text: str, options: dict[str, str], is_exact: bool) -> FinalAnswer | None:
+    """Read an answer whose ends are marked: the value of a program has no full stop and no markup of its own."""
+    if is_exact and not options:
+        return _literal(text.strip().strip("`").strip())
+    return _read(text, options, is_marked=True)
 
 
 def _plain(value: object) -> object:
@@ -171,9 +166,16 @@ def _marked(text: str) -> list[str]:
     boxed = _boxed(text)
     found = [boxed] if boxed else []
     for pattern in (_HASHES, _STATED):
-        matches = pattern.findall(text)
+        matches = [match for match in pattern.findall(text) if any(map(str.isalnum, match))]
         found += matches[-1:]
-    return found
+    return [_innermost(marked) for marked in found]
+
+
+def _innermost(text: str) -> str:
+    """Return what the last of nested marks marks, as in "final answer: the answer is B"."""
+    while (inner := _STATED.search(text)) is not None and any(map(str.isalnum, inner[1])):
+        text = inner[1]
+    return text
 
 
 def _boxed(text: str) -> str | None:
@@ -190,19 +192,27 @@ def _boxed(text: str) -> str | None:
 
 def _without_markup(text: str) -> str:
     text = _WRAPPING.sub(r"\1", text)
-    text = _FRACTION.sub(r"\1/\2", text)
+    text = _FRACTION.sub(_fraction, text)
+    text = _DEGREES.sub("°", text)
     for mark in ("**", "__", "\\(", "\\)", "\\[", "\\]", "\\left", "\\right", "\\!", "\\,", "`", "{,}"):
         text = text.replace(mark, "," if mark == "{,}" else "")
-    text = text.replace("\\$", "$").replace("\\%", "%").strip(" \t\n*\"'”“")
+    text = text.replace("\\$", "$").replace("\\%", "%").replace("½", " 1/2").replace("\u2212", "-")
+    text = text.strip(" \t\n*\"'”“").rstrip("\\")
     if text.startswith("$") and text.rstrip(".").endswith("$") and len(text) > 2:
         text = text.rstrip(".").strip("$").strip()
     return text
 
 
+def _fraction(found: re.Match[str]) -> str:
+    whole, top, one_digit, bottom, other_digit = found.groups()
+    fraction = f"{top or one_digit}/{bottom or other_digit}"
+    return f"{whole} {fraction}" if whole else fraction
+
+
 def _read(text: str, options: dict[str, str], *, is_marked: bool, is_exact: bool = False) -> FinalAnswer | None:
     """Read a short answer that stands by itself."""
     if is_exact and not options:
-        return _literal(text.strip().strip("`").strip())
+        return _literal(_without_sentence(text))
     text = _without_markup(text.strip())
     boxed = _boxed(text)
     if boxed is not None:
@@ -217,50 +227,62 @@ def _read(text: str, options: dict[str, str], *, is_marked: bool, is_exact: bool
         plain = folded(text).strip(" .")
         same = [name for name, offered in options.items() if offered == plain]
         return FinalAnswer("option", same[0]) if len(same) == 1 else None
-    plain = folded(text).rstrip(" .!;:")
-    number = _number(plain)
-    if number is not None:
-        return number
+    plain = folded(text).strip().rstrip(" .!;:")
+    found = number(plain)
+    if found is not None:
+        value, unit, is_percent = found
+        return FinalAnswer("number", str(value), unit, is_percent)
     yes = _YES_LEADING.match(plain)
     if yes and (yes.end() == len(plain) or (is_marked and plain[yes.end()] in ",.;:!")):
         return FinalAnswer("yes_no", _YES[yes[1]])
-    if not plain or "\n" in text or len(plain.split()) > MOST_WORDS or not any(map(str.isalnum, plain)):
+    if not plain or "\n" in text or not any(map(str.isalnum, plain)):
         return None
-    return FinalAnswer("label", plain.strip("\"'"))
+    canonical = date(plain) or listed(plain)
+    if canonical is not None:
+        return FinalAnswer("label", canonical)
+    if "\\" in plain:  # TeX, in which spaces say nothing
+        plain = plain.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace(" ", "")
+    return FinalAnswer("label", plain.strip("\"'")) if len(plain.split()) <= MOST_WORDS else None
+
+
+def _without_sentence(text: str) -> str:
+    """Return the value of a program without the sentence around it: markup, a code span, a closing full stop."""
+    text = _WRAPPING.sub(r"\1", text.strip())
+    span = _CODE_SPAN.match(text)
+    if span is not None:
+        return span[2].strip()
+    boxed = _boxed(text)
+    text = (text if boxed is None else boxed).strip()
+    for mark in ("**", "$", "`"):
+        if text.rstrip(".").rstrip().startswith(mark) and text.rstrip(".").rstrip().endswith(mark):
+            text = text.rstrip(".").rstrip()[len(mark) : -len(mark)].strip()
+    return text.removesuffix(".").strip()  # one within quotation marks is a part of the value
 
 
 def _literal(text: str) -> FinalAnswer | None:
-    """Read the value of a program, compared as Python's literals are, or letter by letter."""
-    if not text or "\n" in text or len(text) > 10 * MOST_DIGITS:
+    """Read the value of a program, compared as Python's literals are, or letter by letter.
+
+    A text is compared without its quotation marks: some write them, and some do not.
+    """
+    if "\n" in text or len(text) > 10 * MOST_DIGITS:
         return None
-    if _WARNED_OF.search(text):
-        return FinalAnswer("label", text)
+    value: object = text
+    if not _WARNED_OF.search(text):
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            value = text
     try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-        return FinalAnswer("label", text)
-    try:
-        return FinalAnswer("label", value if isinstance(value, str) else repr(value))
+        return FinalAnswer("label", _unquoted(value) if isinstance(value, str) else repr(value))
     except (ValueError, RecursionError):  # an integer of too many digits
         return None
 
 
-def _number(text: str) -> FinalAnswer | None:
-    found = _NUMBER.fullmatch(text) if len(text) <= 2 * MOST_DIGITS else None
-    if found is None:
-        return None
-    before, after, digits, divisor, exponent, percent, words = found.groups()
-    if divisor is not None and int(divisor) == 0:
-        return None
-    value = Fraction(digits.replace(",", "")) / int(divisor or 1)
-    value *= Fraction(10) ** int(exponent or 0)
-    scale = _SCALE.match(words or "")
-    if scale:
-        value *= _SCALES[scale[1]]
-        words = (words or "")[scale.end() :]
-    unit = _UNIT.match(words or "")
-    name = unit[0].rstrip("s") if unit else ""
-    return FinalAnswer("number", str(-value if before or after else value), name, percent is not None)
+def _unquoted(text: str) -> str:
+    text = text.strip()
+    while len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1].strip()
+    return text
 
 
 def _option(text: str, options: dict[str, str]) -> FinalAnswer | None:

@@ -12,8 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from semroute.errors import InputError
-from semroute.evaluate.replay import asked_tokens, call_costs
+from semroute.evaluate.replay import asked_tokens, call_costs, choose, duplicates, k_folds, replay
 from semroute.learn.answer_quality import (
     JudgedAnswers,
     Trained,
@@ -39,7 +41,7 @@ from semroute.outcomes.costs import Costs, with_costs
 from semroute.outcomes.files import read_outcomes
 from semroute.predictors.answer_quality import FOLDER, write_classifier
 from semroute.predictors.query_quality import check_classifier_folder, write_query_classifier
-from semroute.types.protocols import Progress, silent
+from semroute.types.protocols import Doubles, Indices, Progress, silent
 from semroute.workflows.workspace import Warn, Workspace, unheard
 
 MOST = 50_000
@@ -95,6 +97,12 @@ class TrainPlan:
     epochs: int = 2
 
 
+PARTS = 5
+"""Folds by which quality and cost of a value are measured."""
+FEWEST = 40
+"""Fewest different queries for these folds."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainInputs:
     """Training data, and the number of rows left out of it.
@@ -114,13 +122,44 @@ class TrainInputs:
     def worth(self, trained: TrainedQueries) -> Worth | None:
         """Return the value at which the classifier matches the best single model.
 
-        It is measured on out-of-fold rows.
+        The value is that of all rows by out-of-fold predictions; its quality and cost are those of values that were
+        chosen on other rows.
         """
         table, judged = self.costs.table, trained.judged
         # Without tasks: at routing time a query's task is unknown.
         expected = self.setting.costs.expected(asked_tokens(table.queries))[judged]
         quality, paid = self.rows.quality[judged], table.cost[judged].astype("float64")
-        return matching_value(trained.left_out, quality, paid, expected)
+        found = matching_value(trained.left_out, quality, paid, expected)
+        if found is None:
+            return None
+        group = duplicates([table.queries[row] for row in np.asarray(judged).tolist()]).group
+        return _cross_fitted(found, trained.left_out, quality, paid, expected, group)
+
+
+def _cross_fitted(
+    worth: Worth, predicted: Doubles, quality: Doubles, paid: Doubles, expected: Doubles, group: Indices
+) -> Worth:
+    """Return a value with the results of values, and of best single models, that other folds chose.
+
+    With fewer than :data:`FEWEST` different queries it stays as it is.
+    """
+    rows = np.flatnonzero(np.isfinite(quality).all(axis=1))
+    _, number = np.unique(group[rows], return_inverse=True)
+    if number.max() + 1 < FEWEST:
+        return worth
+    sums = np.zeros(4)
+    for fold in k_folds(number, PARTS, seed=0):
+        own, other = rows[fold.train], rows[fold.test]
+        found = matching_value(predicted[own], quality[own], paid[own], expected[own])
+        assert found is not None  # the rows are complete
+        choice = choose(predicted[other].astype(np.float32), expected[other].astype(np.float32), found.value)
+        single = np.lexsort((paid[own].mean(axis=0), -quality[own].mean(axis=0)))[0]
+        sums += [
+            replay(quality[other], choice).sum(), replay(paid[other], choice).sum(),
+            quality[other, single].sum(), paid[other, single].sum(),
+        ]  # fmt: skip
+    answered, spent, of_single, single_usd = (sums / len(rows)).tolist()
+    return Worth(worth.value, answered, spent, of_single, single_usd, len(rows))
 
 
 @dataclass(frozen=True, slots=True)

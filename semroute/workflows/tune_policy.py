@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -13,23 +12,25 @@ import numpy as np
 
 import semroute
 from semroute.errors import InputError
+from semroute.evaluate.baselines import EvaluationData
 from semroute.evaluate.drift import DriftBaseline, named
 from semroute.evaluate.metrics import finite
 from semroute.evaluate.replay import duplicates
 from semroute.evaluate.risk import Promise
-from semroute.learn.policy.families import ByCategory, ByClassifier, ByClassifierAndCascade, SingleModels
+from semroute.learn.policy.controls import TunedControls, tuned_controls
 from semroute.learn.policy.prepare import PolicyInputs, PolicySplit, prepare, shuffled, split
 from semroute.learn.policy.search import (
     Figures,
     Goal,
     Point,
+    PolicySearch,
     Summary,
     Tuned,
     families,
+    points,
     strongest_model,
     summarise,
     tested,
-    tune,
 )
 from semroute.learn.policy.write import earlier, generation, write_policy
 from semroute.learn.query_quality import estimators
@@ -50,7 +51,7 @@ _BOUND = (
     "rows assumed; queries that say the same count as one"
 )
 SAME_MIX = "it holds for queries of the same mix as these: watch for drift"
-_BUDGET = "approximate: no query is taken to cost more than the dearest of these outcomes"
+_BUDGET = "approximate: no query is taken to cost more than the most expensive of these outcomes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ class Tuning:
         baseline: baseline of drift; None without a choice.
         generation: name of its classifiers' folder.
         costs: basis of costs that were estimated.
+        controls: policies that were chosen on other rows, with their controls; None with too few queries.
     """
 
     title: str
@@ -113,6 +115,7 @@ class Tuning:
     baseline: DriftBaseline | None
     generation: str
     costs: str | None
+    controls: TunedControls | None
 
     @property
     def floor(self) -> float | None:
@@ -165,11 +168,11 @@ class Tuning:
         chosen = self.tuned.chosen
         if chosen is None:
             raise self.not_reachable()
-        head = f"{self.goal_in_words()}\n{point_in_words(chosen, self.models)}"
+        head = f"{self.goal_in_words()}\n{point_in_words(chosen)}"
         write_policy(chosen, self.prepared, out, self.generation, head=head, report=self.to_dict())
 
     def earlier(self, out: Path) -> Sequence[Path]:
-        """Return folders of earlier policies that stay beside this one."""
+        """Return folders of earlier policies, which stay."""
         return list(earlier(out, self.generation))
 
     def not_reachable(self) -> InputError:
@@ -219,13 +222,14 @@ class Tuning:
             "costs": self.costs,
             "models": list(self.models),
             "strongest": self.strongest,
-            "chosen": None if chosen is None else point_in_words(chosen, self.models),
+            "chosen": None if chosen is None else point_in_words(chosen),
             "config": None if chosen is None else finite(dict(chosen.family.config(chosen.parameter))),
             "figures": None if summary.chosen is None else finite(asdict(summary.chosen)),
             "promised": summary.promised,
+            "controls": None if self.controls is None else self.controls.to_dict(),
             "always_strongest": finite(asdict(summary.strongest)),
             "most_quality_per_dollar": {
-                "policy": point_in_words(summary.densest, self.models), **_figures_dict(summary.densest_figures)
+                "policy": point_in_words(summary.densest), **_figures_dict(summary.densest_figures)
             },
             "baseline": None if self.baseline is None else self.baseline.to_dict(),
             "parts": {name: None if of is None else _figures_dict(of) for name, of in summary.parts.items()},
@@ -252,24 +256,9 @@ def _figures_dict(of: Figures) -> dict[str, Any]:
     return found
 
 
-def point_in_words(point: Point, models: tuple[str, ...]) -> str:
+def point_in_words(point: Point) -> str:
     """Return a policy as text."""
-    if isinstance(point.family, SingleModels):
-        return f"always {models[point.parameter]}"
-    if isinstance(point.family, ByClassifier):
-        return f"the classifier, with quality worth {_worth(point.parameter)}"
-    if isinstance(point.family, ByCategory):
-        plans = "; ".join(dict.fromkeys(plan.words(models) for plan in point.parameter.choice))
-        moved = f", thresholds moved by {point.parameter.offset:+.2g}" if point.parameter.offset else ""
-        return f"a model or cascade for each category ({plans}){moved}"
-    if isinstance(point.family, ByClassifierAndCascade):
-        value, threshold = point.parameter
-        return f"{point.family.name}: quality worth {_worth(value)}, accepting from {threshold:.2f}"
-    return f"{point.family.name}, accepting from {point.parameter:.2f}"
-
-
-def _worth(value: float) -> str:
-    return f"USD {value:.4g} for +1.0" if math.isfinite(value) else "everything"
+    return point.family.words(point.parameter)
 
 
 # The search.
@@ -288,19 +277,30 @@ def tune_policy(source: TuneSource, goal: Goal, workspace: Workspace, progress: 
     wanted = source.heads or tuple(every)
     heads = {name: head for name, head in every.items() if name in wanted}
     prepared = prepare(inputs, *rows, heads=heads, seed=source.seed, progress=progress)
-    strongest = _strongest(source.strongest, table.models)
-    strongest = strongest_model(prepared.tuning) if strongest is None else strongest
+    named_model = _strongest(source.strongest, table.models)
+    strongest = strongest_model(prepared.tuning) if named_model is None else named_model
     promise = Promise(source.confidence, source.ahead)
     made_of = (semroute.__version__, workspace.encoder.fingerprint, *wanted, source.held_out, source.seed)
     name = generation(table, made_of)
     accept_threshold = workspace.accept_threshold
     tried = families(table.models, prepared, *workspace.thresholds, accept_threshold, f"{source.out}/{name}")
-    tuned = tune(tried, prepared, goal, strongest, promise)
+    found = PolicySearch(points(tried, prepared.tuning), prepared, goal)
+    tuned = found.choose(strongest, promise)
+    data = _evaluation_data(inputs, rows[0] if rows[1] is None else rows[1], source.seed)
+    controls = tuned_controls(found, data, named_model, promise, seed=source.seed, progress=progress)
     summary = summarise(tuned, prepared, seed=source.seed)
     title = ", ".join(path.name for path in source.outcomes)
     costs = inputs.costs.words(workspace.tokenizer)
     baseline = None if summary.chosen is None else _drift_baseline(inputs, workspace, summary.chosen)
-    return Tuning(title, table.models, goal, promise, prepared, tuned, summary, left_out, baseline, name, costs)
+    return Tuning(
+        title, table.models, goal, promise, prepared, tuned, summary, left_out, baseline, name, costs, controls
+    )
+
+
+def _evaluation_data(inputs: PolicyInputs, rows: Indices, seed: int) -> EvaluationData:
+    """Return the queries of some rows for the baselines."""
+    table = inputs.costs.table.take(rows)
+    return EvaluationData(table.queries, table.tasks, inputs.inputs.vectors[rows], table.quality, seed)
 
 
 def _rows(group: Indices, held_out: float | None, seed: int) -> tuple[Indices, Indices | None]:

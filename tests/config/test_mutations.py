@@ -48,7 +48,7 @@ cascade:
   tiers: [small, {use: large, effort: low, accept: {format: false}, quality: 0.9}]
   accept: {format: {empty: true, length: true, refusal: true, schema: true, fence: true, language: same, pattern: x},
            confidence: 0.5, quality: {classifier: dir, threshold: 0.5}, consistency: 0.5, without_logprobs: accept,
-           agreement: [small, large], sample_temperature: 0.5}
+           agreement: [small, large], agreement_at_once: true, sample_temperature: 0.5}
   start: decided
   stream_after_tokens: 5
   value_per_quality: 1

@@ -3,14 +3,22 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from predictors.answer_quality.answer_heads import made
 
 from semroute.errors import DataError, InputError
+from semroute.learn.query_quality import matching_value
 from semroute.predictors.answer_quality import read_classifier
 from semroute.predictors.query_quality import read_query_classifier
 from semroute.workflows.predict import predict_quality
-from semroute.workflows.train import TrainPlan, TrainSource, train_answer_classifier, train_query_classifier
+from semroute.workflows.train import (
+    TrainPlan,
+    TrainSource,
+    _cross_fitted,
+    train_answer_classifier,
+    train_query_classifier,
+)
 from semroute.workflows.workspace import Workspace
 
 
@@ -83,3 +91,20 @@ def test_a_classifier_of_answers_reaches_the_precision_or_says_that_it_cannot() 
     with pytest.raises(InputError, match="log probabilities"):
         train_answer_classifier([plain], Path("more"), blocks=("tokens",))
     assert not Path("more").exists()
+
+
+def test_quality_and_cost_of_a_value_are_read_on_rows_that_did_not_choose_it() -> None:
+    """Of values without merit the luckiest matches the best model on its own rows, and less on others."""
+    gains = []
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        quality = (random.random((200, 3)) < 0.75).astype(np.float64)
+        predicted, paid = random.random((200, 3)), np.tile([1.0, 3.0, 10.0], (200, 1))
+        own = matching_value(predicted, quality, paid, paid)
+        assert own is not None
+        crossed = _cross_fitted(own, predicted, quality, paid, paid, np.arange(200))
+        assert (crossed.value, crossed.rows) == (own.value, 200)
+        few = _cross_fitted(own, predicted, quality, paid, paid, np.arange(200) % 30)
+        assert few == own, "thirty different queries are too few for folds"
+        gains.append(own.quality - crossed.quality)
+    assert np.mean(gains) > 0.01

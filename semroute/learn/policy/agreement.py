@@ -1,8 +1,8 @@
 """Policy families in which two cheap models must give the same final answer.
 
 Different models err in different ways, so an answer that two of them give is seldom wrong, and nothing is trained for
-it. Both are charged, and a third, dearer model where they disagree. ``scripts/bench_agreement.py`` compares it with its
-controls.
+it. Both are charged, and a third, more expensive model where they disagree. ``scripts/bench_agreement.py`` compares it
+with its controls.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from semroute.learn.policy.families import (
     PolicyData,
     PolicyOutcomes,
     value_in_yaml,
+    worth_in_words,
 )
 from semroute.outcomes.table import OutcomeTable
 from semroute.text.final_answer import FinalAnswer, final_answer
@@ -110,6 +111,10 @@ class AgreementPlan:
         tiers = [models[self.first], {"use": models[self.third], "accept": {"format": False}}]
         return {"tiers": tiers, "accept": {"format": False, "agreement": agreement}}
 
+    def words(self, models: Sequence[str]) -> str:
+        """Describe the plan for display."""
+        return f"{models[self.first]} where {models[self.second]} agrees, else {models[self.third]}"
+
 
 def plans_of(part: PolicyData, third: int) -> tuple[AgreementPlan, ...]:
     """Return the plans whose pairs are both cheaper than the third model."""
@@ -154,6 +159,10 @@ class ByAgreement:
     def checks(self, parameter: AgreementPlan) -> frozenset[int]:
         """Return no model: nothing is trained."""
         return frozenset()
+
+    def words(self, parameter: AgreementPlan) -> str:
+        """Describe the plan."""
+        return f"{self.name}: {parameter.words(self.models)}"
 
 
 @dataclass(frozen=True)
@@ -207,3 +216,8 @@ class ByClassifierAndAgreement:
     def checks(self, parameter: tuple[float, AgreementPlan]) -> frozenset[int]:
         """Return no model: the classifier is of queries."""
         return frozenset()
+
+    def words(self, parameter: tuple[float, AgreementPlan]) -> str:
+        """Describe value and plan."""
+        value, plan = parameter
+        return f"{self.name}: quality worth {worth_in_words(value)}; {plan.words(self.models)}"

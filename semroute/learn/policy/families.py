@@ -222,6 +222,10 @@ class Family(Protocol):
         """Return the models whose answers the configuration checks by classifiers."""
         ...
 
+    def words(self, parameter: Any) -> str:
+        """Describe a parameter for display."""
+        ...
+
 
 # One cascade for all queries.
 
@@ -277,6 +281,10 @@ class CascadeFamily(_TwoTiers):
         """Return the first tier's model."""
         return frozenset({self.first})
 
+    def words(self, parameter: float) -> str:
+        """Describe the threshold."""
+        return f"{self.name}, accepting from {parameter:.2f}"
+
     def _way(self, threshold: float) -> AnswerPlan:
         return AnswerPlan(self.first, self.second, threshold)
 
@@ -319,6 +327,10 @@ class ByClassifier:
         """Return no model."""
         return frozenset()
 
+    def words(self, parameter: float) -> str:
+        """Describe the value."""
+        return f"the classifier, with quality worth {worth_in_words(parameter)}"
+
 
 def value_in_yaml(value: float) -> float:
     """Return a finite value for YAML, which has no infinity.
@@ -326,6 +338,11 @@ def value_in_yaml(value: float) -> float:
     Where quality alone counts, it is a value that no price outweighs.
     """
     return value if math.isfinite(value) else 1e6
+
+
+def worth_in_words(value: float) -> str:
+    """Describe a value of quality for display."""
+    return f"USD {value:.4g} for +1.0" if math.isfinite(value) else "everything"
 
 
 # The classifier of queries before a cascade: queries that it predicts to be hard skip the first tier.
@@ -384,6 +401,11 @@ class ByClassifierAndCascade(_TwoTiers):
     def checks(self, parameter: tuple[float, float]) -> frozenset[int]:
         """Return the first tier's model."""
         return frozenset({self.first})
+
+    def words(self, parameter: tuple[float, float]) -> str:
+        """Describe value and threshold."""
+        value, threshold = parameter
+        return f"{self.name}: quality worth {worth_in_words(value)}, accepting from {threshold:.2f}"
 
 
 # An answer plan for each category, and one for queries that fit none.
@@ -491,6 +513,12 @@ class ByCategory:
         """Return the first tiers' models."""
         return frozenset(plan.first for plan in parameter.choice if plan.second is not None)
 
+    def words(self, parameter: CategoryTable) -> str:
+        """Describe the answer plans."""
+        plans = "; ".join(dict.fromkeys(plan.words(self.models) for plan in parameter.choice))
+        moved = f", thresholds moved by {parameter.offset:+.2g}" if parameter.offset else ""
+        return f"a model or cascade for each category ({plans}){moved}"
+
     def _plans(self, tuning: PolicyData) -> list[AnswerPlan]:
         plans = [AnswerPlan(number) for number in range(len(self.models))]
         if self.with_tiers:
@@ -564,3 +592,7 @@ class SingleModels:
     def checks(self, parameter: int) -> frozenset[int]:
         """Return no model."""
         return frozenset()
+
+    def words(self, parameter: int) -> str:
+        """Describe the model."""
+        return f"always {self.models[parameter]}"

@@ -14,6 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,6 +35,7 @@ from semroute.learn.policy.families import (
     tiers_of,
 )
 from semroute.learn.policy.prepare import PolicySplit
+from semroute.types.protocols import Indices
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,8 +242,8 @@ def families(
     if len(categories) and pairs:
         found_families.append(ByCategory(models, categories, thresholds, bar, folder, with_tiers=True))
     found_families += [ByClassifierAndCascade(models, *pair, folder) for pair in pairs]
-    # Only the strongest model follows a disagreement: with every dearer one there would be many more policies to win
-    # by chance.
+    # Only the strongest model follows a disagreement: with all more expensive ones there would be many more policies to
+    # win by chance.
     plans = plans_of(prepared.tuning, strongest_model(prepared.tuning))
     if plans:
         found_families += [ByAgreement(models, plans), ByClassifierAndAgreement(models, plans, folder)]
@@ -255,7 +257,20 @@ FINAL_PARTS = 5
 def tune(
     families_tried: Sequence[Family], prepared: PolicySplit, goal: Goal, strongest: int, promise: Promise
 ) -> Tuned:
-    """Choose the policy that reaches a goal.
+    """Choose the policy that reaches a goal, by :class:`PolicySearch`.
+
+    Args:
+        families_tried: the families, single models among them.
+        prepared: rows and classifiers.
+        goal: the goal.
+        strongest: number of the model that quality is compared with.
+        promise: confidence of a floor or a budget.
+    """
+    return PolicySearch(points(families_tried, prepared.tuning), prepared, goal).choose(strongest, promise)
+
+
+class PolicySearch:
+    """Search among replayed policies, on all rows or on some of them.
 
     The finalists are the families that win on the tuning rows without one part or another of them. Each finalist's
     sequence of points (with single models) is tested with an equal share of the permitted error, so that the
@@ -265,69 +280,100 @@ def tune(
     often have won by chance.
 
     Args:
-        families_tried: the families, single models among them.
+        candidates: points of all families, the simplest family first.
         prepared: rows and classifiers.
         goal: the goal.
-        strongest: number of the model that quality is compared with.
-        promise: confidence of a floor or a budget.
     """
-    candidates = points(families_tried, prepared.tuning)
-    single = [point for point in candidates if isinstance(point.family, SingleModels)]
-    sequences: dict[str, list[Point]] = {}
-    for family in families_tried:
-        own = [point for point in candidates if point.family is family]
-        sequences[family.name] = own if isinstance(family, SingleModels) else single + own
-    max_usd = max(_highest_cost(prepared.tuning), _highest_cost(prepared.held))
-    finalists = _finalists(sequences, prepared.tuning, max_usd, goal, strongest, promise)
-    shared = replace(promise, confidence=1.0 - (1.0 - promise.confidence) / len(finalists))
-    other_part = None if prepared.is_cross_fitted else prepared.tuning
-    test = PromiseTest(prepared.held, lambda point: tested(point, prepared), other_part, max_usd)
-    by_family = {
-        name: _chosen(sequence, test, goal, strongest, shared if name in finalists else promise)
-        for name, sequence in sequences.items()
-    }
-    chosen = by_family[max(finalists, key=lambda name: _rank(by_family[name], goal))]
-    return Tuned(chosen, tuple(candidates), by_family, strongest, shared, finalists)
+
+    def __init__(self, candidates: Sequence[Point], prepared: PolicySplit, goal: Goal) -> None:
+        self.points, self.prepared, self.goal = tuple(candidates), prepared, goal
+        self._max_usd = max(_highest_cost(prepared.tuning), _highest_cost(prepared.held))
+        self._tested: dict[tuple[str, Any], PolicyOutcomes] = {}
+        self._columns = np.array([[point.tuned.quality, point.tuned.cost] for point in self.points])
+
+    def outcomes(self, point: Point) -> PolicyOutcomes:
+        """Return the outcomes of a point on all rows that test."""
+        if self.prepared.is_cross_fitted:
+            return point.tuned
+        key = point.family.name, point.parameter
+        if key not in self._tested:
+            self._tested[key] = tested(point, self.prepared)
+        return self._tested[key]
+
+    def choose(self, strongest: int | None, promise: Promise, rows: Indices | None = None) -> Tuned:
+        """Choose the policy that reaches the goal.
+
+        Args:
+            strongest: number of the model that quality is compared with; None takes the best on the rows.
+            promise: confidence of a floor or a budget.
+            rows: those of the rows that test which may be used; None uses all. Where the tuning rows test, the others
+                have no part in the choice at all.
+        """
+        crossed, every = self.prepared.is_cross_fitted, np.arange(len(self.prepared.held))
+        held_rows = every if rows is None else rows
+        held = self.prepared.held if rows is None else self.prepared.held.take(rows)
+        tuning = held if crossed else self.prepared.tuning
+        tuning_rows = held_rows if crossed else np.arange(len(tuning))
+        strongest = strongest_model(tuning) if strongest is None else strongest
+        sequences = self._sequences(self._on(rows) if crossed and rows is not None else self.points)
+        finalists = self._finalists(tuning, tuning_rows, strongest, promise)
+        shared = replace(promise, confidence=1.0 - (1.0 - promise.confidence) / len(finalists))
+        other_part = None if crossed else tuning
+        test = PromiseTest(held, lambda point: self.outcomes(point).take(held_rows), other_part, self._max_usd)
+        by_family = {
+            name: _chosen(sequence, test, self.goal, strongest, shared if name in finalists else promise)
+            for name, sequence in sequences.items()
+        }
+        chosen = by_family[max(finalists, key=lambda name: _rank(by_family[name], self.goal))]
+        return Tuned(chosen, self.points, by_family, strongest, shared, finalists)
+
+    def _sequences(self, candidates: Sequence[Point]) -> dict[str, list[Point]]:
+        """Return the points by family; single models are part of each."""
+        single = [point for point in candidates if isinstance(point.family, SingleModels)]
+        sequences: dict[str, list[Point]] = {}
+        for point in candidates:
+            is_single = isinstance(point.family, SingleModels)
+            sequences.setdefault(point.family.name, [] if is_single else list(single)).append(point)
+        return sequences
+
+    def _on(self, rows: Indices) -> list[Point]:
+        """Return the points with their means over some of the tuning rows."""
+        weight = np.bincount(rows, minlength=self._columns.shape[2]) / max(1, len(rows))
+        means = self._columns @ weight
+        return [replace(point, quality=quality, cost=cost)
+                for point, (quality, cost) in zip(self.points, means.tolist(), strict=True)]  # fmt: skip
+
+    def _finalists(self, tuning: PolicyData, tuning_rows: Indices, strongest: int, promise: Promise) -> tuple[str, ...]:
+        """Return the families that win without one part of the tuning rows, the most frequent winner first.
+
+        Single models are part of every sequence, and a finalist only where no other is.
+        """
+        wins: Counter[str] = Counter()
+        for part in range(FINAL_PARTS):
+            kept = np.flatnonzero(tuning.group % FINAL_PARTS != part)
+            if not len(kept):
+                continue
+            rows = tuning_rows[kept]
+            test = PromiseTest(tuning.take(kept), partial(_tuned_on, rows), max_usd=self._max_usd)
+            found = {
+                name: _chosen(sequence, test, self.goal, strongest, promise)
+                for name, sequence in self._sequences(self._on(rows)).items()
+            }
+            # Where nothing seems to reach the goal, the best policy may still do so.
+            reachable = [name for name, point in found.items() if point is not None] or list(found)
+            wins[max(reachable, key=lambda name: _rank(found[name], self.goal))] += 1
+        ordered = [name for name, _ in wins.most_common()]
+        combined = [name for name in ordered if name != SingleModels.name]
+        return tuple(combined or ordered)
+
+
+def _tuned_on(rows: Indices, point: Point) -> PolicyOutcomes:
+    return point.tuned.take(rows)
 
 
 def tested(point: Point, prepared: PolicySplit) -> PolicyOutcomes:
     """Return the outcomes of a policy on the rows that test, with predictions that were not fitted on them."""
     return point.tuned if prepared.is_cross_fitted else point.play(prepared.held)
-
-
-def _finalists(
-    sequences: Mapping[str, Sequence[Point]],
-    tuning: PolicyData,
-    max_usd: float,
-    goal: Goal,
-    strongest: int,
-    promise: Promise,
-) -> tuple[str, ...]:
-    """Return the families that win without one part of the tuning rows, the most frequent winner first.
-
-    Single models are part of every sequence, and a finalist only where no other is.
-    """
-    wins: Counter[str] = Counter()
-    for part in range(FINAL_PARTS):
-        kept = np.flatnonzero(tuning.group % FINAL_PARTS != part)
-        if not len(kept):
-            continue
-        test = PromiseTest(tuning.take(kept), lambda point: point.tuned, max_usd=max_usd)
-        found = {
-            name: _chosen([_on(point, kept) for point in sequence], test, goal, strongest, promise)
-            for name, sequence in sequences.items()
-        }
-        # Where nothing seems to reach the goal, the best policy may still do so.
-        reachable = [name for name, point in found.items() if point is not None] or list(found)
-        wins[max(reachable, key=lambda name: _rank(found[name], goal))] += 1
-    ordered = [name for name, _ in wins.most_common()]
-    combined = [name for name in ordered if name != SingleModels.name]
-    return tuple(combined or ordered)
-
-
-def _on(point: Point, rows: NDArray[np.int64]) -> Point:
-    outcomes = point.tuned.take(rows)
-    return Point(point.family, point.parameter, *outcomes.point, outcomes)
 
 
 def _highest_cost(part: PolicyData) -> float:

@@ -129,3 +129,10 @@ def test_the_sections_are_a_configuration_that_names_what_was_played() -> None:
     assert both[0]["fallback"] == {"models": ["small", "small2", "large"]}
     assert both[1]["cascade"]["start"] == "decided"
     assert both[1]["classifier"] == {"folder": "p/classifier", "value": 1e6, "candidates": ["small", "large"]}
+
+
+def test_every_family_describes_its_parameters() -> None:
+    rows = part(60)
+    for family in (ByAgreement(MODELS, (PLAN,)), ByClassifierAndAgreement(MODELS, (PLAN,), "p")):
+        for parameter, _ in family.tried(rows):
+            assert "small where small2 agrees, else large" in family.words(parameter)
