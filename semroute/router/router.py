@@ -20,7 +20,7 @@ from semroute.errors import DeadlineError, InputError, SemrouteError
 from semroute.index.artifact import MemoryArtifact
 from semroute.router.complete import Answering, Recorder, opened_log, store_feedback
 from semroute.router.decide import ClientFactory, chain_of
-from semroute.router.experiment import TrafficShare, is_by_trial
+from semroute.router.experiment import TrafficShare, comparer_of, is_by_trial
 from semroute.router.load import (
     HttpClient,
     LoadedIndex,
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from semroute.dispatch import Dispatcher
     from semroute.eventloop import WorkerPool
     from semroute.router.batching import DecisionBatcher
-    from semroute.router.shadow import BlindComparer
 
 
 class Router:
@@ -89,7 +88,7 @@ class Router:
         self._answering = Answering(config, self._chain.pool, live.without_models)
         self._share = TrafficShare(config.trial.state, config.trial.share)
         self._trial, self._named = open_trial(live, config, self._share), open_policies(live, config)
-        self._comparer = _comparer_of(config, log)
+        self._comparer = comparer_of(config, log)
         self._config = config
         self._reloader = reloader
         self._state_file = state_file
@@ -418,13 +417,7 @@ class Router:
         async def call(on_delta: OnDelta) -> Completion:
             request, limits = valid_request(query), valid_constraints(constraints, model, prefer)
             return await self._answer(
-                request,
-                limits,
-                on_delta,
-                log=log,
-                on_decision=on_decision,
-                revise=revise,
-                input_tokens=input_tokens,
+                request, limits, on_delta, log=log, on_decision=on_decision, revise=revise, input_tokens=input_tokens
             )
 
         return streamed(call)
@@ -700,12 +693,3 @@ class Router:
         if self._reloader is not None:
             self._reloader.look(self.reload)
         return PolicyPair(self._chain, self._trial, self._named).asked_by(constraints)
-
-
-def _comparer_of(config: Config, log: OutcomeSink | None) -> BlindComparer | None:
-    """Return the comparer that a configuration asks for; only then it is imported, with the event loop's modules."""
-    if config.trial.judge is None:
-        return None
-    from semroute.router.shadow import BlindComparer
-
-    return BlindComparer.of(config, log)

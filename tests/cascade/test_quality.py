@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from semroute.cascade.cascade import acceptance_of
+from semroute.cascade.acceptance import acceptance_of
 from semroute.cascade.checks import CheckInput, QualityCheck
 from semroute.config.cascade import Accept
 from semroute.errors import ArtifactError, ConfigError

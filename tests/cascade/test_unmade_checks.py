@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from semroute.cascade.cascade import Acceptance, Cascade, acceptance_of, score
+from semroute.cascade.acceptance import Acceptance, acceptance_of, score
+from semroute.cascade.cascade import Cascade
 from semroute.cascade.checks import Check, CheckInput, agreement, can_stream_early
 from semroute.config.cascade import Accept, CascadeConfig
 from semroute.testing import FakeProvider, answer
