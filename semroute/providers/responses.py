@@ -36,7 +36,7 @@ from semroute.providers.http import open_stream, post_json, read_stream, since
 from semroute.providers.messages import add_extra, called_name, lacks, parameters
 from semroute.providers.native import ResponseEvents, native_body, native_headers, responses_body, whole_response
 from semroute.providers.openai import is_strict, leave_out
-from semroute.providers.sealed import REFUSED, SealedItems
+from semroute.providers.sealed import PROCESS_ITEMS, REFUSED, SealedItems
 from semroute.providers.streaming import CallClock, ServerSentEvent, Within
 from semroute.providers.target import CallTarget
 from semroute.types import Completion, Delta, Request, TokenLogprob, ToolCall, ToolCallDelta, Usage
@@ -415,8 +415,8 @@ class ResponsesAdapter:
     It remembers which deployment sealed which items of the conversations, and which it refused.
     """
 
-    def __init__(self) -> None:
-        self._sealed = SealedItems()
+    def __init__(self, sealed: SealedItems = PROCESS_ITEMS) -> None:
+        self._sealed = sealed
 
     async def complete(
         self, client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within

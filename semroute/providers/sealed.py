@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Any
+from weakref import WeakMethod
 
 from semroute.providers.target import CallTarget
 
@@ -36,6 +37,7 @@ class SealedItems:
         self._owners: OrderedDict[bytes, str] = OrderedDict()
         self._refused: OrderedDict[tuple[bytes, str], None] = OrderedDict()
         self._lock = Lock()  # event loops of several threads share the adapter
+        self._listeners: list[WeakMethod[Callable[[Mapping[str, str]], None]]] = []
 
     def note(self, target: CallTarget, items: object) -> None:
         """Note that a deployment sealed the items of an answer."""
@@ -43,6 +45,32 @@ class SealedItems:
         with self._lock:
             for sealed in found:
                 _remember(self._owners, _digest(sealed), _place(target), self._most)
+            listeners = [listener for reference in self._listeners if (listener := reference()) is not None]
+        if found:
+            for listener in listeners:
+                listener({_digest(sealed).hex(): _place(target) for sealed in found})
+
+    def listen(self, listener: Callable[[Mapping[str, str]], None]) -> None:
+        """Have a method called with each answer's items from now on, as long as its object lives.
+
+        It gets their digests, with the deployment that sealed them, and does not raise.
+        """
+        with self._lock:
+            self._listeners = [known for known in self._listeners if known() is not None]
+            self._listeners.append(WeakMethod(listener))
+
+    def unknown(self, body: Mapping[str, Any]) -> list[str]:
+        """Return the digests of the items in a body's input of which it is not known who sealed them."""
+        found = [sealed for item in _listed(body.get("input")) if (sealed := _content(item)) is not None]
+        with self._lock:
+            return [digest.hex() for digest in map(_digest, found) if digest not in self._owners]
+
+    def adopt(self, digests: Sequence[str], places: Sequence[str | None]) -> None:
+        """Take over who sealed items, from another process; None where that does not know either."""
+        with self._lock:
+            for digest, place in zip(digests, places, strict=True):
+                if place is not None:
+                    _remember(self._owners, bytes.fromhex(digest), place, self._most)
 
     def keep_own(self, body: dict[str, Any], target: CallTarget) -> None:
         """Leave out of a body's input what others sealed, what the deployment refused, and reasoning without content.
@@ -78,6 +106,10 @@ class SealedItems:
         digest = _digest(sealed)
         with self._lock:
             return self._owners.get(digest, place) == place and (digest, place) not in self._refused
+
+
+PROCESS_ITEMS = SealedItems()
+"""Items that this process knows of."""
 
 
 def _listed(items: object) -> Iterable[object]:

@@ -19,7 +19,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Annotated, Any, Literal
@@ -28,6 +28,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from semroute.config import Config
 from semroute.errors import StateError
+from semroute.providers.sealed import PROCESS_ITEMS, SealedItems
 from semroute.resilience.gates import open_redis
 from semroute.resilience.redis.server import Server, SlowAnswerError
 from semroute.types import Completion, Message, Request, Usage
@@ -52,6 +53,12 @@ RETURN_S = 1.0
 """Interval of the checks if Redis is back, seconds."""
 PREFIX = "semroute:session:"
 """Prefix of a session's key in Redis."""
+SEALED_PREFIX = "semroute:sealed:"
+"""Prefix of a sealed item's key in Redis: a digest of the item, with the deployment that sealed it."""
+SEALED_TTL_MS = 24 * 3_600_000
+"""Life of such a key, milliseconds: a conversation may be taken up again on the next day."""
+MOST_SEALED = 64
+"""Sealed items of a request that Redis is asked for, the last ones."""
 
 log = logging.getLogger("semroute")
 
@@ -236,6 +243,23 @@ class SessionStore:
         if not self.is_away and len(value) <= MOST_BYTES and len(self._tasks) < MOST_WRITES:
             self._begin(self._server.command("SET", PREFIX + name, value, "PX", self._ttl_ms))
 
+    async def sealers(self, digests: Sequence[str]) -> list[str | None]:
+        """Return which deployments sealed items, by their digests; None where it is not known, or not in time."""
+        if self.is_away or not digests:
+            return [None] * len(digests)
+        reading = self._begin(self._server.command("MGET", *(SEALED_PREFIX + digest for digest in digests)))
+        await asyncio.wait({reading}, timeout=self._read_s)
+        found = reading.result() if reading.done() and not reading.cancelled() else None
+        if not found:
+            return [None] * len(digests)
+        return [value.decode() if isinstance(value, bytes) else value for value in found]
+
+    def write_sealers(self, sealers: Mapping[str, str]) -> None:
+        """Write which deployments sealed items, in the background."""
+        for digest, place in sealers.items():
+            if not self.is_away and len(self._tasks) < MOST_WRITES:
+                self._begin(self._server.command("SET", SEALED_PREFIX + digest, place, "PX", SEALED_TTL_MS))
+
     async def close(self, within_s: float = RETURN_S) -> None:
         """Finish what is being written, and close the connections.
 
@@ -291,6 +315,7 @@ class Sessions:
         most: sessions of one key.
         clock: seconds that never go back.
         store: shares them with other processes; None keeps them here. See :meth:`follow`.
+        sealed: knows who sealed the items of Responses, which is shared as well.
     """
 
     def __init__(
@@ -299,8 +324,11 @@ class Sessions:
         most: int = MOST_SESSIONS,
         clock: Callable[[], float] = time.monotonic,
         store: SessionStore | None = None,
+        sealed: SealedItems = PROCESS_ITEMS,
     ) -> None:
         self.ttl_s = ttl_s
+        self._sealed = sealed
+        sealed.listen(self._note_sealed)
         self._store, self._stored_in = store, object()
         self._most = most
         self.clock = clock
@@ -358,6 +386,7 @@ class Sessions:
         """Take a newer session of another process from Redis, where a request continues a conversation."""
         if self._store is None or not any(role_of(message) == "assistant" for message in request.messages):
             return  # a conversation that begins has no session
+        await self._refresh_sealed(request)
         shared = await self._store.read(_shared_name(caller, name))
         if shared is None:
             return
@@ -365,6 +394,19 @@ class Sessions:
         newer, own = shared[0].session(now, shared[1]), sessions.get(name)
         if own is None or own.used < newer.used:
             self._keep(sessions, name, newer)
+
+    async def _refresh_sealed(self, request: Request) -> None:
+        """Learn who sealed the items of a request that another process has answered before."""
+        native = request.native
+        if self._store is None or native is None or native.format != "responses":
+            return
+        if unknown := self._sealed.unknown(native.body)[-MOST_SEALED:]:
+            self._sealed.adopt(unknown, await self._store.sealers(unknown))
+
+    def _note_sealed(self, sealers: Mapping[str, str]) -> None:
+        """Show who sealed the items of an answer to other processes."""
+        if self._store is not None:
+            self._store.write_sealers(sealers)
 
     def share(self, caller: str | None, name: bytes, session: Session) -> None:
         """Show a session that has changed to other processes, in the background."""

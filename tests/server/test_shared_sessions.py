@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,13 +15,16 @@ from hypothesis import strategies as st
 from resilience.redis_server import OwnRedis, own_redis
 from server.conftest import Served
 
-from semroute.config import Config
+from semroute.config import Config, Deployment
+from semroute.providers import CallTarget
+from semroute.providers.sealed import SealedItems
 from semroute.resilience.redis.server import Server
 from semroute.server.sessions import (
     MOST_BYTES,
     MOST_CACHES,
     MOST_CALLS,
     PREFIX,
+    SEALED_TTL_MS,
     CachedPrefix,
     Session,
     Sessions,
@@ -28,7 +33,7 @@ from semroute.server.sessions import (
     identity,
 )
 from semroute.testing import answer
-from semroute.types import Completion, Request, ToolCall, Usage
+from semroute.types import Completion, NativeBody, Request, ToolCall, Usage
 
 SECRET = "carrot soup of my grandmother"
 TURNS = (
@@ -313,3 +318,75 @@ def test_a_shared_session_is_the_same_but_for_its_clock(session: Session, age_s:
     for name, prefix in session.caches.items():
         assert back.caches[name].tokens == prefix.tokens
         assert back.used - back.caches[name].at == pytest.approx(session.used - prefix.at, abs=1e-3)
+
+
+def reasoning(*contents: str) -> list[dict[str, Any]]:
+    return [{"type": "reasoning", "id": f"rs_{content}", "encrypted_content": content} for content in contents]
+
+
+def sealed_turn(*contents: str) -> Request:
+    return replace(SECOND, native=NativeBody("responses", {"input": [*reasoning(*contents), *TURNS]}))
+
+
+@pytest.mark.slow
+def test_who_sealed_an_item_is_known_to_other_processes(redis: OwnRedis) -> None:
+    own, foreign = (
+        CallTarget(Deployment(name=name, model="large", base_url="https://host/v1", format="responses"), None, None)
+        for name in ("own", "foreign")
+    )
+
+    async def test() -> None:
+        memories = SealedItems(), SealedItems()
+        servers = [Server(redis.url, timeout_s=0.1) for _ in memories]
+        stores = [SessionStore(server, 300.0, read_s=5.0) for server in servers]
+        one, other = (
+            Sessions(300.0, store=store, sealed=memory) for store, memory in zip(stores, memories, strict=True)
+        )
+        memories[0].note(own, reasoning("SECRET-1", "SECRET-2"))
+        while stores[0].pending:
+            await asyncio.sleep(0)
+        turn = sealed_turn("SECRET-1", "SECRET-2", "SECRET-3")
+        await other.refresh("key", identity(HEADERS, turn), turn)
+        for target, kept in ((own, ["SECRET-1", "SECRET-2", "SECRET-3"]), (foreign, ["SECRET-3"])):
+            body: dict[str, Any] = {"input": reasoning("SECRET-1", "SECRET-2", "SECRET-3")}
+            memories[1].keep_own(body, target)
+            assert [item["encrypted_content"] for item in body["input"]] == kept, "what nobody knows is sent"
+        stored = await servers[0].command("KEYS", "*")
+        assert len(stored) == 2
+        assert "SECRET" not in f"{stored} {await servers[0].command('MGET', *stored)}"
+        for key in stored:
+            assert 0 < await servers[0].command("PTTL", key) <= SEALED_TTL_MS
+        await one.close()
+        await other.close()
+
+    asyncio.run(test())
+
+
+@pytest.mark.slow
+def test_without_redis_sealed_items_are_sent_as_before(redis: OwnRedis) -> None:
+    async def test() -> None:
+        memory = SealedItems()
+        store = SessionStore(Server(redis.url, timeout_s=0.1), 300.0, read_s=5.0, return_s=60.0)
+        sessions = Sessions(300.0, store=store, sealed=memory)
+        redis.kill()
+        turn = sealed_turn("SECRET")
+        for _ in range(2):
+            await sessions.refresh("key", identity(HEADERS, turn), turn)
+        assert store.is_away
+        assert len(memory.unknown({"input": reasoning("SECRET")})) == 1
+        await sessions.close()
+
+    asyncio.run(test())
+
+
+def test_a_gateway_that_has_gone_hears_of_no_items() -> None:
+    memory, target = (
+        SealedItems(),
+        CallTarget(Deployment(name="own", model="large", base_url="https://host/v1"), None, None),
+    )
+    sessions = Sessions(300.0, sealed=memory)
+    memory.note(target, reasoning("one"))  # there is no Redis to tell
+    del sessions
+    gc.collect()
+    memory.note(target, reasoning("two"))
+    assert memory.unknown({"input": reasoning("one", "two")}) == []
