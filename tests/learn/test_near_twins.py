@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from semroute.learn import near_twins as near_twins_module
 from semroute.learn.near_twins import group_means, near_twins, template_key
 from semroute.types import Matrix
 
@@ -104,3 +105,18 @@ def test_the_key_of_a_long_hostile_text_takes_time_in_proportion() -> None:
 
     seconds(100)
     assert seconds(16_000) < 40 * max(seconds(1_000), 0.005)
+
+
+def test_a_cloud_of_near_texts_is_grouped_alike_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    vocabulary = [f"word{number}" for number in range(40)]
+    texts = sorted({f"the same beginning of all {' '.join(random.choice(vocabulary, 3))}" for _ in range(150)})
+    centre = random.standard_normal(64)
+    vectors = centre + 0.2 * random.standard_normal((len(texts), 64))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    labels = np.zeros(len(texts), np.int64)
+    whole = near_twins_module.near_twins(texts, labels, vectors)
+    monkeypatch.setattr(near_twins_module, "_CELLS", 7 * len(texts))
+    monkeypatch.setattr(near_twins_module, "_BYTES", 100)
+    np.testing.assert_array_equal(near_twins_module.near_twins(texts, labels, vectors), whole)
+    assert 1 < len(np.unique(whole)) < len(texts)
