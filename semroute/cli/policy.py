@@ -137,7 +137,9 @@ BASELINES = ("prompt length", "task table", "cluster table", "oracle")
     help="Compare with this one only (repeatable; default: all that can be had).",
 )
 @models_option
-@click.option("--strongest", metavar="MODEL", help="What would be called without a router (default: the dearest).")
+@click.option(
+    "--strongest", metavar="MODEL", help="What would be called without a router (default: the most expensive)."
+)
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Parts to cross-validate with.")
 @click.option("--leave-tasks-out", is_flag=True, help="Compare on tasks that were never seen, too.")
 @click.option(
@@ -177,10 +179,10 @@ def evaluate_policy(
 ) -> None:
     """Replay policies over outcomes: quality, cost and the curve between them.
 
-    OUTCOMES are .jsonl, .csv or .parquet files that tell how good each model's answer to each query was. Without
-    --prices the prices of semroute.yaml are taken; a cost that the outcomes tell is kept. Whatever is fitted is judged
+    OUTCOMES are .jsonl, .csv or .parquet files with the quality of each model's answer to each query. Without
+    --prices the prices of semroute.yaml are taken; a cost in the outcomes is kept. Whatever is fitted is judged
     on queries that it was not fitted on. Predictions from a file are taken for such; where "seen" in its lines, as
-    semroute predict writes it, says otherwise, a warning tells of how many queries.
+    semroute predict writes it, says otherwise, a warning gives the number of queries.
     """
     from semroute.cli.console import print_json, print_note, progress_bars
     from semroute.evaluate.comparison_results import ComparisonPlan

@@ -75,7 +75,7 @@ def train(
 
     OUTCOMES are .jsonl, .csv or .parquet files that tell how good answers were, such as "semroute log export
     --outcomes" writes; not every query needs every model. Without --prices the prices of semroute.yaml are taken; a
-    cost that the outcomes tell is kept. Several kinds of heads are fitted, and weighed on queries that they were not
+    cost in the outcomes is kept. Several kinds of heads are fitted, and weighed on queries that they were not
     fitted on.
 
     --fine-tune adds a head that is a whole encoder, tuned on four fifths of the queries: more accurate and minutes

@@ -330,11 +330,11 @@ def roles(models: Sequence[str], quality: Matrix, cost: Matrix, strongest: str |
         raise InputError(f'no model "{strongest}" among the outcomes; {known_names(strongest, models, "they hold")}')
     means, prices = quality.mean(axis=0, dtype=np.float64), cost.mean(axis=0, dtype=np.float64)
     by_cost = np.lexsort((-means, prices))
-    by_dearness = np.lexsort((-means, -prices))
+    by_price = np.lexsort((-means, -prices))
     weak, strong = np.argsort(means, kind="stable")[[0, -1]].tolist()
     return Roles(
         cheapest=int(by_cost[0]),
-        strongest=int(by_dearness[0]) if strongest is None else models.index(strongest),
+        strongest=int(by_price[0]) if strongest is None else models.index(strongest),
         pair=(weak, strong) if len(models) == 2 else None,
     )
 

@@ -155,7 +155,7 @@ TOLERATED_CHANGE = 0.05
 """Tolerated change of the share below the threshold, and relative change of a price."""
 TOLERATED_MOVE = 0.03
 """Share of the queries that may change category, beyond chance."""
-DEARER = 1.25
+MORE_EXPENSIVE = 1.25
 """Relative mean cost of a query from which a rise counts, if it is also significant."""
 
 
@@ -274,7 +274,7 @@ def named(scores: Numbers, below: NDArray[np.bool_], categories: Sequence[str]) 
     if not categories:
         return []
     best = scores.argmax(axis=1)
-    return [NO_CATEGORY if is_below else categories[place] for is_below, place in zip(below, best, strict=True)]
+    return [NO_CATEGORY if is_below else categories[number] for is_below, number in zip(below, best, strict=True)]
 
 
 def mix_shift(baseline: DriftBaseline, categories: Sequence[str]) -> tuple[float, Mapping[str, tuple[float, float]]]:
@@ -306,7 +306,7 @@ def mix_shift(baseline: DriftBaseline, categories: Sequence[str]) -> tuple[float
     chance = 0.5 * float(np.sqrt(2.0 / np.pi * both * (1.0 - both) * noise).sum())
     moved = max(0.0, 0.5 * float(np.abs(after - before).sum()) - chance)
     most = np.argsort(-np.abs(now - then), kind="stable")[:_NAMED_MOVES]
-    return moved, {names[place]: (float(then[place]), float(now[place])) for place in most}
+    return moved, {names[number]: (float(then[number]), float(now[number])) for number in most}
 
 
 def _chi_square(freedom: int) -> float:
@@ -340,7 +340,7 @@ def _reasons(baseline: DriftBaseline, change: Drift) -> Iterator[str]:
         cost is not None
         and change.costed >= MIN_QUERIES
         and cost.low > baseline.cost_high
-        and cost.value > DEARER * baseline.cost_usd > 0
+        and cost.value > MORE_EXPENSIVE * baseline.cost_usd > 0
     ):
         yield f"a query costs USD {cost.value:.3g}, and cost {baseline.cost_usd:.3g}"
     if change.prices:

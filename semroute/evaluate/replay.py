@@ -352,7 +352,7 @@ def _merge_groups(
     for start in range(0, len(pairs), _BLOCK):
         rows = pairs[start : start + _BLOCK]
         cosine[start : start + _BLOCK] = np.einsum("ij,ij->i", vectors[rows[:, 0]], vectors[rows[:, 1]])
-    rank = {number: place for place, number in enumerate(sorted(texts, key=texts.__getitem__))}
+    rank = {number: position for position, number in enumerate(sorted(texts, key=texts.__getitem__))}
     links = sorted(
         (-round(float(cosine[row]), 5), *sorted((rank[first], rank[second])), first, second)
         for row, (first, second) in enumerate(group[pairs].tolist())
@@ -361,13 +361,13 @@ def _merge_groups(
     common = {number: set(neighbours) for number, neighbours in near.items()}  # near all members
     home = {number: number for number in near}
     for *_, first, second in links:
-        kept, moved = sorted((home[first], home[second]), key=lambda place: -len(members[place]))
+        kept, moved = sorted((home[first], home[second]), key=lambda cluster: -len(members[cluster]))
         if kept == moved or not members[moved] <= common[kept]:
             continue
         members[kept] |= members.pop(moved)
         common[kept] &= common.pop(moved)
         home.update(dict.fromkeys(members[kept], kept))
-    lowest = {number: min(members[place]) for number, place in home.items()}
+    lowest = {number: min(members[cluster]) for number, cluster in home.items()}
     merged = np.array([lowest.get(number, number) for number in group.tolist()], np.int64)
     return np.unique(merged, return_inverse=True)[1] if len(group) else group
 

@@ -378,45 +378,79 @@ def _frames(key: str) -> Iterator[str]:
 def _merge_linked(names: NDArray[np.object_], vectors: Matrix) -> NDArray[np.int64]:
     """Cluster rows by complete linkage into ``(rows,)`` group numbers from 0.
 
-    Each row of a group is a twin of each other.
+    Each row of a group is a twin of each other. Rows are taken in their order, each into the largest group whose rows
+    are all its twins, of equal ones the first. Links are those of one block of rows at a time: a cloud of texts that
+    are all near each other has as many as pairs.
     """
-    links = _links(names, vectors)
-    groups: list[list[int]] = []
-    group_of: dict[int, int] = {}
-    for row in range(len(names)):
-        linked = links[row]
-        link_counts: dict[int, int] = defaultdict(int)
-        for other in linked:
-            if other in group_of:
-                link_counts[group_of[other]] += 1
-        fully_linked = [group for group, count in link_counts.items() if count == len(groups[group])]
-        chosen = max(fully_linked, key=lambda group: (len(groups[group]), -group)) if fully_linked else len(groups)
-        if not fully_linked:
-            groups.append([])
-        groups[chosen].append(row)
+    group_of = np.zeros(len(names), np.int64)
+    sizes = np.zeros(len(names), np.int64)
+    groups = 0
+    for row, linked in _links(names, vectors):
+        counts = np.bincount(group_of[linked], minlength=groups)
+        complete = np.flatnonzero((counts == sizes[:groups]) & (counts > 0))
+        chosen = int(complete[sizes[complete].argmax()]) if len(complete) else groups
+        groups = max(groups, chosen + 1)
+        sizes[chosen] += 1
         group_of[row] = chosen
-    return np.array([group_of[row] for row in range(len(names))], dtype=np.int64)
+    return group_of
 
 
-def _links(names: NDArray[np.object_], vectors: Matrix) -> list[set[int]]:
-    words = [frozenset(name.split(" ")[1:]) for name in names]
-    links: list[set[int]] = [set() for _ in words]
-    block = max(1, 4_000_000 // len(words))
+_CELLS = 4_000_000
+_BYTES = 32_000_000
+_ONES = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
+
+
+def _links(names: NDArray[np.object_], vectors: Matrix) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield every row with those before it that are its twins."""
+    words = [name.split(" ")[1:] for name in names]
+    bits = _bits(words)
+    contained = _contained(names, vectors)
+    block = max(1, _CELLS // len(words))
     for start in range(0, len(words), block):
-        cosines = vectors[start : start + block] @ vectors.T
-        for i, j in np.argwhere(cosines >= NEAR).tolist():
-            row = start + i
-            if row < j and (cosines[i, j] >= SAME or _jaccard(words[row], words[j]) >= COMMON_WORDS):
-                links[row].add(j)
-                links[j].add(row)
+        stop = min(start + block, len(words))
+        cosines = vectors[start:stop] @ vectors[:stop].T
+        cosines[np.arange(stop)[None, :] >= np.arange(start, stop)[:, None]] = -1.0
+        links = cosines >= SAME
+        rows, columns = np.nonzero((cosines >= NEAR) & ~links)
+        links[rows, columns] = _jaccards(bits, rows + start, columns) >= COMMON_WORDS
+        for row in range(start, stop):
+            linked = np.flatnonzero(links[row - start])
+            yield row, np.union1d(linked, contained[row]).astype(np.int64) if row in contained else linked
+
+
+def _contained(names: NDArray[np.object_], vectors: Matrix) -> dict[int, list[int]]:
+    """Return, by the later row, the earlier one of twins of which one has the other's whole text."""
     numbers = {name.split(" ", 1)[1]: row for row, name in enumerate(names)}
+    pairs: dict[int, list[int]] = defaultdict(list)
     for row, name in enumerate(names):
         for inner in _inner_runs(name.split(" ")[1:]):
             other = numbers.get(inner)
             if other is not None and other != row and float(vectors[row] @ vectors[other]) >= CONTAINED:
-                links[row].add(other)
-                links[other].add(row)
-    return links
+                pairs[max(row, other)].append(min(row, other))
+    return pairs
+
+
+def _bits(words: Sequence[Sequence[str]]) -> NDArray[np.uint8]:
+    """Return ``(n, bytes)`` sets of words, one bit for each word."""
+    numbers: dict[str, int] = {}
+    columns = [[numbers.setdefault(word, len(numbers)) for word in row] for row in words]
+    bits = np.zeros((len(words), len(numbers) // 8 + 1), np.uint8)
+    for row, own in enumerate(columns):
+        for column in own:
+            bits[row, column >> 3] |= 1 << (column & 7)
+    return bits
+
+
+def _jaccards(bits: NDArray[np.uint8], first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the Jaccard index of the words of each pair of rows."""
+    sizes = _ONES[bits].sum(axis=1, dtype=np.int64)
+    found = np.empty(len(first))
+    step = max(1, _BYTES // bits.shape[1])
+    for start in range(0, len(first), step):
+        one, other = first[start : start + step], second[start : start + step]
+        both = _ONES[bits[one] & bits[other]].sum(axis=1, dtype=np.int64)
+        found[start : start + step] = both / np.maximum(1, sizes[one] + sizes[other] - both)
+    return found
 
 
 def _inner_runs(words: list[str]) -> Iterator[str]:
@@ -427,10 +461,6 @@ def _inner_runs(words: list[str]) -> Iterator[str]:
     for start in range(len(words) - fewest + 1):
         for end in range(start + fewest, len(words) + 1):
             yield " ".join(words[start:end])
-
-
-def _jaccard(first: frozenset[str], second: frozenset[str]) -> float:
-    return len(first & second) / max(1, len(first | second))
 
 
 # Findings on the examples of a build that need their groups and vectors.

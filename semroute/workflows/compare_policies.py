@@ -211,8 +211,8 @@ def _warnings(predictions: Predictions | None, source: ComparisonSource) -> Iter
     if predictions is not None and source.predictions is not None and predictions.trained_on:
         yield (
             f"what made {source.predictions.name} was trained on {predictions.trained_on:,} of these "
-            f"{len(predictions.seen):,} queries: the figures of the predictions tell nothing of new queries; leave "
-            "those rows out, or train on others"
+            f"{len(predictions.seen):,} queries: the predictions' figures do not hold for new queries; leave those "
+            "rows out, or train on others"
         )
 
 
@@ -233,8 +233,8 @@ def _notes(
         yield _predictions_note(source.predictions.name, predictions)
     if lacks_vectors and source.wants_vectors:
         yield (
-            f"no cluster table, and near-duplicates told by text alone: more than {MOST_ENCODED:,} queries are encoded "
-            "only for --vectors FILE.npz, which keeps them"
+            f"no cluster table, and near-duplicates are found by text alone: more than {MOST_ENCODED:,} queries are "
+            "encoded only for --vectors FILE.npz, which keeps them"
         )
 
 
@@ -242,12 +242,12 @@ def _predictions_note(name: str, predictions: Predictions) -> str:
     if predictions.not_told:
         of = "" if predictions.not_told == len(predictions.seen) else f"{predictions.not_told:,} of "
         return (
-            f"{of}the predictions of {name} do not tell whether what made them was trained on the query, and are taken "
-            "as they are: they tell something of new queries only where it was not"
+            f"{of}the predictions of {name} do not say whether what made them was trained on the query, and are taken "
+            "as they are: they hold for new queries only where it was not"
         )
     return (
         f"what made {name} was trained on {predictions.trained_on:,} of these {len(predictions.seen):,} queries, as "
-        "the file tells (by text; queries that say the same in other words are not told)"
+        "the file says (by text; queries that say the same in other words are not found)"
     )
 
 
@@ -257,7 +257,7 @@ def _rows_note(selected: Selected) -> str:
         out = f", and {left:,} rows that know no model or no probability left out" if left else ""
         return (
             "rows do not know every model: quality and cost are doubly robust estimates (DR) from the probabilities "
-            f"that the outcomes tell{out}; there is no oracle, and single queries mean nothing"
+            f"of the outcomes{out}; there is no oracle, and single queries mean nothing"
         )
     if left:
         whole = left + len(selected.table)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import time
+from itertools import combinations
 
 import numpy as np
 import pytest
 
+from semroute.learn import near_twins as near_twins_module
 from semroute.learn.near_twins import group_means, near_twins, template_key
 from semroute.types import Matrix
 
@@ -104,3 +106,24 @@ def test_the_key_of_a_long_hostile_text_takes_time_in_proportion() -> None:
 
     seconds(100)
     assert seconds(16_000) < 40 * max(seconds(1_000), 0.005)
+
+
+def test_a_cloud_of_near_texts_is_linked_the_same_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    vocabulary = [f"word{number}" for number in range(40)]
+    keys = sorted({f"0 the same beginning of all {' '.join(random.choice(vocabulary, 3))}" for _ in range(150)})
+    names = np.array(keys, dtype=object)
+    vectors = random.standard_normal(64) + 0.2 * random.standard_normal((len(keys), 64))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    whole = near_twins_module._merge_linked(names, vectors)
+    assert 1 < len(np.unique(whole)) < len(keys)
+    words = [set(key.split(" ")[1:]) for key in keys]
+    for group in range(whole.max() + 1):
+        rows = np.flatnonzero(whole == group).tolist()
+        for first, second in combinations(rows, 2):
+            cosine = float(vectors[first] @ vectors[second])
+            overlap = len(words[first] & words[second]) / len(words[first] | words[second])
+            assert cosine >= near_twins_module.SAME or overlap >= near_twins_module.COMMON_WORDS
+    monkeypatch.setattr(near_twins_module, "_CELLS", 7 * len(keys))
+    monkeypatch.setattr(near_twins_module, "_BYTES", 100)
+    np.testing.assert_array_equal(near_twins_module._merge_linked(names, vectors), whole)
