@@ -14,6 +14,7 @@ import pytest
 from server.conftest import Served
 
 from semroute.errors import InputError
+from semroute.server.affinity import SessionTurn
 from semroute.server.keys import KeyRing, create_key, read_keys, revoke_key
 from semroute.testing import answer
 from semroute.testing.replies import Reply
@@ -128,6 +129,25 @@ def test_a_key_is_held_to_its_models_its_rate_and_its_budget(serve: Callable[...
         list(client.chat.completions.create(model="small", messages=SOUP, stream=True))
         with pytest.raises(openai.RateLimitError, match="poor"):
             client.chat.completions.create(model="small", messages=SOUP)
+
+
+@pytest.mark.slow
+def test_a_call_beyond_a_limit_reads_no_session(
+    serve: Callable[..., Served], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, once = create_key(path, "once", rpm=1)
+    served, read, begin = serve(), list[SessionTurn](), SessionTurn.begin
+
+    async def noting(turn: SessionTurn) -> None:
+        read.append(turn)
+        await begin(turn)
+
+    monkeypatch.setattr(SessionTurn, "begin", noting)
+    headers = {"authorization": f"Bearer {once}"}
+    body = {"model": "small", "messages": SOUP}
+    answers = [httpx.post(f"{served.url}/v1/chat/completions", json=body, headers=headers) for _ in range(3)]
+    assert [one.status_code for one in answers] == [200, 429, 429]
+    assert len(read) == 1
 
 
 @pytest.mark.slow
