@@ -80,7 +80,7 @@ def measure(folder: Path) -> None:
     """Write the router's accuracy on queries whose vectors are given."""
     import numpy as np
     from semantic_router import IndexedRouter, Route
-    from semantic_router.encoders import DenseEncoder  # type: ignore[import-not-found]
+    from semantic_router.encoders import DenseEncoder
 
     rows = json.loads((folder / "rows.json").read_text("utf-8"))
     pairs = [*rows["examples"], *rows["queries"]]
