@@ -23,7 +23,7 @@ from semroute.learn.estimators import (
     out_of_fold,
 )
 from semroute.learn.finetuning import TunedPart
-from semroute.learn.novelty import PARTS, NoveltyFigures, cross_fitted, fit_novelty, kind_folds, novelty_figures
+from semroute.learn.novelty import PARTS, LeftOut, NoveltyFigures, fit_novelty, kind_folds, novelty_figures
 from semroute.learn.stacking import Grouping, Stack, calibration, choose_heads, cross_calibrated
 from semroute.predictors.quality_heads import Quality, QueryHead, calibrated, stacked
 from semroute.predictors.query_features import QueryInputs
@@ -204,10 +204,11 @@ def train_queries(
     if kinds is not None:
         kept = {name: estimators_of[name] for name in stack.weights}
         unseen = list(_out_of_fold_by_head(kept, inputs, quality, kinds.parts, step).values())
-        novelty = fit_novelty(rows, kinds, unseen, grouping.group, seed)
+        known = LeftOut(left_out, [predictions[name] for name in kept], choice.fold)
+        novelty = fit_novelty(rows, kinds, unseen, known, grouping.group, seed)
         near = calibrated(stacked(unseen, prior, classifier.weights), classifier.slope, classifier.shift)
         figures = novelty_figures(novelty, rows, near)
-        left_out = cross_fitted(novelty, rows, left_out, [predictions[name] for name in kept], choice.fold)
+        left_out = novelty.left_out
         classifier = replace(classifier, novelty=novelty.novelty)
     progress(total, total)
     return TrainedQueries(classifier, stack, judged, left_out, choice.compared, figures)

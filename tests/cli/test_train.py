@@ -78,17 +78,17 @@ def test_predictions_stand_in_the_order_of_the_queries_with_choice_and_cost(outc
     queries = Path("queries.jsonl")
     asked = ["Calculate 4 + 12 = x^2 about cats number 3", "Tell me about cats, please, 7 times"]
     queries.write_text("".join(json.dumps({"query": query}) + "\n" for query in asked))
-    lines = [
-        json.loads(line) for line in run("predict", str(queries), "--classifier", "c", "--json").stdout.splitlines()
-    ]
+    # A value of its own: that of the training rests on how little the two kinds of so few queries have in common.
+    command = ("predict", str(queries), "--classifier", "c", "--value", "0.1")
+    lines = [json.loads(line) for line in run(*command, "--json").stdout.splitlines()]
     assert [line["query"] for line in lines] == asked
     assert [line["model"] for line in lines] == ["large", "small"]
     for line in lines:
-        assert set(line) == {"query", "quality", "model", "cost_usd", "seen"}
+        assert set(line) == {"query", "quality", "model", "cost_usd", "seen", "unlike_training"}
         assert set(line["quality"]) == set(MODELS)
         assert all(0 <= value <= 1 for value in line["quality"].values())
     assert lines[0]["cost_usd"] > lines[1]["cost_usd"] > 50 * 0.4e-6
-    plain = run("predict", str(queries), "--classifier", "c").stdout.splitlines()
+    plain = run(*command).stdout.splitlines()
     assert plain[0].startswith("large  ")
     assert "Tell me about cats" in plain[1]
 

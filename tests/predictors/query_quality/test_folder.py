@@ -235,7 +235,7 @@ def test_a_tree_that_compares_a_missing_column_is_refused(classifier: QueryClass
         "left": np.array([1, 1, 2]), "right": np.array([2, 1, 2]), "values": np.zeros((3, len(MODELS))),
         "roots": np.array([0]), "bias": np.zeros(len(MODELS)),
     }  # fmt: skip
-    changed = replace(classifier, heads=(TreesHead.from_arrays(arrays),), weights=np.ones(1))
+    changed = replace(classifier, heads=(TreesHead.from_arrays(arrays),), weights=np.ones(1), novelty=None)
     write_query_classifier(changed, tmp_path, report={})
     with pytest.raises(ArtifactError, match="compares a column that does not exist"):
         read_query_classifier(tmp_path)
