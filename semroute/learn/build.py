@@ -153,7 +153,7 @@ def build_index(
     read = read_source(source)
     examples = collect(read, config or Config())
     known = None if validation is None else _Validation(validation, target or RejectionTarget())
-    # From the start, so that a folder is refused before minutes are spent. Its next build removes what a killed one left.
+    # From the start: a folder is refused before minutes are spent. Its next build removes what a killed one left.
     with exclusive(folder), TemporaryDirectory(prefix=STAGING, dir=folder) as work, ExitStack() as stack:
         made = _make(choice, tune, examples, Path(work), seed, progress)
         stack.callback(getattr(made.encoder, "close", lambda: None))  # a remote encoder holds connections
