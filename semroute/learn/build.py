@@ -134,9 +134,7 @@ def build_index(
         head: whether validation may choose a trained head.
         first_stage: also distil a static encoder from the model (from the built-in one for remote and plugins), which
             decides queries that it is confident of; it is left out where that does not pay.
-        background: whether validation may choose a head that tells the examples from queries of no category
-            (:mod:`semroute.learn.background`); never with a first stage, or an encoder that is not this package's own,
-            which the report says then.
+        background: whether validation may choose a background head (:mod:`semroute.learn.background`).
         validation: labelled queries, out-of-scope ones among them, to set thresholds and calibration from.
         target: target of the thresholds with ``validation``.
         config: its models of categories take precedence over those of the category files.
@@ -147,29 +145,26 @@ def build_index(
     Raises:
         DataError: a category file cannot be used; every problem is named with file and line.
         EncoderError: no such model, or a first stage for an encoder that is static already.
-        ArtifactError: the folder cannot be written, or holds something else.
-        ArtifactBusyError: another build is writing there.
+        ArtifactError: the folder cannot be written, holds something else, or another build is writing there.
         MissingExtraError: the extra "build" is not installed, or "static" where ``first_stage`` needs it.
     """
     choice = encoder or EncoderChoice.for_index(config, english=tune is not None or first_stage)
-    if first_stage:
-        _check_first_stage(choice)
+    _check_first_stage(choice, first_stage)
     read = read_source(source)
     examples = collect(read, config or Config())
     known = None if validation is None else _Validation(validation, target or RejectionTarget())
-    # From the start: a folder that is taken or cannot be written is refused before minutes are spent on it. Temporary
-    # files go here, and not to the system's folder for them: the next build removes what a killed one leaves.
+    # From the start: a folder is refused before minutes are spent. Its next build removes what a killed one left.
     with exclusive(folder), TemporaryDirectory(prefix=STAGING, dir=folder) as work, ExitStack() as stack:
         made = _make(choice, tune, examples, Path(work), seed, progress)
         stack.callback(getattr(made.encoder, "close", lambda: None))  # a remote encoder holds connections
         previous = None if fresh else previous_artifact(folder)
         vectors, groups = _embedded(made.encoder, examples, previous, progress)
         stage = _first_stage(made.source, Path(work), examples, known, progress) if first_stage else None
-        options = FitOptions(head=head, plan=made.plan, seed=seed, progress=progress)
+        options = FitOptions(head, made.plan, seed, progress)
         parts = _Parts(examples, vectors, groups, made.encoder, made.notes, options, background, stage)
         artifact, _, report = _fit_and_tune(folder, parts, known, previous)
-    twins = example_findings(read.categories, examples.labels, groups, vectors)
-    return Built(artifact, [*read.findings, *twins], report)
+    findings = [*read.findings, *example_findings(read.categories, examples.labels, groups, vectors)]
+    return Built(artifact, findings, report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,8 +336,10 @@ def _learn_languages(encoder: Encoder, examples: Examples) -> None:
         learn(examples.texts)
 
 
-def _check_first_stage(choice: EncoderChoice) -> None:
-    """Refuse an encoder that cannot have a first stage, before long work."""
+def _check_first_stage(choice: EncoderChoice, wanted: bool) -> None:
+    """Refuse an encoder that cannot have a first stage that is wanted, before long work."""
+    if not wanted:
+        return
     if choice.kind == "static":
         raise EncoderError("a static encoder is a first stage already; leave out --first-stage or --encoder")
     require("model2vec.distill", what="distilling a first stage", extra="static")
