@@ -4,7 +4,8 @@
 
 DIR holds ``zeroeval/outcomes.jsonl`` (github.com/WildEval/ZeroEval, Apache-2.0), ``mmlu_pro/outcomes.jsonl``
 (github.com/TIGER-AI-Lab/MMLU-Pro, Apache-2.0) and ``prices.yaml``. A random half of the rows chooses the pair of cheap
-models, the other half is reported. Every call is charged, at four characters to a token. About a minute.
+models, the other half is reported; for the last two columns the pair is chosen without the row's task. Every call is
+charged, at four characters to a token. About a minute.
 """
 
 from __future__ import annotations
@@ -77,16 +78,36 @@ def escalated(data: Played, pair: tuple[int, int], strong: int) -> tuple[Floats,
     return quality, asked + np.where(kept, 0.0, data.cost[:, strong])
 
 
-def chosen(data: Played, strong: int, first: str | None, rows: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return the pair of cheap models that is best on ``rows``."""
+def outcomes_of_pairs(data: Played, strong: int, first: str | None) -> dict[tuple[int, int], tuple[Floats, Floats]]:
+    """Return :func:`escalated` of every pair of cheap models."""
     cheap = [at for at in range(len(data.models)) if at != strong]
+    pairs = [pair for pair in permutations(cheap, 2) if first in (None, data.models[pair[0]])]
+    return {pair: escalated(data, pair, strong) for pair in pairs}
+
+
+def chosen(
+    data: Played, strong: int, outcomes: dict[tuple[int, int], tuple[Floats, Floats]], rows: NDArray[np.bool_]
+) -> tuple[int, int]:
+    """Return the pair of cheap models that is best on ``rows``."""
 
     def value(pair: tuple[int, int]) -> float:
-        quality, cost = escalated(data, pair, strong)
+        quality, cost = outcomes[pair]
         relative = cost[rows].mean() / data.cost[rows, strong].mean()
         return float(quality[rows].mean() / data.quality[rows, strong].mean() - WORTH * relative)
 
-    return max((pair for pair in permutations(cheap, 2) if first in (None, data.models[pair[0]])), key=value)
+    return max(outcomes, key=value)
+
+
+def task_left_out(
+    data: Played, strong: int, outcomes: dict[tuple[int, int], tuple[Floats, Floats]], half: NDArray[np.bool_]
+) -> tuple[Floats, Floats]:
+    """Return ``(n,)`` quality and cost by the pair that is best on the other tasks."""
+    quality, cost = np.empty((2, len(data.task)))
+    for task in np.unique(data.task):
+        own = data.task == task
+        found = outcomes[chosen(data, strong, outcomes, half & ~own)]
+        quality[own], cost[own] = found[0][own], found[1][own]
+    return quality, cost
 
 
 def cells(data: Played, pair: tuple[int, int], strong: int, rows: NDArray[np.bool_]) -> list[str]:
@@ -116,13 +137,18 @@ def lines(data: Path) -> Iterator[str]:
     for name, model, first in RUNS:
         played = read(data, name, model)
         strong, half = played.models.index(model), np.random.default_rng(0).random(len(played.task)) < 0.5
-        pair = chosen(played, strong, first, half)
+        outcomes = outcomes_of_pairs(played, strong, first)
+        pair = chosen(played, strong, outcomes, half)
+        quality, cost = task_left_out(played, strong, outcomes, half)
         said = interval_by_task(played, pair, strong, ~half)
         yield f"\n{name}: {played.models[pair[0]]} and {played.models[pair[1]]} before {model}; quality {said}.\n"
-        yield from head("", "n", "strong", "weak", "agreement", "random, same cost", "oracle, same cost", "cost")
+        columns = ("strong", "weak", "agreement", "random, same cost", "oracle, same cost", "cost")
+        yield from head("", "n", *columns, "pair of other tasks", "cost")
         for label in ("all", *np.unique(played.task)):
             rows = ~half if label == "all" else ~half & (played.task == label)
-            yield row(label, int(rows.sum()), *cells(played, pair, strong, rows))
+            best, most = played.quality[rows, strong].mean(), played.cost[rows, strong].mean()
+            other_tasks = f"{quality[rows].mean() / best:.1%}", f"{cost[rows].mean() / most:.1%}"
+            yield row(label, int(rows.sum()), *cells(played, pair, strong, rows), *other_tasks)
 
 
 @click.command()
