@@ -30,7 +30,7 @@ from semroute.router.load import (
     locate_index,
     shipped_index,
 )
-from semroute.router.policies import PolicyPair, open_policies, open_trial
+from semroute.router.policies import PolicyPair, open_comparer, open_policies, open_trial
 from semroute.router.query import judging_caller, routable_text, routable_texts
 from semroute.router.requested import as_requested, ordered
 from semroute.types import (
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from semroute.dispatch import Dispatcher
     from semroute.eventloop import WorkerPool
     from semroute.router.batching import DecisionBatcher
-    from semroute.router.shadow import BlindComparer
 
 
 class Router:
@@ -89,7 +88,7 @@ class Router:
         self._answering = Answering(config, self._chain.pool, live.without_models)
         self._share = TrafficShare(config.trial.state, config.trial.share)
         self._trial, self._named = open_trial(live, config, self._share), open_policies(live, config)
-        self._comparer = _comparer_of(config, log)
+        self._comparer = open_comparer(config, log)
         self._config = config
         self._reloader = reloader
         self._state_file = state_file
@@ -679,12 +678,3 @@ class Router:
         if self._reloader is not None:
             self._reloader.look(self.reload)
         return PolicyPair(self._chain, self._trial, self._named).asked_by(constraints)
-
-
-def _comparer_of(config: Config, log: OutcomeSink | None) -> BlindComparer | None:
-    """Return the comparer that a configuration asks for; only then it is imported, with the event loop's modules."""
-    if config.trial.judge is None:
-        return None
-    from semroute.router.shadow import BlindComparer
-
-    return BlindComparer.of(config, log)
