@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from traceback import extract_tb
-from typing import TYPE_CHECKING
 
 from semroute.config import Config
 from semroute.errors import SemrouteError, unquoted
@@ -24,10 +23,7 @@ from semroute.storage import read_json
 from semroute.strategies import Chain
 from semroute.strategies.chain import Offload
 from semroute.text.normalise import hash_fraction
-from semroute.types import TRIAL, Assignment, Decision, ModelClient, OutcomeSink, Request, StrategyResult
-
-if TYPE_CHECKING:
-    from semroute.router.shadow import BlindComparer
+from semroute.types import TRIAL, Assignment, Decision, ModelClient, Request, StrategyResult
 
 _DECIDING = frozenset(
     {"index", "groups", "categories", "fallback", "strategies", "rules", "semantic", "classifier", "judge", "cascade"}
@@ -292,12 +288,3 @@ def tried_config(config: Config) -> Config | None:
     from semroute.config.load import overlaid
 
     return overlaid(config, config.trial.policy)
-
-
-def comparer_of(config: Config, log: OutcomeSink | None) -> BlindComparer | None:
-    """Return the comparer that a configuration asks for; only then it is imported, with the event loop's modules."""
-    if config.trial.judge is None:
-        return None
-    from semroute.router.shadow import BlindComparer
-
-    return BlindComparer.of(config, log)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from semroute.config import Config
 from semroute.dispatch.constraints import POLICIES, Constraints
@@ -20,7 +21,10 @@ from semroute.router.load import LoadedIndex
 from semroute.strategies import Chain
 from semroute.strategies.chain import Offload
 from semroute.text.names import known_names
-from semroute.types import Decision, ModelClient, Request
+from semroute.types import Decision, ModelClient, OutcomeSink, Request
+
+if TYPE_CHECKING:
+    from semroute.router.shadow import BlindComparer
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,16 @@ def open_trial(live: LoadedIndex, config: Config, share: TrafficShare) -> Experi
         return None
     policy = _open(live, tried)
     return Experiment(policy.chain, policy.answering, share, Propensities(config, tried))
+
+
+def open_comparer(config: Config, log: OutcomeSink | None) -> BlindComparer | None:
+    """Open the comparer of a trial's answers; None where it has no judge."""
+    if config.trial.judge is None:
+        return None
+    # Only then: it imports the event loop's modules.
+    from semroute.router.shadow import BlindComparer
+
+    return BlindComparer.of(config, log)
 
 
 def open_policies(live: LoadedIndex, config: Config) -> Mapping[str, NamedPolicy]:

@@ -20,7 +20,7 @@ from semroute.errors import DeadlineError, InputError, SemrouteError
 from semroute.index.artifact import MemoryArtifact
 from semroute.router.complete import Answering, Recorder, opened_log, store_feedback
 from semroute.router.decide import ClientFactory, chain_of
-from semroute.router.experiment import TrafficShare, comparer_of, is_by_trial
+from semroute.router.experiment import TrafficShare, is_by_trial
 from semroute.router.load import (
     HttpClient,
     LoadedIndex,
@@ -30,7 +30,7 @@ from semroute.router.load import (
     locate_index,
     shipped_index,
 )
-from semroute.router.policies import PolicyPair, open_policies, open_trial
+from semroute.router.policies import PolicyPair, open_comparer, open_policies, open_trial
 from semroute.router.query import judging_caller, routable_text, routable_texts
 from semroute.router.requested import as_requested, ordered
 from semroute.types import (
@@ -88,7 +88,7 @@ class Router:
         self._answering = Answering(config, self._chain.pool, live.without_models)
         self._share = TrafficShare(config.trial.state, config.trial.share)
         self._trial, self._named = open_trial(live, config, self._share), open_policies(live, config)
-        self._comparer = comparer_of(config, log)
+        self._comparer = open_comparer(config, log)
         self._config = config
         self._reloader = reloader
         self._state_file = state_file
