@@ -31,8 +31,8 @@ ROWS_PER_KIND, MAX_KINDS = 50, 12
 """Clusters of vectors stand for kinds where the outcomes name no tasks: one for so many rows, and at most so many."""
 RANGES = ((60.0, 95.0), (80.0, 99.0), (95.0, 100.0))
 """Percentiles of the training queries' own distances, each without itself and its duplicates, between which the unseen
-stack takes over. The first is taken that costs little on left-out rows of known kinds, else the last. On MMLU and
-ZeroEval, whole subjects and tasks left out, a start of 40 to 75 made hardly a difference.
+stack gets half the weight. The first is taken that costs little on left-out rows of known kinds, else the last. On
+MMLU and ZeroEval, whole subjects and tasks left out, a start of 40 to 75 made hardly a difference.
 """
 COST = 0.02
 """Increase of the squared error on left-out rows of known kinds that is accepted."""
