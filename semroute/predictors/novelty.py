@@ -23,6 +23,8 @@ NEAREST = 5
 """Number of nearest training queries whose mean distance counts."""
 LONGEST = 2.0
 """Log lengths from the mean at which the length rule stops: about a seventh and seven times the mean length."""
+WITHIN = 0.5
+"""Largest share of the unseen stack within the limit: few kinds may make it too cautious (MMLU-Pro)."""
 _WIDTH = 1e-6
 _STACK = ("weights", "slope", "shift")
 
@@ -72,8 +74,8 @@ class Novelty:
     Attributes:
         references: ``(r, d)`` float16 unit rows: training queries, or a sample of them.
         near: distance up to which the stack for near queries answers alone.
-        far: distance from which the unseen stack answers alone; in between the two are mixed.
-        limit: distance beyond which a query is unlike the training queries.
+        far: distance from which both have the same weight; in between that of the unseen stack grows.
+        limit: distance beyond which a query is unlike the training queries, and the unseen stack answers alone.
         unseen: the stack for queries of a new kind.
     """
 
@@ -100,7 +102,8 @@ class Novelty:
 
     def share(self, distances: Doubles) -> Doubles:
         """Return ``(n,)`` the share of the unseen stack in a prediction."""
-        return np.asarray(np.clip((distances - self.near) / max(self.far - self.near, _WIDTH), 0.0, 1.0))
+        grown = np.clip((distances - self.near) / max(self.far - self.near, _WIDTH), 0.0, 1.0)
+        return np.asarray(np.where(distances > self.limit, 1.0, WITHIN * grown))
 
     def arrays(self) -> Arrays:
         """Return the arrays, by name."""

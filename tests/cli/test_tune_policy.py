@@ -69,10 +69,8 @@ def test_the_policy_that_is_written_runs(outcomes: Path, monkeypatch: pytest.Mon
     assert text.startswith("# at least 85.0% of the quality of large, with 95% confidence in the long run\n")
     Path("semroute.yaml").write_text(text)
     router = Router.load(config=load_config(Path("semroute.yaml")))
-    models = {
-        router.route(query).model for query in ("Calculate 3 + 9 = x^2 about cats number 3", "Tell me about cats")
-    }
-    assert models == set(MODELS)
+    # Of several: the cheapest policy that keeps the promise gives some sums to the small model.
+    assert {decision.model for decision in router.route_many(made(20, seed=1).queries)} == set(MODELS)
 
 
 @pytest.mark.slow

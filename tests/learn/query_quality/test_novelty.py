@@ -7,7 +7,7 @@ import pytest
 from predictors.query_quality.query_heads import DIMENSIONS, MODELS, costs_of, no_categories
 
 from semroute.learn.estimators import LinearEstimator, NeighbourEstimator, TrainingRows
-from semroute.learn.novelty import MIN_LENGTH, PARTS, fit_unseen, kind_folds
+from semroute.learn.novelty import LENGTH, PARTS, fit_unseen, kind_folds
 from semroute.learn.query_quality import Setting, TrainedQueries, train_queries
 from semroute.predictors.novelty import log_lengths
 from semroute.types import Matrix
@@ -69,7 +69,7 @@ def test_where_nothing_carries_over_the_longer_query_goes_to_the_stronger_model(
     quality, _ = classifier.assess(["short", "a much longer query than the other one is " * 9], elsewhere(2))
     gain = quality[:, 1] - quality[:, 0]
     assert gain[1] > gain[0]
-    assert classifier.novelty.unseen.length[1] >= MIN_LENGTH
+    assert classifier.novelty.unseen.length[1] == LENGTH
 
 
 def test_a_head_that_predicts_kinds_that_were_left_out_keeps_its_weight() -> None:
