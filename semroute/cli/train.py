@@ -311,7 +311,8 @@ def _novelty(of: NoveltyFigures) -> DataTable:
     table.add_row("as for near queries", number(of.squared_error_before, 4), number(of.calibration_error_before))
     table.add_row("widened by distance", number(of.squared_error, 4), number(of.calibration_error))
     table.add_row("if it were perfect", "", number(of.perfect_calibration_error))
-    table.caption = f"{of.parts} parts; {of.unlike:.0%} of the queries are unlike those of the other parts"
+    widened = "" if of.pays else "; it does not pay, so predictions are as for near queries"
+    table.caption = f"{of.parts} parts; {of.unlike:.0%} of the queries are unlike those of the other parts{widened}"
     return table
 
 

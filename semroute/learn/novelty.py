@@ -117,6 +117,13 @@ class NoveltyFigures:
     calibration_error: float
     perfect_calibration_error: float
 
+    @property
+    def pays(self) -> bool:
+        """True if blending lowers the squared error, and does not raise the calibration error."""
+        return (
+            self.squared_error < self.squared_error_before and self.calibration_error <= self.calibration_error_before
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:

@@ -208,8 +208,9 @@ def train_queries(
         novelty = fit_novelty(rows, kinds, unseen, known, grouping.group, seed)
         near = calibrated(stacked(unseen, prior, classifier.weights), classifier.slope, classifier.shift)
         figures = novelty_figures(novelty, rows, near)
-        left_out = novelty.left_out
-        classifier = replace(classifier, novelty=novelty.novelty)
+        if figures.pays:
+            left_out = novelty.left_out
+        classifier = replace(classifier, novelty=replace(novelty.novelty, takes_over=figures.pays))
     progress(total, total)
     return TrainedQueries(classifier, stack, judged, left_out, choice.compared, figures)
 
@@ -331,7 +332,9 @@ def training_report(
             "squared_error": dict(trained.stack.losses),
             "squared_error_on": trained.compared,
             "models": finite({model: asdict(figures) for model, figures in model_figures(trained, rows).items()}),
-            "new_kinds": None if trained.novelty is None else finite(asdict(trained.novelty)),
+            "new_kinds": None
+            if trained.novelty is None
+            else finite(asdict(trained.novelty) | {"pays": trained.novelty.pays}),
             "worth": None if worth is None else finite(asdict(worth)),
         },
     }

@@ -77,6 +77,8 @@ class Novelty:
         far: distance from which both have the same weight; in between that of the unseen stack grows.
         limit: distance beyond which a query is unlike the training queries, and the unseen stack answers alone.
         unseen: the stack for queries of a new kind.
+        takes_over: False where that stack did not predict kinds that were left out better; it then answers nothing,
+            and distance only marks a query.
     """
 
     references: NDArray[np.float16]
@@ -84,6 +86,7 @@ class Novelty:
     far: float
     limit: float
     unseen: UnseenStack
+    takes_over: bool = True
     _index: Any = field(init=False, repr=False, compare=False)
 
     PREFIX: ClassVar[str] = "novelty."
@@ -102,13 +105,15 @@ class Novelty:
 
     def share(self, distances: Doubles) -> Doubles:
         """Return ``(n,)`` the share of the unseen stack in a prediction."""
+        if not self.takes_over:
+            return np.zeros(len(distances))
         grown = np.clip((distances - self.near) / max(self.far - self.near, _WIDTH), 0.0, 1.0)
         return np.asarray(np.where(distances > self.limit, 1.0, WITHIN * grown))
 
     def arrays(self) -> Arrays:
         """Return the arrays, by name."""
         named = {name: getattr(self.unseen, name) for name in _STACK}
-        named["scalars"] = np.array([self.near, self.far, self.limit, *self.unseen.length])
+        named["scalars"] = np.array([self.near, self.far, self.limit, *self.unseen.length, self.takes_over])
         named["references"] = self.references
         return {f"{self.PREFIX}{name}": values for name, values in named.items()}
 
@@ -124,13 +129,13 @@ class Novelty:
             return None
         references = np.asarray(own["references"], np.float16)
         numbers = {name: np.asarray(own[name], np.float64) for name in ("scalars", *_STACK)}
-        sizes = {"scalars": 5, "weights": heads, "slope": models, "shift": models}
+        sizes = {"scalars": 6, "weights": heads, "slope": models, "shift": models}
         if any(numbers[name].shape != (size,) for name, size in sizes.items()):
             raise ValueError("the arrays of the novelty are of the wrong sizes")
         if references.ndim != 2 or not len(references) or references.shape[1] != dimensions:
             raise ValueError("the references of the novelty are not vectors of the encoder")
         if not np.isfinite(references).all() or not all(np.isfinite(values).all() for values in numbers.values()):
             raise ValueError("the novelty holds a number that is not finite")
-        near, far, limit, mean_length, weight = numbers["scalars"].tolist()
+        near, far, limit, mean_length, weight, takes_over = numbers["scalars"].tolist()
         stack = UnseenStack(numbers["weights"], numbers["slope"], numbers["shift"], (mean_length, weight))
-        return cls(references, near, far, limit, stack)
+        return cls(references, near, far, limit, stack, bool(takes_over))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from predictors.query_quality.query_heads import DIMENSIONS, MODELS, costs_of, no_categories
@@ -95,3 +97,20 @@ def test_out_of_fold_predictions_are_those_of_a_decision_without_the_row() -> No
     assert trained.classifier.novelty is not None
     assert np.isfinite(trained.left_out).all()
     assert ((trained.left_out >= 0) & (trained.left_out <= 1)).all()
+
+
+def test_a_stack_that_does_not_predict_new_kinds_better_takes_over_nothing() -> None:
+    trained = train(made(400))
+    assert trained.novelty is not None
+    assert trained.novelty.pays
+    assert not replace(trained.novelty, squared_error=trained.novelty.squared_error_before).pays
+    assert not replace(trained.novelty, calibration_error=trained.novelty.calibration_error_before + 0.01).pays
+    classifier = trained.classifier
+    assert classifier.novelty is not None
+    assert classifier.novelty.takes_over
+    marking = replace(classifier, novelty=replace(classifier.novelty, takes_over=False))
+    quality, unlike = marking.assess(["about something else"] * 5, elsewhere(5))
+    assert unlike is not None
+    assert unlike.all()
+    alone = replace(classifier, novelty=None).predict(["about something else"] * 5, elsewhere(5))
+    np.testing.assert_array_equal(quality, alone)
