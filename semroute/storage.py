@@ -133,7 +133,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             handle.close()  # an open file cannot be renamed there
         else:
             # Held until the part has replaced the file, and released by the system however this process ends.
-            _lock(handle)
+            lock_file(handle)
         try:
             yield part
             sync(part)
@@ -161,12 +161,12 @@ def _collect(part: Path) -> None:
     if not stat.S_ISREG(status.st_mode) or age_s < PART_AGE_S:
         return
     with part.open("rb") as file:
-        if age_s >= UNLOCKED_PART_AGE_S if fcntl is None else _lock(file):
+        if age_s >= UNLOCKED_PART_AGE_S if fcntl is None else lock_file(file):
             part.unlink(missing_ok=True)
 
 
-def _lock(file: IO[bytes]) -> bool:
-    """Lock an open file for this process.
+def lock_file(file: IO[bytes] | int) -> bool:
+    """Lock an open file, or its descriptor, for this process.
 
     False if another process has locked it, or the file system has no locks.
     """

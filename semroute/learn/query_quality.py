@@ -23,7 +23,15 @@ from semroute.learn.estimators import (
     out_of_fold,
 )
 from semroute.learn.finetuning import TunedPart
-from semroute.learn.novelty import PARTS, LeftOut, NoveltyFigures, fit_novelty, kind_folds, novelty_figures
+from semroute.learn.novelty import (
+    PARTS,
+    LeftOut,
+    NoveltyFigures,
+    TrainedNovelty,
+    fit_novelty,
+    kind_folds,
+    novelty_figures,
+)
 from semroute.learn.stacking import Grouping, Stack, calibration, choose_heads, cross_calibrated
 from semroute.predictors.quality_heads import Quality, QueryHead, calibrated, stacked
 from semroute.predictors.query_features import QueryInputs
@@ -206,13 +214,26 @@ def train_queries(
         unseen = list(_out_of_fold_by_head(kept, inputs, quality, kinds.parts, step).values())
         known = LeftOut(left_out, [predictions[name] for name in kept], choice.fold)
         novelty = fit_novelty(rows, kinds, unseen, known, grouping.group, seed)
-        near = calibrated(stacked(unseen, prior, classifier.weights), classifier.slope, classifier.shift)
-        figures = novelty_figures(novelty, rows, near)
-        if figures.pays:
-            left_out = novelty.left_out
-        classifier = replace(classifier, novelty=replace(novelty.novelty, takes_over=figures.pays))
+        classifier, left_out, figures = _with_novelty(classifier, novelty, rows, unseen, left_out)
     progress(total, total)
     return TrainedQueries(classifier, stack, judged, left_out, choice.compared, figures)
+
+
+def _with_novelty(
+    classifier: QueryClassifier,
+    novelty: TrainedNovelty,
+    rows: TrainingRows,
+    unseen: Sequence[Quality],
+    left_out: Quality,
+) -> tuple[QueryClassifier, Quality, NoveltyFigures]:
+    """Return the classifier with a novelty, its left-out predictions, and the figures on kinds that were left out.
+
+    ``unseen`` has each head's predictions for kinds that it was not fitted on.
+    """
+    near = calibrated(stacked(unseen, classifier.prior, classifier.weights), classifier.slope, classifier.shift)
+    figures = novelty_figures(novelty, rows, near)
+    classifier = replace(classifier, novelty=replace(novelty.novelty, takes_over=figures.pays))
+    return classifier, novelty.left_out if figures.pays else left_out, figures
 
 
 def _calibrated(

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from semroute.errors import StateError
 from semroute.outcomes.log.schema import HEAD, Rows
+from semroute.storage import lock_file
 
 try:
     import fcntl
@@ -126,7 +127,7 @@ def replay(folder: Path, insert: Callable[[Rows], None]) -> int:
     count = 0
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         with suppress(FileNotFoundError), path.open("rb") as file:
-            if not _lock(file.fileno()):
+            if not lock_file(file):
                 continue
             found, is_whole = 0, True
             for rows in _portions(file.read().splitlines(), path):
@@ -175,17 +176,7 @@ def _locked_file(folder: Path) -> tuple[int, Path]:
         path = folder / f"{os.getpid()}-{secrets.token_hex(6)}{SUFFIX}"
         number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
         # Between these two lines another process may take it for that of a dead one, and remove it.
-        if _lock(number) and path.exists():
+        if lock_file(number) and path.exists():
             return number, path
         os.close(number)
     raise OSError(0, "other processes take its files away")
-
-
-def _lock(number: int) -> bool:
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
