@@ -3,13 +3,14 @@
 Builds an index of the category files with each encoder, and routes labelled queries of other languages and of English:
 
     python scripts/bench_languages.py [--categories DIR] [--queries FILE] [--english FILE] [--unknown FILE]
-        [--fresh FILE] [--encoders onnx,multilingual,joined] [--indexes DIR] [--out FILE]
+        [--fresh FILE] [--kinds FILE] [--encoders onnx,multilingual,joined] [--indexes DIR] [--out FILE]
 
 Queries are JSON Lines with ``query``, ``category`` (null where it belongs to none) and, but for the English ones,
 ``language``. They are no translations of the examples, which are English. "Right" is a query of a category that was
 routed to it; "wrongly accepted" is a query of no category that was routed to one. ``--unknown`` has queries in
-languages that no encoder was trained on, which ought to go to the fallback. ``--fresh`` has queries in all languages on
-which nothing was chosen, and a table of its own: the encoders' gate and weights were chosen on ``--queries``. Speed is
+languages that no encoder was trained on, which ought to go to the fallback. Two files on which nothing was chosen have
+tables of their own (the encoders' gate and weights were chosen on ``--queries``): ``--fresh`` has queries in all
+languages, ``--kinds`` has a ``kind`` of each (typos, one word, negation; conversations have ``messages``). Speed is
 the encoder's own, of one short query, the encoders taking turns in one process on the same cores; on a busy machine
 look at the multiple of the first encoder's time. Intervals are Wilson's, 95%. Needs the extras "build" and
 "multilingual"; about 5 minutes.
@@ -44,11 +45,12 @@ SAMPLES = "tests/samples"
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Labelled query; None for a category is one that belongs to none."""
+    """Labelled query, a text or a conversation; None for a category is one that belongs to none."""
 
-    text: str
+    text: str | list[dict[str, str]]
     category: str | None
     language: str
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Routed:
 @click.option("--english", type=QUERIES, default=f"{SAMPLES}/held_out.jsonl", show_default=True)
 @click.option("--unknown", type=QUERIES, default=f"{SAMPLES}/languages_unknown.jsonl", show_default=True)
 @click.option("--fresh", type=QUERIES, default=f"{SAMPLES}/languages_fresh.jsonl", show_default=True)
+@click.option("--kinds", type=QUERIES, default=f"{SAMPLES}/languages_kinds.jsonl", show_default=True)
 @click.option("--encoders", default=",".join(ENCODERS), show_default=True, help="Encoders to compare.")
 @click.option("--indexes", type=click.Path(file_okay=False, path_type=Path), help="Folder that keeps the indexes.")
 @OUT
@@ -75,25 +78,36 @@ def main(
     english: Path,
     unknown: Path,
     fresh: Path,
+    kinds: Path,
     encoders: str,
     indexes: Path | None,
     out: Path | None,
 ) -> None:
     """Build, route, measure, and print Markdown tables."""
     labelled = [*read(english), *read(queries)]
-    strange, new = read(unknown), read(fresh)
+    strange, new, of_kinds = read(unknown), read(fresh), read(kinds)
     with TemporaryDirectory(prefix="semroute-bench-") as work:
         folders = {name: index(categories, name, indexes or Path(work)) for name in encoders.split(",")}
         routed = [route(name, folder, [*labelled, *strange]) for name, folder in folders.items()]
         routed_new = [route(name, folder, new) for name, folder in folders.items()]
+        routed_kinds = [route(name, folder, of_kinds) for name, folder in folders.items()]
         times = speed(folders)
-    publish([*tables(routed, labelled, strange, times), "", *fresh_table(routed_new, new)], out)
+    lines = [*tables(routed, labelled, strange, times), "", *fresh_table(routed_new, new)]
+    publish([*lines, "", *kinds_table(routed_kinds, of_kinds)], out)
 
 
 def read(path: Path) -> list[Query]:
     """Return the queries of a file; one without a language is English."""
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    return [Query(entry["query"], entry.get("category"), entry.get("language", ENGLISH)) for entry in rows]
+    return [
+        Query(
+            entry.get("query") or entry["messages"],
+            entry.get("category"),
+            entry.get("language", ENGLISH),
+            entry.get("kind", ""),
+        )
+        for entry in rows
+    ]
 
 
 def index(categories: Path, encoder: str, folder: Path) -> Path:
@@ -173,6 +187,18 @@ def fresh_table(routed: Sequence[Routed], queries: Sequence[Query]) -> Iterator[
         right = {group: _right(result.chosen, queries, group) for group in (True, False)}
         cells = _share(*right[True]), _share(*right[False]), _share(*_accepted(result.chosen, queries))
         yield row(f"`{result.encoder}`", *cells)
+
+
+def kinds_table(routed: Sequence[Routed], queries: Sequence[Query]) -> Iterator[str]:
+    """Yield a table by kind of query: right in English, and in the others."""
+    yield from head("kind", *(f"`{result.encoder}`: {group}" for result in routed for group in ("English", "others")))
+    for kind in dict.fromkeys(query.kind for query in queries):
+        rows = [place for place, query in enumerate(queries) if query.kind == kind]
+        group = [queries[place] for place in rows]
+        picked = [[result.chosen[place] for place in rows] for result in routed]
+        yield row(
+            kind, *(_share(*_right(chosen, group, is_english)) for chosen in picked for is_english in (True, False))
+        )
 
 
 def _right(chosen: Sequence[str | None], queries: Sequence[Query], english: bool | None = None) -> tuple[int, int]:
