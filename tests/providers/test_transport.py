@@ -34,6 +34,8 @@ RAW = Raw()
 PATIENCE_S = 10.0
 PARTS = 64
 ONE_PLACE = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+# An idle connection is kept for 5 s by default, and a busy machine may take longer between two requests.
+LONG_KEPT = httpx.Limits(keepalive_expiry=PATIENCE_S)
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"
 KEPT = RAW.bytes(b"{}")
 """Script of an answer after which the connection may be used again."""
@@ -452,7 +454,7 @@ def test_a_request_that_may_have_arrived_is_not_sent_again(transport_class: Make
             assert server.connections == 1
             return server.bodies
 
-    assert len(run(work, transport_class())) == 2
+    assert len(run(work, transport_class(limits=LONG_KEPT))) == 2
 
 
 @pytest.mark.parametrize("script", [[RAW.listen], [HEAD, RAW.listen]], ids=["head", "body"])
@@ -620,7 +622,7 @@ def test_a_client_certificate_is_shown_where_a_server_wants_one(transport_class:
 
 
 def test_another_loop_gets_connections_of_its_own() -> None:
-    transport = AiohttpTransport()
+    transport = AiohttpTransport(limits=LONG_KEPT)
 
     async def work() -> tuple[int, int]:
         client = httpx.AsyncClient(transport=transport)
@@ -637,7 +639,7 @@ def test_another_loop_gets_connections_of_its_own() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_opens_connections_of_its_own_and_leaves_the_parents() -> None:
-    transport = AiohttpTransport()
+    transport = AiohttpTransport(limits=LONG_KEPT)
     client = httpx.AsyncClient(transport=transport)
 
     def child(url: str, far: Any) -> None:

@@ -50,7 +50,7 @@ class TestRedisGates(GatesContract):
 
     @asynccontextmanager
     async def world(self, rules: BreakerRules) -> AsyncGenerator[RedisWorld]:
-        server = Server(self.url, timeout_s=2.0)
+        server = Server(self.url, timeout_s=PATIENCE_S)
         gates = RedisGates(server, rules, prefix=own_prefix(), slot_s=SLOT_S, clock=lambda: world.now)
         world = RedisWorld(gates)
         yield world
@@ -117,7 +117,7 @@ def test_scripts_that_redis_has_lost_are_loaded_again(redis: OwnRedis) -> None:
 
 @pytest.mark.slow
 def test_one_object_serves_loops_one_after_the_other_and_at_the_same_time(redis: OwnRedis) -> None:
-    gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=own_prefix())
+    gates = RedisGates(Server(redis.url, timeout_s=PATIENCE_S), RULES, prefix=own_prefix())
     endpoint, passed = Endpoint("p", rpm=50), []
 
     def in_a_loop() -> None:
@@ -144,7 +144,7 @@ from semroute.resilience.redis.server import Server
 from semroute.types import Endpoint, Permit
 
 async def race(url, prefix):
-    gates = RedisGates(Server(url, timeout_s=10.0), BreakerRules(), prefix=prefix)
+    gates = RedisGates(Server(url, timeout_s=60.0), BreakerRules(), prefix=prefix)
     passed = {"rpm": 0, "tpm": 0, "parallel": 0}
     places = {"rpm": Endpoint("a", rpm=100), "tpm": Endpoint("b", tpm=1000), "parallel": Endpoint("c", parallel=10)}
     async def ask(name):

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 from resilience.redis_server import OwnRedis
 from resilience.test_redis_gates import own_prefix
 
@@ -38,7 +39,7 @@ class Time:
 def run(redis: OwnRedis, test: Callable[[RedisGates, Time], Awaitable[None]]) -> None:
     async def inside() -> None:
         clock = Time()
-        gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=own_prefix(), clock=clock)
+        gates = RedisGates(Server(redis.url, timeout_s=PATIENCE_S), RULES, prefix=own_prefix(), clock=clock)
         await test(gates, clock)
         await gates.close()
 
@@ -140,7 +141,7 @@ from semroute.resilience.redis.server import Server
 from semroute.types import Endpoint
 
 async def hold(url, prefix):
-    server = Server(url, timeout_s=5.0)
+    server = Server(url, timeout_s=60.0)
     gates = FailoverGates(
         RedisGates(server, BreakerRules(), prefix=prefix), Replicas(server), lambda: MemoryGates(BreakerRules())
     )
@@ -165,7 +166,7 @@ def test_a_replica_killed_in_the_middle_of_its_calls_leaves_no_slot_taken(redis:
     clock = Time()
 
     async def test() -> None:
-        gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=prefix, clock=clock)
+        gates = RedisGates(Server(redis.url, timeout_s=PATIENCE_S), RULES, prefix=prefix, clock=clock)
         assert isinstance(await gates.acquire(PLACE, 0), Rejection)
         clock.ahead_s = SLOT_S + 1.0
         for _ in range(2):
@@ -180,7 +181,7 @@ def test_the_heartbeat_runs_by_itself_while_calls_are_under_way(redis: OwnRedis,
     prefix = own_prefix()
 
     async def test() -> None:
-        server = Server(redis.url, timeout_s=5.0)
+        server = Server(redis.url, timeout_s=PATIENCE_S)
         shared = RedisGates(server, RULES, prefix=prefix)
         gates = FailoverGates(shared, Replicas(server, prefix=prefix), lambda: MemoryGates(RULES), heartbeat_s=0.02)
         permit = await gates.acquire(PLACE, 0)
@@ -225,7 +226,7 @@ async def in_child(gates, memory, parents):
     return found
 
 def main(url, prefix):
-    server = Server(url, timeout_s=5.0)
+    server = Server(url, timeout_s=60.0)
     memory = MemoryGates(BreakerRules())
     gates = FailoverGates(
         RedisGates(server, BreakerRules(), prefix=prefix), Replicas(server, prefix=prefix),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 from resilience.redis_server import OwnRedis
 
 from semroute.config import BreakerRules
@@ -105,7 +106,7 @@ class Comparison:
         self.now = BEGIN
         self.memory = MemoryGates(RULES, clock=lambda: self.now, wall=lambda: self.now, rng=Even(), lease_s=LEASE_S)
         prefix = f"semroute:{{test-{secrets.token_hex(6)}}}:"
-        server = Server(url, timeout_s=5.0)
+        server = Server(url, timeout_s=PATIENCE_S)
         self.redis = RedisGates(
             server, RULES, prefix=prefix, rng=Even(), clock=lambda: self.now, lease_s=LEASE_S, slot_s=LEASE_S
         )

@@ -219,7 +219,7 @@ def test_a_clock_set_back_by_an_hour_freezes_nothing(redis: OwnRedis) -> None:
 
     async def test() -> None:
         nonlocal now
-        gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=own_prefix(), clock=lambda: now)
+        gates = RedisGates(Server(redis.url, timeout_s=PATIENCE_S), RULES, prefix=own_prefix(), clock=lambda: now)
         limited, broken, hinted = Endpoint("limited", rpm=2, parallel=1), Endpoint("broken"), Endpoint("hinted")
         for endpoint, result in [(limited, CallResult.SUCCESS)] * 2 + [(broken, CallResult.FAILURE)] * RULES.in_a_row:
             permit = await gates.acquire(endpoint, 1)
@@ -248,7 +248,7 @@ def test_a_month_follows_the_calendar_and_not_the_time_that_never_runs_backwards
 
     async def test() -> None:
         nonlocal now
-        gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=own_prefix(), clock=lambda: now)
+        gates = RedisGates(Server(redis.url, timeout_s=PATIENCE_S), RULES, prefix=own_prefix(), clock=lambda: now)
         endpoint = Endpoint("p", "KEY", budget_usd=1.0)
         now += 40 * 86400.0  # set wrong
         assert isinstance(await gates.acquire(endpoint, 1, 0.25), Permit)
@@ -263,7 +263,7 @@ def test_a_month_follows_the_calendar_and_not_the_time_that_never_runs_backwards
 def test_what_earlier_versions_stored_is_read_and_put_right(redis: OwnRedis) -> None:
     async def test() -> None:
         prefix = own_prefix()
-        gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=prefix)
+        gates = RedisGates(Server(redis.url, timeout_s=PATIENCE_S), RULES, prefix=prefix)
         disabled = Endpoint("p", "KEY", origin="https://api.example:443")
         await gates.server.command("HSET", f"{prefix}disabled", "KEY", "401: refused")
         (found,) = await gates.statuses([disabled])
@@ -288,7 +288,7 @@ def test_what_earlier_versions_stored_is_read_and_put_right(redis: OwnRedis) -> 
 
 def test_a_place_that_was_closed_here_alone_is_open_when_redis_goes_away(redis: OwnRedis) -> None:
     async def test() -> None:
-        async with in_use(replica(redis.url)) as gates:
+        async with in_use(replica(redis.url, timeout_s=PATIENCE_S)) as gates:
             endpoint = Endpoint("p", "KEY")
             mine = [await gates._local.acquire(endpoint, 1) for _ in range(RULES.in_a_row)]
             for permit in mine:
@@ -319,7 +319,7 @@ def test_a_place_that_was_closed_here_alone_is_open_when_redis_goes_away(redis: 
 )
 def test_a_snapshot_that_is_none_is_an_error_of_ours(redis: OwnRedis, snapshot: str | bytes) -> None:
     async def test() -> None:
-        server = Server(redis.url, timeout_s=5.0)
+        server = Server(redis.url, timeout_s=PATIENCE_S)
         await server.command("ZADD", "semroute:{gates}:replicas", time.time(), "strange")
         await server.command("SET", "semroute:{gates}:snapshot:strange", snapshot)  # type: ignore[arg-type]
         config = Config.model_validate({"deployments": [{"name": "a", "model": "m"}], "state": redis.url})

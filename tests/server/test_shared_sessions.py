@@ -12,6 +12,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 from resilience.redis_server import OwnRedis, own_redis
 from server.conftest import Served
 
@@ -76,10 +77,10 @@ def redis() -> Iterator[OwnRedis]:
 class Process:
     """The sessions of one process, on a clock of its own."""
 
-    def __init__(self, redis: OwnRedis, now: float = 1000.0, **limits: float) -> None:
+    def __init__(self, redis: OwnRedis, now: float = 1000.0, timeout_s: float = PATIENCE_S, **limits: float) -> None:
         self.clock = Clock(now)
-        self.server = Server(redis.url, timeout_s=0.1)
-        self.store = SessionStore(self.server, 300.0, **{"read_s": 5.0, "return_s": 0.01, **limits})
+        self.server = Server(redis.url, timeout_s=timeout_s)
+        self.store = SessionStore(self.server, 300.0, **{"read_s": PATIENCE_S, "return_s": 0.01, **limits})
         self.sessions = Sessions(300.0, clock=self.clock, store=self.store)
 
     def answered(self, completion: Completion = COMPLETION, caller: str | None = "key") -> Session:
@@ -216,7 +217,7 @@ def test_a_silent_redis_is_not_waited_for(redis: OwnRedis) -> None:
         while await other.found() is None:  # it is back, and in time again
             await asyncio.sleep(0.01)
 
-    together(work, redis, read_s=0.05)
+    together(work, redis, read_s=0.05, timeout_s=0.1)
 
 
 @pytest.mark.slow
@@ -337,8 +338,8 @@ def test_who_sealed_an_item_is_known_to_other_processes(redis: OwnRedis) -> None
 
     async def test() -> None:
         memories = SealedItems(), SealedItems()
-        servers = [Server(redis.url, timeout_s=0.1) for _ in memories]
-        stores = [SessionStore(server, 300.0, read_s=5.0) for server in servers]
+        servers = [Server(redis.url, timeout_s=PATIENCE_S) for _ in memories]
+        stores = [SessionStore(server, 300.0, read_s=PATIENCE_S) for server in servers]
         one, other = (
             Sessions(300.0, store=store, sealed=memory) for store, memory in zip(stores, memories, strict=True)
         )
@@ -366,7 +367,7 @@ def test_who_sealed_an_item_is_known_to_other_processes(redis: OwnRedis) -> None
 def test_without_redis_sealed_items_are_sent_as_before(redis: OwnRedis) -> None:
     async def test() -> None:
         memory = SealedItems()
-        store = SessionStore(Server(redis.url, timeout_s=0.1), 300.0, read_s=5.0, return_s=60.0)
+        store = SessionStore(Server(redis.url, timeout_s=PATIENCE_S), 300.0, read_s=PATIENCE_S, return_s=60.0)
         sessions = Sessions(300.0, store=store, sealed=memory)
         redis.kill()
         turn = sealed_turn("SECRET")
