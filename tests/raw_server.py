@@ -21,6 +21,9 @@ RESET = object()
 LISTEN = object()
 """Step of a script: send nothing more until the client has gone."""
 
+ROUNDS = 5
+"""Rounds of the event loop after which a connection that was accepted is made, handled and closed, and one more."""
+
 Step: TypeAlias = "bytes | float | object"
 """Bytes to send, seconds to wait, or one of the above."""
 
@@ -50,20 +53,21 @@ async def serve(
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         state.connections += 1
-        try:
-            with suppress(asyncio.IncompleteReadError, ConnectionError):
-                is_open = True
-                while is_open:
-                    state.bodies.append(await _request(reader, state))
-                    script = scripts[min(len(state.bodies), len(scripts)) - 1]
-                    is_open = await _play(script, reader, writer, state)
-        finally:
-            writer.close()
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            is_open = True
+            while is_open:
+                state.bodies.append(await _request(reader, state))
+                script = scripts[min(len(state.bodies), len(scripts)) - 1]
+                is_open = await _play(script, reader, writer, state)
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def ended(task: asyncio.Task[None]) -> None:
+            handlers.discard(task)
+            writer.close()  # not in the task, which on a busy machine may be cancelled before it has begun
+
         task = asyncio.ensure_future(handle(reader, writer))
         handlers.add(task)
-        task.add_done_callback(handlers.discard)
+        task.add_done_callback(ended)
 
     server = await asyncio.start_server(connected, host, 0, ssl=tls)
     shown, scheme = f"[{host}]" if ":" in host else host, "http" if tls is None else "https"
@@ -72,11 +76,16 @@ async def serve(
         try:
             yield state
         finally:
-            running = list(handlers)
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-            await asyncio.sleep(0)  # the transports close in the loop's next round
+            # Sockets that were accepted a moment ago get transports and handlers in the next rounds, as a closed server
+            # would not give them; transports close in another round.
+            for listening in server.sockets:
+                asyncio.get_running_loop().remove_reader(listening)
+            for _ in range(ROUNDS):
+                running = list(handlers)
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
+                await asyncio.sleep(0)
 
 
 async def _request(reader: asyncio.StreamReader, state: RawServer) -> Any:
