@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TypeGuard
 
@@ -36,6 +37,7 @@ NAMES = (
     "user",
 )
 """Parameters of a request that are its fields; those of :data:`MARKERS` are further ones."""
+_values = attrgetter(*NAMES)
 
 MARKERS = frozenset({"cache_control", "strict", "custom_tools", "allowed_tools", "stop"})
 """Parameters that are found in other fields: a cache marker, ``strict`` of a tool, tools that are no functions, a tool
@@ -117,6 +119,7 @@ class Parameters:
         droppable: names of parameters that may be dropped where they are not supported.
         native: wire format in which the client sent the request; None where it has none of its own.
         features: features of that body that no field of a request can say.
+        left_out: names of parameters of the request that are not among these, since the deployment lacks them.
     """
 
     named: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
@@ -124,6 +127,7 @@ class Parameters:
     droppable: frozenset[str] = frozenset()
     native: str | None = None
     features: tuple[str, ...] = ()
+    left_out: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.named or self.extra or self.features)
@@ -137,7 +141,9 @@ def parameters_of(request: Request) -> Parameters:
     Raises:
         RequestError: ``extra`` sets a parameter that is a field of the request.
     """
-    values = {name: value for name in NAMES if (value := getattr(request, name)) is not None}
+    values: dict[str, object] = {
+        name: value for name, value in zip(NAMES, _values(request), strict=True) if value is not None
+    }
     if values.get("n") == 1:
         del values["n"]
     if not request.tools:
@@ -179,9 +185,10 @@ def carried(deployment: Deployment, parameters: Parameters) -> Parameters:
         return parameters
     named = {name: value for name, value in parameters.named.items() if name not in refused}
     extra = {name: value for name, value in parameters.extra.items() if name not in refused}
+    left_out = refused & (parameters.named.keys() | parameters.extra.keys())
     for name in moved:
         extra[name] = named.pop(name)
-    return replace(parameters, named=named, extra=extra)
+    return replace(parameters, named=named, extra=extra, left_out=frozenset(left_out))
 
 
 def _refusals(deployment: Deployment, parameters: Parameters) -> Iterator[tuple[str, str]]:
@@ -347,21 +354,23 @@ def thinks_by_budget(upstream: str) -> bool:
 
 def _markers(request: Request) -> dict[str, object]:
     """Return the parameters that stand within other fields of the request."""
-    tools, choice = request.tools, request.tool_choice
-    found = {
-        "cache_control": _marks_a_cache(request),
-        "strict": any(getattr(tool, "strict", None) for tool in tools),
-        "custom_tools": any(getattr(tool, "definition", None) is not None for tool in tools),
-        "allowed_tools": isinstance(choice, Mapping) and choice.get("type") != "function",
-        "stop": bool(request.stop),
-    }
+    tools, choice, found = request.tools, request.tool_choice, dict[str, object]()
+    if _marks_a_cache(request):
+        found["cache_control"] = True
+    if tools:
+        found["strict"] = any(getattr(tool, "strict", None) for tool in tools)
+        found["custom_tools"] = any(getattr(tool, "definition", None) is not None for tool in tools)
+    if choice is not None:
+        found["allowed_tools"] = isinstance(choice, Mapping) and choice.get("type") != "function"
+    if request.stop:
+        found["stop"] = True
     return {name: True for name, is_set in found.items() if is_set}
 
 
 def _marks_a_cache(request: Request) -> bool:
     if any(getattr(tool, "cache_control", None) for tool in request.tools):
         return True
-    return any(_is_marked(one) for message in request.messages for one in (message, *content_parts(message)))
+    return any(_is_marked(message) or any(map(_is_marked, content_parts(message))) for message in request.messages)
 
 
 def _is_marked(value: object) -> bool:

@@ -229,8 +229,9 @@ class Dispatcher:
                 and returns nothing.
             on_delta: streams the answer: it is awaited with each piece. There is no failover after the first piece: a
                 later failure is raised.
-            input_tokens: estimated tokens of a request that is known to be valid; it is neither checked nor counted
-                again, which for a long conversation takes longer than all else here. None for any other request.
+            input_tokens: estimated tokens of a request that is known to be valid, with its limits; they are neither
+                checked nor counted again, which for a long conversation takes longer than all else here. None for any
+                other request.
 
         Raises:
             InputError: the request, the candidates or the limits cannot be used; the message names the path.
@@ -240,8 +241,9 @@ class Dispatcher:
             DispatchError: the last attempt's error; its ``attempts`` lists all attempts.
         """
         started = time.monotonic()
-        request = valid_request(request) if input_tokens is None else request
-        constraints, candidates = valid_constraints(constraints), valid_candidates(candidates)
+        if input_tokens is None:
+            request, constraints = valid_request(request), valid_constraints(constraints)
+        candidates = valid_candidates(candidates)
         await self._know_models()
         plan = self._planner.plan(request, candidates, constraints, input_tokens)
         most_s = self.config.retries.deadline_s
@@ -301,8 +303,9 @@ class Dispatcher:
 
         Nothing is reserved. ``input_tokens`` is that of :meth:`complete`.
         """
-        request = valid_request(request) if input_tokens is None else request
-        constraints, candidates = valid_constraints(constraints), valid_candidates(candidates)
+        if input_tokens is None:
+            request, constraints = valid_request(request), valid_constraints(constraints)
+        candidates = valid_candidates(candidates)
         await self._know_models()
         try:
             plan = self._planner.plan(request, candidates, constraints, input_tokens)

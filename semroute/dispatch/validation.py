@@ -175,16 +175,21 @@ def valid_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
 def _changes(walk: ValueWalk, owner: object, checks: _Checks) -> dict[str, Any]:
     """Return the fields of a dataclass to replace by plain values."""
     changes: dict[str, Any] = {}
-    for name, check, default in checks:
-        try:
-            value = getattr(owner, name)
-        except Exception as error:  # a property of a subclass, or a field that was never set
-            raise FaultError(f"cannot be read: {type(error).__name__}", name) from None
-        if value is default:
-            continue  # valid; most fields of a request are unset
-        valid = checked(walk, name, value, check)
-        if valid is not value:
-            changes[name] = valid
+    name = ""
+    try:
+        for name, check, default in checks:
+            try:
+                value = getattr(owner, name)
+            except Exception as error:  # a property of a subclass, or a field that was never set
+                raise FaultError(f"cannot be read: {type(error).__name__}") from None
+            if value is default:
+                continue  # valid; most fields of a request are unset
+            valid = check(walk, value)
+            if valid is not value:
+                changes[name] = valid
+    except FaultError as fault:
+        fault.path.append(name)
+        raise
     return changes
 
 
@@ -326,8 +331,8 @@ def _flag(walk: ValueWalk, value: Any) -> object:
 
 def _word(walk: ValueWalk, value: Any) -> object:
     """Check a name; None is allowed."""
-    if value is None:
-        return None
+    if value is None or (type(value) is str and 0 < len(value) <= MAX_NAME and value.isprintable()):
+        return value
     if not issubclass(type(value), str):
         raise FaultError(f"is {type_name(value)}, not a name")
     text = cast(str, walk.plain(value))

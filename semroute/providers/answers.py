@@ -124,6 +124,8 @@ def combined(readings: Iterable[Callable[[], Completion]]) -> Completion:
     if not answers:
         raise errors[0]
     first, *others = answers
+    if not others:
+        return first
     alternatives = [
         Alternative(o.text, o.finish_reason, o.tool_calls, o.refusal, o.logprobs, o.reasoning, o.reasoning_blocks)
         for o in others

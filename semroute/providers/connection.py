@@ -220,7 +220,7 @@ def build(
                 **upstream_headers.get(),
             },
             params=query,
-            timeout=httpx.Timeout(None, connect=deployment.timeouts.connect_s),
+            timeout=_timeout(deployment.timeouts.connect_s),
             extensions={"trace": _Connecting(deployment.timeouts.connect_s, clock)},
         )
     except httpx.InvalidURL:
@@ -232,6 +232,12 @@ def build(
 def _address(text: str) -> httpx.URL:
     """Parse an address once: for a small request that took a tenth of the client's time."""
     return httpx.URL(text)
+
+
+@lru_cache(maxsize=1024)
+def _timeout(connect_s: float) -> httpx.Timeout:
+    """Return the limits of a call within httpx: that of the connection alone; see :class:`CallClock` for the others."""
+    return httpx.Timeout(None, connect=connect_s)
 
 
 class _Connecting:

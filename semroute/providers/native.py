@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from semroute.catalog import Parameters, parameters_of, takes_native
+from semroute.catalog import Parameters, takes_native
 from semroute.config.deployments import VENDORS
 from semroute.errors import CapabilityError
 from semroute.providers.openai_wire import MessageWriter
@@ -152,11 +152,11 @@ def responses_body(
 
 def _without(body: Mapping[str, object], request: Request, found: Parameters) -> dict[str, object]:
     """Return the top level of a body without the parameters that the deployment does not carry."""
-    asked = parameters_of(request)
-    carried = found.named.keys() | found.extra.keys()
-    left_out = (asked.named.keys() | asked.extra.keys()) - carried
+    left_out = found.left_out
+    if not left_out:
+        return dict(body)
     if "user" in left_out and request.native is not None and request.native.format == "anthropic":
-        left_out = {*left_out, "metadata"}
+        left_out |= {"metadata"}
     kept = {name: value for name, value in body.items() if name not in left_out}
     return {name: _unmarked(name, value) for name, value in kept.items()} if "cache_control" in left_out else kept
 

@@ -224,7 +224,8 @@ class LeanClient(httpx.AsyncClient):
         items = list(given.items())
         names = {name.lower() for name, _ in items}
         headers = [*(one for one in self._own_headers if one[0].lower() not in names), *items]
-        timeout = httpx.Timeout(options.get("timeout", self.timeout))
+        timeout = options.get("timeout", self.timeout)
+        timeout = timeout if isinstance(timeout, httpx.Timeout) else httpx.Timeout(timeout)
         extensions = {"timeout": timeout.as_dict(), **(options.get("extensions") or {})}
         content, params = options.get("content"), options.get("params")
         return httpx.Request(method, url, content=content, params=params, headers=headers, extensions=extensions)
@@ -242,14 +243,15 @@ class LeanClient(httpx.AsyncClient):
             raise RuntimeError("Cannot send a request, as the client has been closed.")
         response = await self._direct.handle_async_request(request)
         response.request = request
-        _log.info(
-            'HTTP Request: %s %s "%s %d %s"',
-            request.method,
-            request.url,
-            response.http_version,
-            response.status_code,
-            response.reason_phrase,
-        )
+        if _log.isEnabledFor(logging.INFO):
+            _log.info(
+                'HTTP Request: %s %s "%s %d %s"',
+                request.method,
+                request.url,
+                response.http_version,
+                response.status_code,
+                response.reason_phrase,
+            )
         return response
 
 

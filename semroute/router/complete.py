@@ -103,9 +103,9 @@ class _Heard:
     def elapsed_ms(self) -> float:
         return (time.perf_counter() - self.started) * 1000
 
-    def completed(self, completion: Completion) -> Completion:
-        """Note the completion, and return it with the outcome's id."""
-        self.completion = replace(completion, outcome_id=self.name)
+    def completed(self, completion: Completion, decision: Decision) -> Completion:
+        """Note the completion, and return it with its decision and the outcome's id."""
+        self.completion = replace(completion, decision=decision, outcome_id=self.name)
         self.attempts, self.kind = completion.attempts, None
         return self.completion
 
@@ -170,7 +170,7 @@ class Recorder:
         made: Sequence[Attempt] = (),
         on_delta: OnDelta | None = None,
     ) -> Completion:
-        """Return an answer and record its outcome: complete, failed, cancelled.
+        """Return an answer with its decision, and record its outcome: complete, failed, cancelled.
 
         Args:
             call: makes the answer; it is given the callback of the stream.
@@ -186,7 +186,7 @@ class Recorder:
         """
         heard = _Heard(new_id(self._clock()), started)
         try:
-            return heard.completed(await call(heard.noting(on_delta)))
+            return heard.completed(await call(heard.noting(on_delta)), decision)
         except BaseException as error:
             heard.broke(error)
             raise

@@ -482,11 +482,10 @@ class Router:
             )
 
         if self._recorder is None or not log:
-            completion = await call(on_delta)
+            completion = replace(await call(on_delta), decision=decision)
         else:
             recorder = self._recorder
             completion = await recorder.answered(call, decision, started, request.metadata, attempts, on_delta)
-        completion = replace(completion, decision=decision)
         if self._comparer is not None:
             self._comparer.offer(request, limits, completion, self._answering, self._trial, self.dispatcher)
         return completion

@@ -151,8 +151,7 @@ class SessionTurn:
         """Note the answer; housekeeping is no part of the conversation."""
         if self._task is None:
             session = self._sessions.start(self._caller, self._name)
-            estimated, now = self._needs.input_tokens, self._sessions.clock()
-            session.note(completion, estimated, now, moves=self._moves(completion))
+            session.note(completion, self.input_tokens, self._sessions.clock(), moves=self._moves(completion))
             if self._stayed is not None:
                 session.forgo(*self._stayed)
             self._sessions.share(self._caller, self._name, session)

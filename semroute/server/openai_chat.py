@@ -7,7 +7,6 @@ https://platform.openai.com/docs/guides/error-codes for the shapes of errors.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from secrets import token_hex
 from typing import Any
 
@@ -24,6 +23,7 @@ from semroute.server.formats import (
 )
 from semroute.server.overflow import Overflow
 from semroute.types import Alternative, Completion, Delta, NativeBody, Request, TokenLogprob, ToolCallDelta, Usage
+from semroute.types.openai import request_fields
 
 FINISHES: Mapping[str, str] = {"refusal": "content_filter", "other": "stop"}
 """Reasons to stop that OpenAI names otherwise."""
@@ -123,11 +123,13 @@ def _request(body: Mapping[str, Any], headers: Mapping[str, str]) -> Request:
     """
     features = [name for name in _DEPRECATED if body.get(name) is not None]
     plain = {name: value for name, value in body.items() if name not in _DEPRECATED} if features else body
-    request = Request.from_openai(plain, droppable=HINTS)
-    for index, message in enumerate(request.messages):
+    fields = request_fields(plain)
+    for index, message in enumerate(fields["messages"]):
         if isinstance(message, Mapping) and not _is_plain(message):
             features += _features(message, f"messages[{index}]")
-    return replace(request, native=NativeBody("openai", body, headers, tuple(features)))
+    # As Request.from_openai, without a copy for the body.
+    native = NativeBody("openai", body, headers, tuple(features))
+    return Request(**fields, droppable=HINTS, native=native)
 
 
 def _is_plain(message: Mapping[str, Any]) -> bool:
