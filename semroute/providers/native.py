@@ -8,7 +8,6 @@ identifiers of tool calls.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from semroute.catalog import Parameters, takes_native
@@ -338,7 +337,7 @@ class ChatEvents:
     def add(self, piece: Delta, data: Any) -> Delta:
         """Return a piece with the event that it was read from."""
         self._is_native = self._is_native and isinstance(data, dict) and all(map(self._is_plain, _fragments(data)))
-        return replace(piece, native=({**data, "model": self._model},)) if self._is_native else piece
+        return piece.with_native(({**data, "model": self._model},)) if self._is_native else piece
 
     def _is_plain(self, fragment: Any) -> bool:
         index = fragment.get("index") if isinstance(fragment, dict) else None
@@ -378,7 +377,7 @@ class MessageEvents:
         message = data.get("message")
         if isinstance(message, dict):
             data = {**data, "message": {**message, "model": self._model}}
-        return replace(piece, native=(data,))
+        return piece.with_native((data,))
 
 
 class ResponseEvents:
@@ -405,4 +404,4 @@ class ResponseEvents:
         response = data.get("response")
         if isinstance(response, dict):
             data = {**data, "response": {**response, "model": self._model}}
-        return replace(piece, native=(data,))
+        return piece.with_native((data,))

@@ -21,7 +21,7 @@ QUEUED = 32
 class AnswerEvents:
     """Events of one answer, made in a task of its own and ended with it.
 
-    A piece costs no task and no timer of asyncio's unless its reader has to wait for it.
+    A piece costs no task and no timer: the one that ends a silence is set again when it is due, and not for each piece.
 
     Args:
         source: the router's stream.
@@ -34,6 +34,8 @@ class AnswerEvents:
         self._events: deque[Delta | Completion | Exception] = deque()
         self._arrival: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._silent_at = 0.0
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
@@ -68,11 +70,10 @@ class AnswerEvents:
         """
         if not self._events:
             self._arrival = self._loop.create_future()
-            timer = self._loop.call_later(within_s, _wake, self._arrival)
+            self._watch(within_s)
             try:
                 await self._arrival
             finally:
-                timer.cancel()
                 self._arrival = None
             if not self._events:
                 return None
@@ -83,8 +84,28 @@ class AnswerEvents:
             raise event
         return event
 
+    def _watch(self, within_s: float) -> None:
+        """See to it that the reader is woken when it has waited for so long."""
+        self._silent_at = self._loop.time() + within_s
+        if self._timer is not None and self._timer.when() > self._silent_at:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._silent_at, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._arrival is None:
+            return  # the next wait sets it again
+        if self._loop.time() < self._silent_at:
+            self._timer = self._loop.call_at(self._silent_at, self._look)
+        else:
+            _wake(self._arrival)
+
     async def stop(self) -> None:
         """Cancel the call, and wait until its cost is booked."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._task.cancel()
         await asyncio.wait({self._task})
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+import math
+from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import dataclass
 
 from semroute.errors import DispatchError
 from semroute.server.formats import ServedCall
@@ -111,5 +113,74 @@ def test_nothing_within_the_interval_is_none() -> None:
         begins.set()
         assert await events.next(60.0) == Delta("a")
         await events.stop()
+
+    asyncio.run(test())
+
+
+class ClockedLoop:
+    """The event loop with a clock that goes on when told, and the timers that were set on it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.set: list[ClockedTimer] = []
+        self.create_future = asyncio.get_running_loop().create_future
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> ClockedTimer:
+        self.set.append(ClockedTimer(when, callback))
+        return self.set[-1]
+
+    def advance(self, now: float) -> None:
+        self.now = now
+        for timer in [one for one in self.set if one.due <= now]:
+            timer.due = math.inf
+            timer.callback()
+
+
+@dataclass
+class ClockedTimer:
+    due: float
+    callback: Callable[[], None]
+
+    def when(self) -> float:
+        return self.due
+
+    def cancel(self) -> None:
+        self.due = math.inf
+
+
+def test_a_silence_is_counted_from_the_piece_before_it_with_one_timer_for_many_pieces() -> None:
+    async def test() -> None:
+        turns = [asyncio.Event() for _ in range(20)]
+
+        async def answer() -> AsyncGenerator[Delta | Completion]:
+            for turn in turns:
+                await turn.wait()
+                yield Delta("x")
+
+        events, loop = AnswerEvents(answer()), ClockedLoop()
+        events._loop = loop  # type: ignore[assignment]
+        for second, turn in enumerate(turns[:-1]):
+            waiting = asyncio.create_task(events.next(30.0))
+            await asyncio.sleep(0)
+            loop.advance(float(second))
+            turn.set()
+            assert await waiting == Delta("x")
+        assert len(loop.set) == 1
+        waiting = asyncio.create_task(events.next(30.0))  # from second 18 on
+        await asyncio.sleep(0)
+        for now in (30.0, 47.9):
+            loop.advance(now)
+            await asyncio.sleep(0)
+            assert not waiting.done()
+        loop.advance(48.0)
+        assert await waiting is None
+        assert len(loop.set) == 2
+        turns[-1].set()
+        assert await events.next(30.0) == Delta("x")
+        await events.stop()
+        assert all(timer.due == math.inf for timer in loop.set)
 
     asyncio.run(test())
