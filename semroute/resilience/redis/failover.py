@@ -20,9 +20,10 @@ from typing import Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
 from semroute import forks
+from semroute.config import Selection
 from semroute.errors import StateError
 from semroute.resilience.breaker import Clock
-from semroute.resilience.gates import LEASE_S, MemoryGates, account
+from semroute.resilience.gates import LEASE_S, MemoryGates, SampledPermit, SamplingSignals, account
 from semroute.resilience.limits import WINDOW_S
 from semroute.resilience.redis.gates import MONTH_S, PREFIX, RedisGates
 from semroute.resilience.redis.server import Server, SlowAnswerError
@@ -383,6 +384,29 @@ class FailoverGates:
         self._pending.add(permit)
         return permit
 
+    async def acquire_sampled(
+        self,
+        endpoints: Sequence[Endpoint],
+        tokens: int,
+        signals: Sequence[SamplingSignals],
+        usd: Sequence[float],
+        selection: Selection,
+        number: float,
+    ) -> SampledPermit:
+        """Sample an open endpoint and acquire its permit; see ``SamplingGates``."""
+        self._start_heartbeat()
+        if self._mode == "shared":
+            try:
+                found = await self._shared.acquire_sampled(endpoints, tokens, signals, usd, selection, number)
+            except StateError as error:
+                self._go_local(error)
+            else:
+                if found.permit is not None:
+                    self._remember(found.permit)
+                    self._count_here(found.permit)
+                return found
+        return SampledPermit(await self._local.statuses([self._share(one) for one in endpoints], tokens, usd))
+
     async def release(
         self,
         permit: Permit,
@@ -396,9 +420,9 @@ class FailoverGates:
     ) -> None:
         """Release a permit on the side that gave it, once.
 
-        With :attr:`answers_first`, the release of a call that has no effect on those after it is sent to Redis in the
-        background: its result is no failure, without a wait hint, and its endpoint has no limit of parallel calls, whose
-        slot the next call may need at once. :meth:`close` waits for such releases.
+        With :attr:`answers_first`, the release of a call that closes nothing is sent to Redis in the background, unless
+        its endpoint has a limit of parallel calls, whose slot the next call may need at once. :meth:`close` waits for
+        such releases.
         """
         ending = self._release(permit, result, tokens=tokens, usd=usd, wait_s=wait_s, reason=reason, refused=refused)
         is_awaited = result not in PASSING or wait_s is not None or permit.endpoint.parallel is not None
