@@ -57,7 +57,7 @@ class Callers:
 
     Args:
         router: makes the calls; its admission control counts those of each key, in Redis where the configuration
-            keeps its state there, in one round trip.
+            keeps its state there: in one wait with what that knows of the conversation.
         keys: the virtual keys; without any, everybody may call.
     """
 

@@ -133,6 +133,19 @@ def test_a_conversation_goes_on_in_another_process(redis: OwnRedis) -> None:
 
 
 @pytest.mark.slow
+def test_a_caller_who_is_refused_takes_nothing_over(redis: OwnRedis) -> None:
+    async def work(one: Process, other: Process) -> None:
+        one.answered()
+        await one.written()
+        assert other.sessions.begin_read("key", identity(HEADERS, SECOND), SECOND) is not None
+        await other.written()  # the answer is there, and nobody has taken it
+        assert len(other.sessions) == 0
+        assert other.sessions.find("key", identity(HEADERS, SECOND)) is None
+
+    together(work, redis)
+
+
+@pytest.mark.slow
 def test_redis_has_digests_with_an_end_and_no_word_of_the_conversation(redis: OwnRedis) -> None:
     async def work(one: Process, other: Process) -> None:
         one.answered()
