@@ -252,10 +252,11 @@ class EndpointScheduler:
         difference.
         """
         while candidates:
+            candidates = [one._replace(expected_s=self._expected_s(one)) for one in candidates]
             asked = [*candidates, *(later or ())]
             found = await self._ask(asked, len(candidates), may_sample=panic is None)
             is_open = {
-                number: one._replace(status=status, expected_s=self._expected_s(one))
+                number: one._replace(status=status)
                 for number, (one, status) in enumerate(zip(candidates, found.statuses, strict=False))
                 if status.wait_s == 0.0 or panic is not None or number == found.sampled
             }
@@ -296,7 +297,7 @@ class EndpointScheduler:
         found = await self._sampling.acquire_sampled(
             [one.endpoint for one in candidates],
             self._plan.tokens,
-            [SamplingSignals(one.usd, self._expected_s(one), one.strength) for one in candidates[:count]],
+            [SamplingSignals(one.usd, one.expected_s, one.strength) for one in candidates[:count]],
             [one.usd or 0.0 for one in candidates],
             self._config.selection,
             self._random.random(),
