@@ -30,7 +30,7 @@ from semroute.errors import DeadlineError, DispatchError, InputError, RateLimitE
 from semroute.eventloop import WorkerPool, streamed
 from semroute.providers.connection import SHARED, ClientPool
 from semroute.resilience import LatencyWindows, MemoryGates, RetryBudget
-from semroute.resilience.gates import open_gates
+from semroute.resilience.gates import SamplingGates, open_gates
 from semroute.types import AdmissionControl, Attempt, CallEstimate, Completion, Delta, Request
 from semroute.types.protocols import OnDelta
 from semroute.types.tracing import Tracer
@@ -189,6 +189,8 @@ class Dispatcher:
         self._state_file, self._draws_itself = state_file, random is None
         self.gates = open_gates(config, env, clock) if gates is None else gates
         self._owns_gates = gates is None
+        # Once, since isinstance() of a protocol takes some 10 µs.
+        self._sampling = self.gates if isinstance(self.gates, SamplingGates) else None
         self.latencies = LatencyWindows()
         self._silence = SilenceMonitor()
         self._workers = workers or WorkerPool("semroute-dispatch")
@@ -263,7 +265,14 @@ class Dispatcher:
             self._tracer,
         )
         scheduler = EndpointScheduler(
-            plan, self.config, self.gates, self.latencies, self._retries, self._random, streaming=context.streaming
+            plan,
+            self.config,
+            self.gates,
+            self.latencies,
+            self._retries,
+            self._random,
+            streaming=context.streaming,
+            sampling=self._sampling,
         )
         self._retries.request()
         self._hedges.request()

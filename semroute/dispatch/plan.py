@@ -333,7 +333,7 @@ def score(candidates: Sequence[Candidate], selection: Selection) -> list[ScoredC
     """Score each candidate and compute its probability, in the order given.
 
     The parts are ``cost``, ``latency``, ``availability``, ``capability`` (0 to 1 each) and ``total``, their weighted
-    mean.
+    mean. Redis samples by the same probabilities, see ``resilience/redis/lua/sample.lua``.
     """
     costs = _relative([one.usd for one in candidates])
     times = _relative([one.expected_s for one in candidates])

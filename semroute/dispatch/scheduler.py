@@ -13,8 +13,9 @@ from semroute.dispatch.attempt import AttemptLog
 from semroute.dispatch.plan import Candidate, DispatchPlan, ScheduledCall, Stage, expected_s, reasons_of, sample, score
 from semroute.errors import AllClosedError
 from semroute.resilience.breaker import RetryBudget, is_same_key
+from semroute.resilience.gates import SampledPermit, SamplingGates, SamplingSignals
 from semroute.resilience.latency import LatencyWindows
-from semroute.types import AdmissionControl, BreakerState, EndpointStatus, Permit, total_cost
+from semroute.types import AdmissionControl, BreakerState, EndpointStatus, Permit, Rejection, total_cost
 
 LEAST_ROOM = 0.4
 """Share of a request's remaining time that an attempt's ``timeout_s`` must leave to other endpoints."""
@@ -30,6 +31,8 @@ class EndpointScheduler:
     If every endpoint of the request is closed, those closed only by their circuit breaker get a share of the requests,
     as large as their successes allow (panic mode, ``Breaker.panic_share``). A request samples once for all its
     attempts, since an admitted request should not fail by the sample of its retry.
+
+    ``sampling`` are the gates where they sample themselves: then the next endpoint takes one round trip and not two.
     """
 
     def __init__(
@@ -42,8 +45,9 @@ class EndpointScheduler:
         random: Random,
         *,
         streaming: bool,
+        sampling: SamplingGates | None = None,
     ) -> None:
-        self._plan = plan
+        self._plan, self._sampling = plan, sampling
         self._config = config
         self._gates = gates
         self._latencies = latencies
@@ -248,20 +252,24 @@ class EndpointScheduler:
         difference.
         """
         while candidates:
+            candidates = [one._replace(expected_s=self._expected_s(one)) for one in candidates]
             asked = [*candidates, *(later or ())]
-            statuses = await self._statuses(asked)
-            needs, streaming = self._plan.needs, self._streaming
-            is_open = [
-                one._replace(status=status, expected_s=expected_s(self._latencies, one, needs, streaming))
-                for one, status in zip(candidates, statuses, strict=False)
-                if status.wait_s == 0.0 or panic is not None
-            ]
+            found = await self._ask(asked, len(candidates), may_sample=panic is None)
+            is_open = {
+                number: one._replace(status=status)
+                for number, (one, status) in enumerate(zip(candidates, found.statuses, strict=False))
+                if status.wait_s == 0.0 or panic is not None or number == found.sampled
+            }
             if not is_open:
                 return None
-            scored = sample(score(is_open, self._config.selection), self._random)
-            chosen = scored.candidate
-            how = {} if panic is None else {"panic": panic}
-            permit = await self._gates.acquire(chosen.endpoint, self._plan.tokens, chosen.usd or 0.0, **how)
+            scored = dict(zip(is_open, score(list(is_open.values()), self._config.selection), strict=True))
+            permit: Permit | Rejection | None
+            if found.sampled is None:
+                sampled = sample(list(scored.values()), self._random)
+                permit = await self._acquire(sampled.candidate, panic)
+            else:
+                sampled, permit = scored[found.sampled], found.permit
+            chosen = sampled.candidate
             if isinstance(permit, Permit):
                 self._called.add(chosen.endpoint.key)
                 self._deployments[chosen.deployment.name] += 1
@@ -269,20 +277,52 @@ class EndpointScheduler:
                 may_panic = permit.is_probe or panic is not None
                 left = [
                     other
-                    for other, one in zip(asked, statuses, strict=True)
+                    for other, one in zip(asked, found.statuses, strict=True)
                     if one.wait_s == 0.0 or (may_panic and _is_broken(one))
                 ]
                 has_others = later is not None and self._is_one_left(left, chosen, log)
                 siblings = tuple(one.deployment for one in self._stage_of(chosen))
-                return ScheduledCall(scored, permit, siblings, retry, has_others)
+                return ScheduledCall(sampled, permit, siblings, retry, has_others)
             # Another request took the capacity between the check and the acquire.
             candidates = [other for other in candidates if other.endpoint.key != chosen.endpoint.key]
         return None
 
+    async def _ask(self, candidates: Sequence[Candidate], count: int, *, may_sample: bool) -> SampledPermit:
+        """Ask for the status of candidates, and for a permit of one of the first ``count``.
+
+        Only admission control that samples itself gives one, in one round trip.
+        """
+        if self._sampling is None or not may_sample:
+            return SampledPermit(await self._statuses(candidates))
+        found = await self._sampling.acquire_sampled(
+            [one.endpoint for one in candidates],
+            self._plan.tokens,
+            [SamplingSignals(one.usd, one.expected_s, one.strength) for one in candidates[:count]],
+            [one.usd or 0.0 for one in candidates],
+            self._config.selection,
+            self._random.random(),
+        )
+        if found.permit is not None:
+            return found
+        return SampledPermit(await self._reopened(candidates, found.statuses))
+
+    async def _acquire(self, candidate: Candidate, panic: float | None) -> Permit | Rejection:
+        how = {} if panic is None else {"panic": panic}
+        return await self._gates.acquire(candidate.endpoint, self._plan.tokens, candidate.usd or 0.0, **how)
+
+    def _expected_s(self, candidate: Candidate) -> float | None:
+        return expected_s(self._latencies, candidate, self._plan.needs, self._streaming)
+
     async def _statuses(self, candidates: Sequence[Candidate]) -> list[EndpointStatus]:
         """Return the endpoints' status, reopening those with a replaced key."""
+        return await self._reopened(candidates, await self._asked_statuses(candidates))
+
+    async def _asked_statuses(self, candidates: Sequence[Candidate]) -> list[EndpointStatus]:
         endpoints, prices = [one.endpoint for one in candidates], [one.usd or 0.0 for one in candidates]
-        statuses = await self._gates.statuses(endpoints, self._plan.tokens, prices)
+        return await self._gates.statuses(endpoints, self._plan.tokens, prices)
+
+    async def _reopened(self, candidates: Sequence[Candidate], statuses: list[EndpointStatus]) -> list[EndpointStatus]:
+        """Reopen the endpoints whose refused key was replaced; return the status of all."""
         replaced = [
             (candidate.endpoint, status.refused)
             for candidate, status in zip(candidates, statuses, strict=True)
@@ -292,7 +332,7 @@ class EndpointScheduler:
             return statuses
         for endpoint, refused in replaced:
             await self._gates.welcome(endpoint, refused)
-        return await self._gates.statuses(endpoints, self._plan.tokens, prices)
+        return await self._asked_statuses(candidates)
 
 
 def _is_broken(status: EndpointStatus) -> bool:

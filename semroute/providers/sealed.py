@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 from typing import Any
 from weakref import WeakMethod
@@ -65,12 +65,11 @@ class SealedItems:
         with self._lock:
             return [digest.hex() for digest in map(_digest, found) if digest not in self._owners]
 
-    def adopt(self, digests: Sequence[str], places: Sequence[str | None]) -> None:
-        """Take over who sealed items, from another process; None where that does not know either."""
+    def adopt(self, places: Mapping[str, str]) -> None:
+        """Take over who sealed items, by their digests, from another process."""
         with self._lock:
-            for digest, place in zip(digests, places, strict=True):
-                if place is not None:
-                    _remember(self._owners, bytes.fromhex(digest), place, self._most)
+            for digest, place in places.items():
+                _remember(self._owners, bytes.fromhex(digest), place, self._most)
 
     def keep_own(self, body: dict[str, Any], target: CallTarget) -> None:
         """Leave out of a body's input what others sealed, what the deployment refused, and reasoning without content.

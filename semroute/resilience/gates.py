@@ -9,10 +9,10 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from semroute import forks
-from semroute.config import BreakerRules, Config
+from semroute.config import BreakerRules, Config, Selection
 from semroute.errors import ConfigError, DataError
 from semroute.resilience.breaker import (
     NO_ERA,
@@ -425,6 +425,67 @@ def _money_left(endpoint: Endpoint, spent_usd: float) -> float:
     if endpoint.budget_usd is None:
         return 1.0
     return max(1.0 - spent_usd / endpoint.budget_usd, 0.0) if endpoint.budget_usd > 0 else 0.0
+
+
+# Admission control that can sample: for a shared one, status and permit of an endpoint are one round trip then.
+
+
+class SamplingSignals(NamedTuple):
+    """Signals of an endpoint that its caller knows, for sampling.
+
+    Attributes:
+        usd: expected cost; None if no price is known.
+        expected_s: expected time of the answer, seconds; None if not measured yet.
+        strength: how well the model does what the request needs, 0 to 1.
+    """
+
+    usd: float | None
+    expected_s: float | None
+    strength: float
+
+
+class SampledPermit(NamedTuple):
+    """Result of :meth:`SamplingGates.acquire_sampled`.
+
+    Attributes:
+        statuses: status of each endpoint, as it was before.
+        sampled: index of the endpoint with the permit; None if nothing was sampled.
+        permit: the permit; None if nothing was sampled. The caller then samples by the statuses.
+    """
+
+    statuses: list[EndpointStatus]
+    sampled: int | None = None
+    permit: Permit | None = None
+
+
+@runtime_checkable
+class SamplingGates(Protocol):
+    """Admission control that samples one of several open endpoints itself."""
+
+    async def acquire_sampled(
+        self,
+        endpoints: Sequence[Endpoint],
+        tokens: int,
+        signals: Sequence[SamplingSignals],
+        usd: Sequence[float],
+        selection: Selection,
+        number: float,
+    ) -> SampledPermit:
+        """Sample an open endpoint by signals and status, and acquire its permit.
+
+        Args:
+            endpoints: those to sample from, then others whose status is wanted.
+            tokens: input and most output.
+            signals: signals of the endpoints to sample from, in their order.
+            usd: cost that is reserved at each endpoint.
+            selection: weights of the signals.
+            number: random number from 0 to 1.
+
+        Returns:
+            The permit, and every status. Nothing is sampled if no endpoint is open, if one refused a key, which the
+            caller may have replaced, or while there is nothing shared to ask.
+        """
+        ...
 
 
 # Admission control as configured.

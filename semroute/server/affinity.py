@@ -27,7 +27,7 @@ from semroute.router.complete import CHOSEN
 from semroute.router.requested import STALL, escalated, revised
 from semroute.server.housekeeping import housekeeping_of
 from semroute.server.overflow import is_too_short, overflow_error, overflow_of
-from semroute.server.sessions import Session, Sessions, role_of
+from semroute.server.sessions import Session, SessionReading, Sessions, role_of
 from semroute.types import Completion, Decision, Request, Usage
 
 SESSION, HOUSEKEEPING = "session", "housekeeping"
@@ -116,11 +116,16 @@ class SessionTurn:
         self._decision: Decision | None = None
         self._larger: tuple[str, ...] = ()
         self._stayed: tuple[str, float] | None = None
+        self._reading: SessionReading | None = None
         self.move: Move | None = None
+
+    def ask(self) -> None:
+        """Ask what other processes know of the conversation, while its caller is being admitted."""
+        self._reading = self._sessions.begin_read(self._caller, self._name, self._request)
 
     async def begin(self) -> None:
         """Take what other processes know of the conversation, once its caller is admitted."""
-        await self._sessions.refresh(self._caller, self._name, self._request)
+        await self._sessions.take(self._caller, self._name, self._reading)
         self._session = self._sessions.find(self._caller, self._name)
 
     @cached_property

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from semroute.catalog import estimate_tokens
 from semroute.dispatch.validation import valid_request
 from semroute.errors import ContextLengthError, DispatchError, InputError, SemrouteError
+from semroute.resilience.redis.failover import FailoverGates
 from semroute.router import Router
 from semroute.router.requested import AUTO, callable_names, constraints_of
 from semroute.router.tracing import OpenTelemetryTracer
@@ -126,6 +127,8 @@ def create_app(
             return show_breakers(generations, state.metrics)
 
         sessions.follow(router.config)
+        if isinstance(gates := router.dispatcher.gates, FailoverGates):
+            gates.answers_first = True
 
         async def reload() -> Mapping[str, object]:
             return await generations.reload_for(tell)

@@ -14,7 +14,7 @@ from semroute.router.requested import constraints_of, plain_name
 from semroute.server.affinity import SessionTurn
 from semroute.server.formats import ServedCall
 from semroute.server.keys import USUAL_RIGHTS, KeyRing, Right, VirtualKey
-from semroute.types import Completion, Decision, Delta, total_cost
+from semroute.types import Completion, Decision, Delta, Request, total_cost
 from semroute.types.gates import CallResult, Rejection
 
 KEY_ID = "key_id"
@@ -57,7 +57,7 @@ class Callers:
 
     Args:
         router: makes the calls; its admission control counts those of each key, in Redis where the configuration
-            keeps its state there, in one round trip.
+            keeps its state there: in one wait with what that knows of the conversation.
         keys: the virtual keys; without any, everybody may call.
     """
 
@@ -92,7 +92,7 @@ class Callers:
             ForbiddenError, CallerLimitError: the key does not allow it.
             SemrouteError: as :meth:`Router.acomplete`.
         """
-        async with self._admitted(call, key, turn.input_tokens) as (admitted, bill):
+        async with self._admitted(call, key, turn) as (admitted, bill):
             await turn.begin()
             while True:
                 try:
@@ -117,7 +117,7 @@ class Callers:
         on_decision: Callable[[Decision], None] | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
         """Stream the answer to a turn within its key's limits; all else as of :meth:`complete`."""
-        async with self._admitted(call, key, turn.input_tokens) as (admitted, bill):
+        async with self._admitted(call, key, turn) as (admitted, bill):
             await turn.begin()
             has_begun = is_complete = False
             while not is_complete:
@@ -166,20 +166,21 @@ class Callers:
 
     @asynccontextmanager
     async def _admitted(
-        self, call: ServedCall, key: VirtualKey | None, input_tokens: int | None = None
+        self, call: ServedCall, key: VirtualKey | None, turn: SessionTurn | None = None
     ) -> AsyncIterator[tuple[ServedCall, _CallCharge]]:
+        """Admit a call within its key's limits, and charge it.
+
+        What Redis knows of its conversation is asked for at the same time, and taken over by ``turn.begin`` alone.
+        """
         bill = _CallCharge()
+        request = call.request if key is None else _allowed(call, key)
+        if turn is not None:
+            turn.ask()
         if key is None:
             yield call, bill
             return
-        if not key.allows(call.model) and not key.allows(plain_name(call.model)):
-            raise ForbiddenError(f"the key {key.name!r} may not use {call.model!r}; it may use {', '.join(key.models)}")
-        native = call.request.native
-        if key.models and native is not None and (named := sorted(REROUTING & native.body.keys())):
-            raise ForbiddenError(f"the key {key.name!r} is for certain models; leave out {', '.join(named)}")
-        request = replace(call.request, metadata={**key.metadata, "key": key.name, KEY_ID: key.id})
         gates = self._router.dispatcher.gates
-        input_tokens = estimate_tokens(request) if input_tokens is None else input_tokens
+        input_tokens = estimate_tokens(request) if turn is None else turn.input_tokens
         tokens = input_tokens + (request.max_tokens or 0)
         permit = await gates.acquire(key.endpoint, tokens, LEAST_USD)
         if isinstance(permit, Rejection):
@@ -192,6 +193,20 @@ class Callers:
         finally:
             # The caller's own failures close nothing: an endpoint's breaker is for providers.
             await gates.release(permit, CallResult.NEUTRAL, tokens=bill.tokens, usd=bill.usd)
+
+
+def _allowed(call: ServedCall, key: VirtualKey) -> Request:
+    """Return the request of a call with its key's metadata.
+
+    Raises:
+        ForbiddenError: the key does not allow it.
+    """
+    if not key.allows(call.model) and not key.allows(plain_name(call.model)):
+        raise ForbiddenError(f"the key {key.name!r} may not use {call.model!r}; it may use {', '.join(key.models)}")
+    native = call.request.native
+    if key.models and native is not None and (named := sorted(REROUTING & native.body.keys())):
+        raise ForbiddenError(f"the key {key.name!r} is for certain models; leave out {', '.join(named)}")
+    return replace(call.request, metadata={**key.metadata, "key": key.name, KEY_ID: key.id})
 
 
 def _pass_on(error: DispatchError, turn: SessionTurn, bill: _CallCharge) -> None:

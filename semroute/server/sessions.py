@@ -191,6 +191,54 @@ class SharedSession(BaseModel):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class SharedState:
+    """What Redis knows of a conversation.
+
+    Attributes:
+        session: the session and its age in seconds; None where there is none.
+        sealers: deployments that sealed the items that were asked for, by digest, as far as known.
+    """
+
+    session: tuple[SharedSession, float] | None = None
+    sealers: Mapping[str, str] = field(default_factory=dict)
+
+
+class SessionReading:
+    """Read of a session from Redis, under way.
+
+    Args:
+        task: gets the answer, or None where there is none.
+        digests: sealed items that are asked for with it.
+        ttl_ms: life of a session after it was written, milliseconds.
+        read_s: longest wait from now on, seconds.
+    """
+
+    def __init__(self, task: asyncio.Task[Any], digests: Sequence[str], ttl_ms: int, read_s: float) -> None:
+        self._task, self._digests, self._ttl_ms = task, digests, ttl_ms
+        self._until = asyncio.get_running_loop().time() + read_s
+
+    async def result(self) -> SharedState:
+        """Return what Redis knows; nothing if it did not answer in time."""
+        if not self._task.done():
+            await asyncio.wait({self._task}, timeout=max(self._until - asyncio.get_running_loop().time(), 0.0))
+        found = self._task.result() if self._task.done() and not self._task.cancelled() else None
+        if not found:
+            return SharedState()
+        session, sealers = found
+        owners = zip(self._digests, sealers, strict=True)
+        return SharedState(self._session(session), {digest: one.decode() for digest, one in owners if one is not None})
+
+    def _session(self, found: tuple[bytes, int] | None) -> tuple[SharedSession, float] | None:
+        if found is None:
+            return None
+        value, left_ms = found
+        try:
+            return SharedSession.model_validate_json(value), max(self._ttl_ms - left_ms, 0) / 1000
+        except ValidationError:  # of another version of the gateway
+            return None
+
+
 class SessionStore:
     """Store of sessions in Redis.
 
@@ -219,40 +267,26 @@ class SessionStore:
         """Number of reads and writes under way."""
         return len(self._tasks)
 
-    async def read(self, name: str) -> tuple[SharedSession, float] | None:
-        """Return a session and its age in seconds.
+    def begin_read(self, name: str, digests: Sequence[str] = ()) -> SessionReading | None:
+        """Ask for a session, and for who sealed items, in one round trip.
 
-        None where it is not known, or not in time.
+        Args:
+            name: name of the session.
+            digests: digests of the sealed items.
+
+        Returns:
+            What is under way, whether anybody waits for it or not; None while Redis is away.
         """
         if self.is_away:
             return None
-        reading = self._begin(self._server.run("session", [PREFIX + name], []))
-        await asyncio.wait({reading}, timeout=self._read_s)
-        found = reading.result() if reading.done() and not reading.cancelled() else None
-        if not found:
-            return None
-        value, left_ms = found
-        try:
-            return SharedSession.model_validate_json(value), max(self._ttl_ms - left_ms, 0) / 1000
-        except ValidationError:  # of another version of the gateway
-            return None
+        keys = [PREFIX + name, *(SEALED_PREFIX + digest for digest in digests)]
+        return SessionReading(self._begin(self._server.run("session", keys, [])), digests, self._ttl_ms, self._read_s)
 
     def write(self, name: str, session: SharedSession) -> None:
         """Write a session in the background."""
         value = session.model_dump_json()
         if not self.is_away and len(value) <= MOST_BYTES and len(self._tasks) < MOST_WRITES:
             self._begin(self._server.command("SET", PREFIX + name, value, "PX", self._ttl_ms))
-
-    async def sealers(self, digests: Sequence[str]) -> list[str | None]:
-        """Return which deployments sealed items, by their digests; None where it is not known, or not in time."""
-        if self.is_away or not digests:
-            return [None] * len(digests)
-        reading = self._begin(self._server.command("MGET", *(SEALED_PREFIX + digest for digest in digests)))
-        await asyncio.wait({reading}, timeout=self._read_s)
-        found = reading.result() if reading.done() and not reading.cancelled() else None
-        if not found:
-            return [None] * len(digests)
-        return [value.decode() if isinstance(value, bytes) else value for value in found]
 
     def write_sealers(self, sealers: Mapping[str, str]) -> None:
         """Write which deployments sealed items, in the background."""
@@ -382,26 +416,37 @@ class Sessions:
             self._store = None if server is None else SessionStore(server, self.ttl_s)
             self._stored_in = place
 
-    async def refresh(self, caller: str | None, name: bytes, request: Request) -> None:
-        """Take a newer session of another process from Redis, where a request continues a conversation."""
+    def begin_read(self, caller: str | None, name: bytes, request: Request) -> SessionReading | None:
+        """Ask Redis for what other processes know of the conversation that a request continues.
+
+        Nothing is taken over before :meth:`take`: a caller who is refused meanwhile changes nothing.
+
+        Returns:
+            The read under way; None where there is nothing to ask, or nobody.
+        """
         if self._store is None or not any(role_of(message) == "assistant" for message in request.messages):
-            return  # a conversation that begins has no session
-        await self._refresh_sealed(request)
-        shared = await self._store.read(_shared_name(caller, name))
-        if shared is None:
+            return None  # a conversation that begins has no session
+        return self._store.begin_read(_shared_name(caller, name), self._unknown_items(request))
+
+    async def take(self, caller: str | None, name: bytes, reading: SessionReading | None) -> None:
+        """Take over a newer session of another process, and who sealed the items of a request."""
+        if reading is None:
+            return
+        shared = await reading.result()
+        self._sealed.adopt(shared.sealers)
+        if shared.session is None:
             return
         sessions, now = self._living(caller), self.clock()
-        newer, own = shared[0].session(now, shared[1]), sessions.get(name)
+        newer, own = shared.session[0].session(now, shared.session[1]), sessions.get(name)
         if own is None or own.used < newer.used:
             self._keep(sessions, name, newer)
 
-    async def _refresh_sealed(self, request: Request) -> None:
-        """Learn who sealed the items of a request that another process has answered before."""
+    def _unknown_items(self, request: Request) -> list[str]:
+        """Return the digests of a request's last sealed items of which only another process may know the owner."""
         native = request.native
-        if self._store is None or native is None or native.format != "responses":
-            return
-        if unknown := self._sealed.unknown(native.body)[-MOST_SEALED:]:
-            self._sealed.adopt(unknown, await self._store.sealers(unknown))
+        if native is None or native.format != "responses":
+            return []
+        return self._sealed.unknown(native.body)[-MOST_SEALED:]
 
     def _note_sealed(self, sealers: Mapping[str, str]) -> None:
         """Show who sealed the items of an answer to other processes."""

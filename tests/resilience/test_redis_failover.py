@@ -12,9 +12,10 @@ from patience import PATIENCE_S
 from resilience.gates_contract import GatesContract
 from resilience.redis_server import OwnRedis, own_redis
 
-from semroute.config import BreakerRules
+from semroute.config import BreakerRules, Selection
 from semroute.errors import StateError
 from semroute.resilience import MemoryGates
+from semroute.resilience.gates import SampledPermit, SamplingSignals
 from semroute.resilience.redis.failover import FailoverGates, Replicas, share
 from semroute.resilience.redis.gates import RedisGates
 from semroute.resilience.redis.server import Server
@@ -479,3 +480,98 @@ def test_no_secret_shows_when_redis_goes_away(caplog: pytest.LogCaptureFixture) 
         asyncio.run(test(running))
     assert "going on" in caplog.text
     assert secret not in caplog.text
+
+
+SIGNAL = SamplingSignals(0.01, None, 1.0)
+
+
+def test_an_endpoint_is_sampled_in_redis_and_without_it_by_the_caller(redis: OwnRedis) -> None:
+    async def test() -> None:
+        async with replicas(redis, 2) as (one, other):
+            endpoint = Endpoint("p", rpm=10)
+
+            async def sampled() -> SampledPermit:
+                return await one.acquire_sampled([endpoint], 5, [SIGNAL], [0.01], Selection(), 0.5)
+
+            found = await sampled()
+            assert (found.sampled, one.mode) == (0, "shared")
+            assert found.permit is not None
+            assert (await other.statuses([endpoint]))[0].in_flight == 1
+            redis.kill()
+            without = await sampled()
+            assert (without.sampled, without.permit, one.mode) == (None, None, "local")
+            # Its own share of the limit, with the call that Redis has permitted counted.
+            assert (without.statuses[0].in_flight, without.statuses[0].wait_s) == (1, 0.0)
+            assert len(await passes(one, endpoint, 10)) == 4
+            await one.release(found.permit, CallResult.SUCCESS)
+
+    run(test)
+
+
+def test_an_answer_does_not_wait_for_the_release_of_its_call(redis: OwnRedis) -> None:
+    async def test() -> None:
+        async with replicas(redis, 2) as (one, other):
+            one.answers_first = True
+            endpoint = Endpoint("p", "KEY", tpm=1000, budget_usd=1.0)
+            permit = await one.acquire(endpoint, 500, 0.5)
+            assert isinstance(permit, Permit)
+            redis.freeze()
+            try:
+                await one.release(permit, CallResult.SUCCESS, tokens=100, usd=0.1)
+            finally:
+                redis.thaw()
+            await one.close()
+            (found,) = await other.statuses([endpoint])
+            assert (found.in_flight, found.spent_usd, found.headroom) == (0, 0.1, 0.9)
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "result", "wait_s"),
+    [
+        (Endpoint("p"), CallResult.FAILURE, None),
+        (Endpoint("p"), CallResult.SUSPEND, None),
+        (Endpoint("p"), CallResult.DISABLE, None),
+        (Endpoint("p"), CallResult.NEUTRAL, 5.0),
+        (Endpoint("p", parallel=1), CallResult.SUCCESS, None),
+    ],
+)
+def test_a_release_on_which_the_next_call_depends_is_waited_for(
+    redis: OwnRedis, endpoint: Endpoint, result: CallResult, wait_s: float | None
+) -> None:
+    async def test() -> None:
+        async with replicas(redis, 1) as (one,):
+            one.answers_first = True
+            permit = await one.acquire(endpoint, 0)
+            assert isinstance(permit, Permit)
+            redis.freeze()
+            try:
+                releasing = asyncio.create_task(one.release(permit, result, wait_s=wait_s))
+                for _ in range(100):
+                    await asyncio.sleep(0)
+                assert not releasing.done()
+            finally:
+                redis.thaw()
+            await releasing
+
+    run(test)
+
+
+@pytest.mark.slow
+def test_the_releases_of_a_cut_off_redis_are_sent_when_it_is_back(redis: OwnRedis) -> None:
+    async def test() -> None:
+        async with replicas(redis, 1) as (one,):
+            one.answers_first = True
+            endpoint = Endpoint("p", "KEY", budget_usd=1.0)
+            permit = await one.acquire(endpoint, 0, 0.5)
+            assert isinstance(permit, Permit)
+            redis.freeze()
+            await one.release(permit, CallResult.SUCCESS, usd=0.1)
+            await eventually(lambda: one.mode == "local")
+            redis.thaw()
+            await eventually(lambda: one.mode == "shared")
+            (found,) = await one.statuses([endpoint])
+            assert (found.in_flight, found.spent_usd) == (0, 0.1)
+
+    run(test)

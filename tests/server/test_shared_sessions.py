@@ -92,7 +92,8 @@ class Process:
 
     async def found(self, caller: str | None = "key", request: Request = SECOND) -> Session | None:
         """Return the session of a request, as at the beginning of a turn."""
-        await self.sessions.refresh(caller, identity(HEADERS, request), request)
+        name = identity(HEADERS, request)
+        await self.sessions.take(caller, name, self.sessions.begin_read(caller, name, request))
         return self.sessions.find(caller, identity(HEADERS, request))
 
     async def written(self) -> None:
@@ -128,6 +129,19 @@ def test_a_conversation_goes_on_in_another_process(redis: OwnRedis) -> None:
         assert found.used <= other.clock.now
         assert await other.found("another key") is None
         assert await other.found(None) is None
+
+    together(work, redis)
+
+
+@pytest.mark.slow
+def test_a_caller_who_is_refused_takes_nothing_over(redis: OwnRedis) -> None:
+    async def work(one: Process, other: Process) -> None:
+        one.answered()
+        await one.written()
+        assert other.sessions.begin_read("key", identity(HEADERS, SECOND), SECOND) is not None
+        await other.written()  # the answer is there, and nobody has taken it
+        assert len(other.sessions) == 0
+        assert other.sessions.find("key", identity(HEADERS, SECOND)) is None
 
     together(work, redis)
 
@@ -347,7 +361,8 @@ def test_who_sealed_an_item_is_known_to_other_processes(redis: OwnRedis) -> None
         while stores[0].pending:
             await asyncio.sleep(0)
         turn = sealed_turn("SECRET-1", "SECRET-2", "SECRET-3")
-        await other.refresh("key", identity(HEADERS, turn), turn)
+        name = identity(HEADERS, turn)
+        await other.take("key", name, other.begin_read("key", name, turn))
         for target, kept in ((own, ["SECRET-1", "SECRET-2", "SECRET-3"]), (foreign, ["SECRET-3"])):
             body: dict[str, Any] = {"input": reasoning("SECRET-1", "SECRET-2", "SECRET-3")}
             memories[1].keep_own(body, target)
@@ -372,7 +387,8 @@ def test_without_redis_sealed_items_are_sent_as_before(redis: OwnRedis) -> None:
         redis.kill()
         turn = sealed_turn("SECRET")
         for _ in range(2):
-            await sessions.refresh("key", identity(HEADERS, turn), turn)
+            name = identity(HEADERS, turn)
+            await sessions.take("key", name, sessions.begin_read("key", name, turn))
         assert store.is_away
         assert len(memory.unknown({"input": reasoning("SECRET")})) == 1
         await sessions.close()

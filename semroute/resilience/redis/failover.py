@@ -20,9 +20,10 @@ from typing import Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
 from semroute import forks
+from semroute.config import Selection
 from semroute.errors import StateError
 from semroute.resilience.breaker import Clock
-from semroute.resilience.gates import LEASE_S, MemoryGates, account
+from semroute.resilience.gates import LEASE_S, MemoryGates, SampledPermit, SamplingSignals, account
 from semroute.resilience.limits import WINDOW_S
 from semroute.resilience.redis.gates import MONTH_S, PREFIX, RedisGates
 from semroute.resilience.redis.server import Server, SlowAnswerError
@@ -41,6 +42,9 @@ class ReleaseArguments:
     reason: str | None = None
     refused: str | None = None
 
+
+PASSING = (CallResult.SUCCESS, CallResult.NEUTRAL)
+"""Call results that close nothing."""
 
 LASTING = (CallResult.SUSPEND, CallResult.DISABLE)
 """Call results with effects for longer than a minute."""
@@ -322,6 +326,9 @@ class FailoverGates:
         self._held: dict[str, Permit] = {}  # local permits, by the id of the permit that was handed out
         self._recent: deque[tuple[float, Permit]] = deque()  # permits of Redis in the last minute
         self._running: set[str] = set()  # the ids of those that are not released
+        self.answers_first = False
+        """True where the process lives on after an answer: then :meth:`release` does not wait for Redis, see there."""
+        self._releasing: set[asyncio.Task[None]] = set()
         self._ids = f"local-{secrets.token_hex(6)}"
         self._numbers = itertools.count()
         self._beating = forks.lock()
@@ -377,6 +384,29 @@ class FailoverGates:
         self._pending.add(permit)
         return permit
 
+    async def acquire_sampled(
+        self,
+        endpoints: Sequence[Endpoint],
+        tokens: int,
+        signals: Sequence[SamplingSignals],
+        usd: Sequence[float],
+        selection: Selection,
+        number: float,
+    ) -> SampledPermit:
+        """Sample an open endpoint and acquire its permit; see ``SamplingGates``."""
+        self._start_heartbeat()
+        if self._mode == "shared":
+            try:
+                found = await self._shared.acquire_sampled(endpoints, tokens, signals, usd, selection, number)
+            except StateError as error:
+                self._go_local(error)
+            else:
+                if found.permit is not None:
+                    self._remember(found.permit)
+                    self._count_here(found.permit)
+                return found
+        return SampledPermit(await self._local.statuses([self._share(one) for one in endpoints], tokens, usd))
+
     async def release(
         self,
         permit: Permit,
@@ -388,7 +418,32 @@ class FailoverGates:
         reason: str | None = None,
         refused: str | None = None,
     ) -> None:
-        """Release a permit on the side that gave it, once."""
+        """Release a permit on the side that gave it, once.
+
+        With :attr:`answers_first`, the release of a call that closes nothing is sent to Redis in the background, unless
+        its endpoint has a limit of parallel calls, whose slot the next call may need at once. :meth:`close` waits for
+        such releases.
+        """
+        ending = self._release(permit, result, tokens=tokens, usd=usd, wait_s=wait_s, reason=reason, refused=refused)
+        is_awaited = result not in PASSING or wait_s is not None or permit.endpoint.parallel is not None
+        if is_awaited or not self.answers_first or self._mode == "local":
+            await ending
+            return
+        task = asyncio.create_task(ending)
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
+
+    async def _release(
+        self,
+        permit: Permit,
+        result: CallResult,
+        *,
+        tokens: int | None,
+        usd: float | None,
+        wait_s: float | None,
+        reason: str | None,
+        refused: str | None,
+    ) -> None:
         self._running.discard(permit.id)
         why = {"reason": reason, "refused": refused}
         own = self._held.pop(permit.id, None)
@@ -486,6 +541,8 @@ class FailoverGates:
         if beating is not None:
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(one for one in self._releasing if one.get_loop() is loop), return_exceptions=True)
         await self._shared.close()
         await self._local.close()
 
@@ -559,7 +616,8 @@ class FailoverGates:
     def _after_fork(self) -> None:
         """Drop the parent's calls, which it reports itself; never reuse its ids."""
         self._ids = f"local-{secrets.token_hex(6)}"
-        forks.leave_behind(self._heartbeats, *self._heartbeats.values())
+        forks.leave_behind(self._heartbeats, *self._heartbeats.values(), self._releasing)
+        self._releasing = set()
         self._heartbeats = WeakKeyDictionary()
         self._pending = PendingReleases(self._clock, WINDOW_S, LEASE_S)
         self._held, self._running = {}, set()

@@ -13,17 +13,20 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from semroute import forks
-from semroute.config import BreakerRules
+from semroute.config import BreakerRules, Selection
 from semroute.errors import StateError
 from semroute.resilience.breaker import Clock, is_login_of, login, short_reason
-from semroute.resilience.gates import LEASE_S, account, each
+from semroute.resilience.gates import LEASE_S, SampledPermit, SamplingSignals, account, each
 from semroute.resilience.limits import PER_USD, WINDOW_S, amount_of, counted_tokens, heeded_s, settled
 from semroute.resilience.redis.server import Server
 from semroute.types import BreakerState, CallResult, Endpoint, EndpointStatus, Permit, Rejection
+
+Acquired = TypeVar("Acquired", bound="Permit | Rejection | SampledPermit")
 
 PREFIX = "semroute:{gates}:"
 """Prefix of every key. The braces are a hash tag
@@ -113,10 +116,7 @@ class RedisGates:
         """Return each endpoint's status; see ``AdmissionControl.statuses``."""
         if not endpoints:
             return []
-        calls = [
-            {**_limits(endpoint), "tokens": counted_tokens(tokens), "amount": amount_of(cost)}
-            for endpoint, cost in each(endpoints, usd)
-        ]
+        calls = _calls(endpoints, tokens, usd)
         answers = self._read(await self._run("statuses", self._keys_of(*endpoints), calls))
         return [self._status(endpoint, answer) for endpoint, answer in zip(endpoints, answers, strict=True)]
 
@@ -127,14 +127,27 @@ class RedisGates:
 
         Cancelled before Redis has answered, it releases the permit that it may have got.
         """
-        asked = Permit(endpoint, f"{self._prefix_of_ids}-{next(self._numbers)}", tokens, usd)
+        asked = Permit(endpoint, self._next_id(), tokens, usd)
         sent = asyncio.ensure_future(self._send_acquire(asked, {} if panic is None else {"panic": panic}))
-        try:
-            return await asyncio.shield(sent)
-        except asyncio.CancelledError:
-            sent.add_done_callback(self._return_permit)
-            self._sending.add(sent)
-            raise
+        return await self._unless_cancelled(sent)
+
+    async def acquire_sampled(
+        self,
+        endpoints: Sequence[Endpoint],
+        tokens: int,
+        signals: Sequence[SamplingSignals],
+        usd: Sequence[float],
+        selection: Selection,
+        number: float,
+    ) -> SampledPermit:
+        """Sample an open endpoint and acquire its permit; see ``SamplingGates``.
+
+        Cancelled before Redis has answered, it releases the permit that it may have got.
+        """
+        id = self._next_id()
+        asked = [Permit(endpoint, id, tokens, cost) for endpoint, cost in zip(endpoints, usd, strict=True)]
+        sent = asyncio.ensure_future(self._send_sampled(asked, signals, selection, number))
+        return await self._unless_cancelled(sent)
 
     async def import_permit(self, permit: Permit, age_s: float) -> None:
         """Import a permit given elsewhere ``age_s`` seconds ago, unconditionally.
@@ -261,20 +274,61 @@ class RedisGates:
             if "is_imported" not in how:
                 self.enqueue_release(asked, CallResult.NEUTRAL, tokens=0, usd=0.0)
             raise
-        let_through, *answer = self._read(reply)
-        if not let_through:
-            wait, reason = answer
+        return self._admitted(asked, self._read(reply))
+
+    async def _send_sampled(
+        self, asked: Sequence[Permit], signals: Sequence[SamplingSignals], selection: Selection, number: float
+    ) -> SampledPermit:
+        """Send the script of :meth:`acquire_sampled`; ``asked`` has the permit that is wanted, at each endpoint."""
+        endpoints, first = [one.endpoint for one in asked], asked[0]
+        wanted = {
+            "id": first.id,
+            "calls": _calls(endpoints, first.tokens, [one.usd for one in asked]),
+            "signals": [{name: value for name, value in one._asdict().items() if value is not None} for one in signals],
+            "selection": selection.model_dump(),
+            "number": number,
+        }
+        try:
+            reply = await self._run("sample", self._keys_of(*endpoints), wanted)
+        except StateError:
+            # At one of them it may have been permitted; at the others its release does nothing.
+            for one in asked[: len(signals)]:
+                self.enqueue_release(one, CallResult.NEUTRAL, tokens=0, usd=0.0)
+            raise
+        found, sampled, answer = self._read(reply)
+        statuses = [self._status(endpoint, status) for endpoint, status in zip(endpoints, found, strict=True)]
+        permit = self._admitted(asked[sampled - 1], answer) if sampled else None
+        return SampledPermit(statuses, sampled - 1, permit) if isinstance(permit, Permit) else SampledPermit(statuses)
+
+    def _admitted(self, asked: Permit, answer: Sequence[Any]) -> Permit | Rejection:
+        """Read the answer of ``acquire`` in common.lua."""
+        endpoint = asked.endpoint
+        if not answer[0]:
+            _, wait, reason = answer
             return Rejection(endpoint, reason, float(wait) if wait else None)
-        is_probe, spent, month, is_panic = answer
+        _, is_probe, spent, month, is_panic = answer
         self._note_spent(endpoint, month, spent)
         self._running[asked.id] = (time.monotonic(), endpoint)
-        return Permit(endpoint, asked.id, asked.tokens, asked.usd, is_probe, is_panic)
+        return replace(asked, is_probe=is_probe, is_panic=is_panic)
 
-    def _return_permit(self, sent: asyncio.Future[Permit | Rejection]) -> None:
+    def _next_id(self) -> str:
+        return f"{self._prefix_of_ids}-{next(self._numbers)}"
+
+    async def _unless_cancelled(self, sent: asyncio.Future[Acquired]) -> Acquired:
+        """Return the answer to a request for a permit; cancelled, release what it gets."""
+        try:
+            return await asyncio.shield(sent)
+        except asyncio.CancelledError:
+            sent.add_done_callback(self._return_permit)
+            self._sending.add(sent)
+            raise
+
+    def _return_permit(self, sent: asyncio.Future[Any]) -> None:
         self._sent(sent)
         if sent.cancelled() or sent.exception() is not None:
             return  # the release of an unanswered request is queued already
-        answer = sent.result()
+        found = sent.result()
+        answer = found.permit if isinstance(found, SampledPermit) else found
         if isinstance(answer, Permit):
             ended = self._ended(answer, CallResult.NEUTRAL, 0, 0.0, None, None, None)
             task = sent.get_loop().create_task(self._send_release(answer.endpoint, ended))
@@ -379,6 +433,14 @@ class RedisGates:
             reason=reason or None,
             refused=refused or None,
         )
+
+
+def _calls(endpoints: Sequence[Endpoint], tokens: int, usd: float | Sequence[float]) -> list[dict[str, object]]:
+    """Return the scripts' arguments of a call at each endpoint."""
+    return [
+        {**_limits(endpoint), "tokens": counted_tokens(tokens), "amount": amount_of(cost)}
+        for endpoint, cost in each(endpoints, usd)
+    ]
 
 
 def _limits(endpoint: Endpoint) -> dict[str, object]:
