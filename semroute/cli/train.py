@@ -282,6 +282,9 @@ def _training_tables(
     judged = "each of them" if len(trained.judged) == len(rows.queries) else f"{len(trained.judged):,} of them"
     note = f"{len(rows.queries):,} queries; all figures on {judged}, by heads, weights and calibration fitted on others"
     yield Text(note + (f"; {left_out:,} more were not used" if left_out else ""), style="dim")
+    if trained.classifier.needs_signals:
+        names = ", ".join(name.replace("_", " ") for name in trained.classifier.signals)
+        yield Text(f"{rows.with_signals:,} of them with signals of a conversation as features: {names}", style="dim")
 
 
 def _heads(trained: TrainedQueries, queries: int) -> DataTable:

@@ -34,9 +34,10 @@ from semroute.learn.novelty import (
 )
 from semroute.learn.stacking import Grouping, Stack, calibration, choose_heads, cross_calibrated
 from semroute.predictors.quality_heads import Quality, QueryHead, calibrated, stacked
-from semroute.predictors.query_features import QueryInputs
+from semroute.predictors.query_features import QueryInputs, signal_matrix
 from semroute.predictors.query_quality import CallCosts, QueryClassifier, seen_queries
 from semroute.text.normalise import digest_of
+from semroute.text.signals import SIGNALS
 from semroute.types import Matrix
 from semroute.types.protocols import StepProgress
 
@@ -257,6 +258,7 @@ def _calibrated(
         encoder=setting.encoder,
         costs=setting.costs,
         seen=seen_queries(rows.queries),
+        signals=() if rows.signals is None else SIGNALS,
     )
 
 
@@ -345,6 +347,7 @@ def training_report(
             "data_sha256": data_fingerprint(rows),
             "judged_on": len(trained.judged),
             "fine_tuned": backbone,
+            **({"with_signals": rows.with_signals} if trained.classifier.needs_signals else {}),
             "seed": seed,
         },
         "validation": {
@@ -362,5 +365,6 @@ def training_report(
 
 
 def data_fingerprint(rows: TrainingRows) -> str:
-    """Return the SHA-256 of queries, models and quality, in hex."""
-    return digest_of((*rows.models, *rows.queries), np.ascontiguousarray(rows.quality, np.float32).tobytes())
+    """Return the SHA-256 of queries, models, quality and, where there are any, signals, in hex."""
+    signals = b"" if rows.signals is None else signal_matrix(rows.signals).tobytes()
+    return digest_of((*rows.models, *rows.queries), np.ascontiguousarray(rows.quality, np.float32).tobytes() + signals)

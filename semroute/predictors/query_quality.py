@@ -34,6 +34,7 @@ from semroute.predictors.quality_heads import (
 from semroute.predictors.query_features import FEATURES, QueryInputs
 from semroute.storage import MANIFEST, TEXT, TEXTS, WORTH, ArrayFolder
 from semroute.text.normalise import normalize
+from semroute.text.signals import NO_SIGNALS, SIGNALS, Signals
 from semroute.types import Encoder, Matrix
 
 if TYPE_CHECKING:
@@ -155,6 +156,8 @@ class QueryClassifier:
         seen: ``(s,)`` hashes of the training queries; None in older artifacts.
         novelty: distance from the training queries, and the stack for distant ones; None in older artifacts, and where
             no head uses vectors.
+        signals: names of the conversation's signals that are features; empty in older artifacts, and where the training
+            rows had none.
     """
 
     models: tuple[str, ...]
@@ -169,11 +172,17 @@ class QueryClassifier:
     value: float = math.inf
     seen: Hashes | None = None
     novelty: Novelty | None = None
+    signals: tuple[str, ...] = ()
 
     @property
     def needs_vectors(self) -> bool:
         """True if any head uses vectors; otherwise :meth:`predict` ignores them."""
         return any(head.needs_vectors for head in self.heads)
+
+    @property
+    def needs_signals(self) -> bool:
+        """True if the signals of a conversation are among the features of a head."""
+        return bool(self.signals) and self.needs_vectors
 
     def has_seen(self, texts: Sequence[str]) -> NDArray[np.bool_] | None:
         """Return a ``(n,)`` mask of the texts that it was trained on.
@@ -182,28 +191,36 @@ class QueryClassifier:
         """
         return None if self.seen is None else np.isin(hashes(texts), self.seen)
 
-    def predict(self, texts: Sequence[str], vectors: Matrix) -> Matrix:
+    def predict(self, texts: Sequence[str], vectors: Matrix, signals: Sequence[Signals] | None = None) -> Matrix:
         """Predict ``(n, m)`` float32 quality in 0..1.
 
-        From ``n`` texts and their ``(n, d)`` unit vectors.
+        From ``n`` texts, their ``(n, d)`` unit vectors, and the signals of their conversations.
         """
-        return self.assess(texts, vectors)[0]
+        return self.assess(texts, vectors, signals)[0]
 
-    def assess(self, texts: Sequence[str], vectors: Matrix) -> tuple[Matrix, NDArray[np.bool_] | None]:
+    def assess(
+        self, texts: Sequence[str], vectors: Matrix, signals: Sequence[Signals] | None = None
+    ) -> tuple[Matrix, NDArray[np.bool_] | None]:
         """Predict as :meth:`predict` does, and mark what is unlike the training queries.
+
+        Args:
+            texts: ``n`` texts.
+            vectors: ``(n, d)`` unit rows.
+            signals: of the conversation of each text; None for single turns without tools. Ignored by a classifier that
+                was trained without.
 
         Returns:
             ``(n, m)`` float32 quality, and a ``(n,)`` mask; None where distances are not known.
         """
-        needs_vectors = self.needs_vectors
-        return self._assess(
-            QueryInputs.of(texts, vectors, self.categories) if needs_vectors else QueryInputs.of_texts(texts)
-        )
+        if not self.needs_vectors:
+            return self._assess(QueryInputs.of_texts(texts))
+        known = signals if signals is not None else [NO_SIGNALS] * len(texts)
+        return self._assess(QueryInputs.of(texts, vectors, self.categories, known if self.needs_signals else None))
 
     def predict_inputs(self, inputs: QueryInputs) -> Matrix:
         """Predict quality from computed inputs.
 
-        They include the similarity to the categories of this classifier.
+        They include the similarity to the categories of this classifier, and the signals where it takes them.
         """
         return self._assess(inputs)[0]
 
@@ -257,6 +274,7 @@ def write_query_classifier(classifier: QueryClassifier, folder: Path, *, report:
     manifest = {
         "models": list(classifier.models), "heads": [head.kind for head in classifier.heads],
         "encoder": classifier.encoder, "tasks": list(classifier.costs.tasks), "features": list(FEATURES),
+        **({"signals": list(classifier.signals)} if classifier.signals else {}),
         "value": classifier.value if math.isfinite(classifier.value) else None, **report,
     }  # fmt: skip
     FOLDER.write(folder, manifest, arrays, _files(classifier))
@@ -282,6 +300,9 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
     manifest, arrays = stored.manifest, stored.arrays
     if tuple(manifest["features"]) != FEATURES:
         raise ArtifactError(f"{folder / MANIFEST}: trained with other features than this version's; train it again")
+    # Older artifacts have no such key.
+    if (signals := manifest.get("signals", [])) not in ([], list(SIGNALS)):
+        raise ArtifactError(f"{folder / MANIFEST}: trained with other signals than this version's; train it again")
     try:
         models, tasks = tuple(manifest["models"]), tuple(manifest["tasks"])
         heads = tuple(_head(kind, position, arrays, stored.files) for position, kind in enumerate(manifest["heads"]))
@@ -308,6 +329,7 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
             # Older artifacts have no hashes.
             seen=np.asarray(arrays["seen"], np.uint64) if "seen" in arrays else None,
             novelty=novelty,
+            signals=tuple(signals),
             **parameters,
         )
         _try_classifier(classifier)
@@ -361,7 +383,8 @@ def _try_classifier(classifier: QueryClassifier) -> None:
         raise ValueError("the categories are not rows of numbers")
     count, width = classifier.categories.shape
     for head in classifier.heads:
-        if isinstance(head, TreesHead) and head.columns > len(FEATURES) + count + head.directions.shape[1]:
+        columns = len(FEATURES) + count + len(classifier.signals)
+        if isinstance(head, TreesHead) and head.columns > columns + head.directions.shape[1]:
             raise ValueError("a tree compares a column that does not exist")
     random_vectors = np.random.default_rng(0).standard_normal((len(TRIAL_TEXTS), width))
     vectors: Matrix = random_vectors.astype(np.float32)

@@ -117,7 +117,8 @@ class LabelingSession:
         if classifier is not None:
             predictor = read_query_classifier(classifier)
             check_encoder(predictor, workspace.encoder, classifier)
-            predicted = predictor.predict(queries, vectors)
+            signals = self.table.signals
+            predicted = predictor.predict(queries, vectors, signals and [signals[row] for row in self.rows])
         found = picks(answers, vectors, predicted, draws=draws)
         return [replace(pick, row=self.rows[pick.row]) for pick in found]
 

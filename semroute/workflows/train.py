@@ -204,8 +204,9 @@ def read_train_inputs(source: TrainSource, workspace: Workspace, progress: Progr
     table = costs.table
     vectors = workspace.vectors(table.queries, source.store, progress)
     rows = TrainingRows.of(
-        table.queries, vectors, table.quality.astype("float64"), table.models, workspace.categories, table.tasks
-    )
+        table.queries, vectors, table.quality.astype("float64"), table.models, workspace.categories, table.tasks,
+        table.signals,
+    )  # fmt: skip
     setting = Setting(workspace.encoder.fingerprint, call_costs(costs), workspace.categories)
     return TrainInputs(rows, setting, costs, usable.left_out)
 

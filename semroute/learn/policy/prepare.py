@@ -166,6 +166,7 @@ def prepare(
         tuning_table.quality.astype(np.float64),
         tuning_table.models,
         tuning_table.tasks,
+        tuning_table.signals,
     )
     setting = Setting(policy_inputs.encoder, calls, policy_inputs.categories)
     trained = train_queries(
