@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.errors import InputError
-from semroute.evaluate.replay import asked_tokens, call_costs
+from semroute.evaluate.replay import call_costs, table_tokens
 from semroute.index import BothScores
 from semroute.learn.answer_quality import judged_answers, train
 from semroute.learn.estimators import MIN_QUERIES, Estimator, TrainingRows
@@ -207,7 +207,7 @@ def _part(
 ) -> PolicyData:
     table = policy_inputs.costs.table.take(rows)
     # Without tasks: the router does not know a query's task.
-    expected = classifier.costs.expected(asked_tokens(table.queries))
+    expected = classifier.costs.expected(table_tokens(table))
     group = policy_inputs.group[rows]
     scores = policy_inputs.scores[rows]
     # Pairs of all rows, so that all parts have the same.
