@@ -157,8 +157,10 @@ class LabelingSession:
             cells[model] = {"quality": quality, **told, "response": self.answer(row, model)}
         task = {"task": table.tasks[row]} if table.tasks[row] else {}
         reason = {} if pick is None else {"picked": pick.reason, "draw": pick.draw, "drawn_from": self._drawn_from}
+        signals = {"signals": dict(table.signals[row])} if table.signals and table.signals[row] else {}
         self._sizes.append(self.out.stat().st_size if self.out.exists() else 0)
-        append_row(self.out, {"query": self.query(row), **task, "judged_by": judged_by, **reason, "outcomes": cells})
+        values = {"query": self.query(row), **task, **signals, "judged_by": judged_by, **reason, "outcomes": cells}
+        append_row(self.out, values)
 
     def sampled(self) -> int | None:
         """Return how many labelled queries are a random sample; None if unknown."""
