@@ -478,7 +478,21 @@ def call_costs(costs: Costs, estimated: Tokens | None = None, rows: Tokens | Non
     output_tokens = _means(table.output_tokens[selected], task, len(tasks))
     is_sold = costs.price[1] > 0
     tokens = np.where(is_sold, output_cost / np.where(is_sold, costs.price[1], 1.0), output_tokens)
-    return CallCosts(table.models, tuple(tasks), costs.price, scale, tokens, mean_cost)
+    return CallCosts(table.models, tuple(tasks), costs.price, scale, tokens, mean_cost, *_effort_shares(table))
+
+
+MIN_OF_EFFORT = 30
+"""Fewest answers of a model at an effort by which its costs are told."""
+
+
+def _effort_shares(table: OutcomeTable) -> tuple[tuple[str, ...], Numbers]:
+    """Return the efforts with enough answers, and the ``(e, m)`` shares of the models' mean output tokens."""
+    known = [one for one in table.efforts if one.answers >= MIN_OF_EFFORT and one.model in table.models]
+    efforts = tuple(dict.fromkeys(one.effort for one in known))
+    shares = np.ones((len(efforts), len(table.models)))
+    for one in known:
+        shares[efforts.index(one.effort), table.models.index(one.model)] = one.share
+    return efforts, shares
 
 
 def _scale(counted: Floats, estimated: Tokens) -> Numbers:

@@ -356,12 +356,22 @@ def training_report(
             "squared_error": dict(trained.stack.losses),
             "squared_error_on": trained.compared,
             "models": finite({model: asdict(figures) for model, figures in model_figures(trained, rows).items()}),
+            **_effort_shares(trained.classifier.costs),
             "new_kinds": None
             if trained.novelty is None
             else finite(asdict(trained.novelty) | {"pays": trained.novelty.pays}),
             "worth": None if worth is None else finite(asdict(worth)),
         },
     }
+
+
+def _effort_shares(costs: CallCosts) -> dict[str, object]:
+    """Return each model's share of its mean output tokens by effort; nothing where no effort is known."""
+    shares = {
+        effort or "none asked": dict(zip(costs.models, row.tolist(), strict=True))
+        for effort, row in zip(costs.efforts, costs.effort_share, strict=True)
+    }
+    return {"output_tokens_by_effort": shares} if shares else {}
 
 
 def data_fingerprint(rows: TrainingRows) -> str:

@@ -9,7 +9,8 @@ or, as always in CSV, a query with one model: ``query``, ``task``, ``model``, ``
 ``input_tokens``, ``output_tokens``, ``latency_ms``, ``probability``, ``response``. Only ``query``, the model and its
 ``quality`` are required; a quality of null (in CSV an empty field) was not judged. An outcome may have the
 ``logprobs`` of its response, a list with one for each token (not in CSV). A row may have the ``signals`` of the
-conversation that its query is from (:mod:`semroute.text.signals`; not in CSV). Other keys are ignored.
+conversation that its query is from (:mod:`semroute.text.signals`; not in CSV), and an outcome the reasoning ``effort``
+that it was asked for with. Other keys are ignored.
 
 ``probability`` is the logging propensity: with one model a query, the probability that the model was chosen. Rows with
 a propensity below 1 are never merged; models that were sampled for the same query at the same time belong in the same
@@ -29,11 +30,12 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import filelock
 import numpy as np
 
+from semroute.config.cascade import Effort
 from semroute.data.examples import Notes, Report, combined, shortened
 from semroute.data.rows import csv_rows, file_lines, json_rows, kind, parquet_rows, query_text, row_signals, usable
 from semroute.errors import DataError, InputError
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 MAX_VALUE = 1e12
 """Largest count of tokens, cost in USD or latency in milliseconds."""
 
+_EFFORTS = frozenset(get_args(Effort))
 _LIMITS = {"quality": 1.0, "probability": 1.0}
 _FIXES = {
     "quality": "scale it to that range",
@@ -96,6 +99,12 @@ def cell_logprobs(cell: Mapping[str, object], model: str, line: int, report: Rep
         return [min(0.0, float(value)) for value in values]
     report(f'"logprobs" of {shortened(model)} must be a list of natural logarithms of probabilities, 0 at most', line)
     return None
+
+
+def _effort(cell: Mapping[str, object]) -> str:
+    """Return the reasoning effort of a cell; "" without one, and for a word that is none."""
+    effort = cell.get("effort")
+    return effort if isinstance(effort, str) and effort in _EFFORTS else ""
 
 
 def _is_logprob(value: object) -> bool:
@@ -197,8 +206,8 @@ class _FileReader:
             response = cell_response(cell, model, number, self._report)
             logprobs = cell_logprobs(cell, model, number, self._report)
             if numbers is not None:
-                valid.append((model, numbers, response, logprobs))
-        is_draw = any(is_drawn(numbers) for _, numbers, _, _ in valid)
+                valid.append((model, numbers, response, logprobs, _effort(cell)))
+        is_draw = any(is_drawn(numbers) for _, numbers, *_ in valid)
         row = self._builder.row(query, task, is_draw=is_draw, signals=signals)
         repeats = False
         for entry in valid:
@@ -266,7 +275,7 @@ def _number(field: object) -> object:
         return text
 
 
-_parquet = partial(parquet_rows, required=("query",), optional=("task", "outcomes", "signals", *_LONG))
+_parquet = partial(parquet_rows, required=("query",), optional=("task", "outcomes", "signals", "effort", *_LONG))
 
 _READERS: Mapping[str, Callable[[Path, Report], _Rows]] = MappingProxyType(
     {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,25 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64] | NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class EffortLength:
+    """Mean length of a model's answers at one reasoning effort.
+
+    Attributes:
+        model: its name.
+        effort: the effort; "" for answers that were asked for without any.
+        answers: number of them with known output tokens.
+        output_tokens: their mean.
+        share: that mean, divided by the one of all answers of the model.
+    """
+
+    model: str
+    effort: str
+    answers: int
+    output_tokens: float
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +61,8 @@ class OutcomeTable:
         responses: ``n`` tuples of ``m`` answers, None for unknown ones; None if they were not stored.
         logprobs: like ``responses``, the natural-log probabilities of an answer's tokens.
         signals: ``n`` signals of the conversations that the queries are from; None if no row has any.
+        efforts: lengths of the answers of models with answers at several efforts, over all rows of the files, since a
+            row may be the mean of answers at different ones.
         findings: warnings about the files, which can be used all the same.
     """
 
@@ -58,6 +79,7 @@ class OutcomeTable:
     responses: list[tuple[str | None, ...]] | None = None
     logprobs: list[tuple[Sequence[float] | None, ...]] | None = None
     signals: list[Signals] | None = None
+    efforts: tuple[EffortLength, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     def __len__(self) -> int:
@@ -136,6 +158,7 @@ class TableBuilder:
         self._tasks: list[str] = []
         self._places: dict[str, dict[object, int]] = {}
         self._signals: dict[int, Signals] = {}
+        self._lengths: dict[int, dict[str, tuple[int, float]]] = {}
         self._models: dict[str, int] = {}
         self._told: list[int] = []  # of each row, a bit for every model that it has
         self._row = array("q")
@@ -181,10 +204,12 @@ class TableBuilder:
         numbers: Mapping[str, float | None],
         response: str | None,
         logprobs: Sequence[float] | None = None,
+        effort: str = "",
     ) -> bool:
         """Add a cell to a row; return False if the row had the model already.
 
-        Numbers that are None or left out are unknown.
+        Numbers that are None or left out are unknown. ``effort`` is the reasoning effort that the answer was asked for
+        with.
         """
         column = self._models.setdefault(model, len(self._models))
         is_new = not self._told[row] >> column & 1
@@ -195,6 +220,9 @@ class TableBuilder:
         for name, values in self._numbers.items():
             value = numbers.get(name)
             values.append(_NAN if value is None else value)
+        if (length := numbers.get("output_tokens")) is not None:
+            count, total = self._lengths.setdefault(column, {}).get(effort, (0, 0.0))
+            self._lengths[column][effort] = count + 1, total + length
         if response is not None:
             # With a known cost the tokens are not needed.
             needs_tokens = numbers.get("output_tokens") is None and numbers.get("cost_usd") is None
@@ -228,9 +256,21 @@ class TableBuilder:
             logprobs=[tuple(self._logprobs.get((row, column)) for column in columns) for row in range(shape[0])]
             if self._logprobs
             else None,
+            efforts=tuple(self._effort_lengths()),
             signals=[self._signals.get(row, NO_SIGNALS) for row in range(shape[0])] if self._signals else None,
             findings=findings,
         )
+
+    def _effort_lengths(self) -> Iterator[EffortLength]:
+        """Yield the lengths at each effort of the models that have answers at several."""
+        names = list(self._models)
+        for column, lengths in self._lengths.items():
+            answers, total = (sum(numbers) for numbers in zip(*lengths.values(), strict=True))
+            if len(lengths) < 2 or not total:
+                continue
+            for effort, (count, length) in lengths.items():
+                mean = length / count
+                yield EffortLength(names[column], effort, int(count), mean, mean * answers / total)
 
     def _take_response(self, cell: int, column: int, response: str, *, is_counted: bool) -> None:
         if self._responses is not None:

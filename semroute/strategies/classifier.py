@@ -15,12 +15,24 @@ from numpy.typing import NDArray
 
 from semroute.strategies.base import Pool, RoutingContext
 from semroute.text.signals import NO_SIGNALS, Signals, signal_words, signals_of
-from semroute.types import Matrix, NoveltyPredictor, QualityPredictor, Request, SignalPredictor, StrategyResult
+from semroute.types import (
+    Matrix,
+    NoveltyPredictor,
+    QualityPredictor,
+    Request,
+    SignalPredictor,
+    StrategyResult,
+    tier_label,
+)
 
 UNLIKE = "the query is unlike what it was trained on"
 
 ExpectedCost: TypeAlias = Callable[[Sequence[Request]], NDArray[np.float64]]
 """Function of ``n`` requests: ``(n, m)`` USD, expected cost of a call of each of the predictor's models."""
+
+PricedEffort: TypeAlias = Callable[[Request, str], str | None]
+"""Function of a request and a model: the reasoning effort by which its cost is expected; "" for none, None where the
+model's mean over all efforts is taken."""
 
 
 class ClassifierStrategy:
@@ -32,6 +44,7 @@ class ClassifierStrategy:
         pool: resolves names of groups.
         candidates: models and groups to choose from if no earlier strategy has filtered them.
         value: USD that +1.0 of quality is worth; infinity if only quality counts.
+        priced_effort: effort by which a cost is expected, for the reason.
 
     Attributes:
         name: its name in ``strategies`` of the configuration.
@@ -47,6 +60,7 @@ class ClassifierStrategy:
         pool: Pool,
         candidates: Sequence[str],
         value: float,
+        priced_effort: PricedEffort = lambda request, model: None,
     ) -> None:
         self.needs_vectors = predictor.needs_vectors
         self._predictor = predictor
@@ -58,6 +72,7 @@ class ClassifierStrategy:
         self._pool = pool
         self._candidates = tuple(candidates)
         self._value = value
+        self._priced_effort = priced_effort
         self._places = {model: place for place, model in enumerate(predictor.models)}
 
     def decide(self, contexts: Sequence[RoutingContext]) -> list[StrategyResult]:
@@ -106,16 +121,21 @@ class ClassifierStrategy:
         places = [self._places[model] for model in known]
         order = best_first(quality[places], cost[places], self._value)
         best, price = known[order[0]], float(cost[places][order[0]])
-        reason = f"quality {quality[self._places[best]]:.2f} of {best} for USD {price:.2g} is worth most"
+        first = self._label(context, best)
+        reason = f"quality {quality[self._places[best]]:.2f} of {first} for USD {price:.2g} is worth most"
         if len(order) > 1:
             second = known[order[1]]
-            reason += f", before {quality[self._places[second]]:.2f} of {second} for {cost[self._places[second]]:.2g}"
+            other = self._label(context, second)
+            reason += f", before {quality[self._places[second]]:.2f} of {other} for {cost[self._places[second]]:.2g}"
         if signals:
             reason += f"; of a conversation with {signal_words(signals)}"
         if unlike:
             reason += f"; {UNLIKE}"
         models = tuple(known[place] for place in order)
         return StrategyResult(self.name, "decided", reason, models, unlike_training=unlike)
+
+    def _label(self, context: RoutingContext, model: str) -> str:
+        return tier_label(model, self._priced_effort(context.request, model) or None)
 
 
 def best_first(quality: NDArray[np.float64], cost: NDArray[np.float64], value: float) -> list[int]:

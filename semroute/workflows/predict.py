@@ -195,7 +195,8 @@ def _expected(classifier: QueryClassifier, rows: Sequence[QueryRow], prices: Pat
     """Return ``(n, models)`` expected cost, USD."""
     costs = classifier.costs if prices is None else classifier.costs.with_prices(read_prices(prices))
     asked = [estimate_tokens(Request(as_messages(row.query))) for row in rows]
-    return costs.expected(asked)  # without tasks: the router does not know a query's task
+    # Without tasks: the router does not know a query's task. A row asks for no effort.
+    return costs.expected(asked, efforts=[[""] * len(costs.models)] * len(asked))
 
 
 def _columns(classifier: QueryClassifier, models: tuple[str, ...] | None) -> list[int]:

@@ -60,11 +60,19 @@ def as_labelled(outcome: LoggedOutcome) -> dict[str, Any] | None:
         "response": outcome.answer,
         "probability": model_probability(outcome),
         "logprobs": next((tier.logprobs for tier in outcome.tiers if tier.tier == outcome.tier), None),
+        "effort": _effort(outcome, calls),
     }
     cell = {key: value for key, value in values.items() if value is not None}
     task = {} if outcome.category is None else {"task": outcome.category}
     signals = {"signals": dict(outcome.signals)} if outcome.signals else {}
     return {"query": outcome.query, **task, **signals, "outcomes": {outcome.model: cell}}
+
+
+def _effort(outcome: LoggedOutcome, calls: Sequence[LoggedCall]) -> str | None:
+    """Return the reasoning effort that the judged answer was asked for with; None where none is known."""
+    # Logs from before calls had it have that of tiers.
+    of_tier = next((tier.effort for tier in outcome.tiers if tier.tier == outcome.tier), None)
+    return calls[-1].effort or of_tier if calls else of_tier
 
 
 def model_probability(outcome: LoggedOutcome) -> float | None:
