@@ -86,6 +86,18 @@ def with_effort(request: Request, effort: str | None) -> Request:
     return replace(request, reasoning_effort=effort, droppable=droppable)
 
 
+def asked_effort(request: Request, effort: str | None) -> str | None:
+    """Return the effort at which a request is sent by a tier: its own, or the tier's; "" for none at all.
+
+    None where the request sets it in another way, as by a budget of thinking.
+    """
+    asked = with_effort(request, effort).reasoning_effort
+    if asked is not None:
+        return asked
+    has_own = request.thinking_budget not in (None, -1) or not OWN_EFFORT.isdisjoint(request.extra)
+    return None if has_own else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Cascade:
     """Tiers from the cheapest up, with the rules of escalation.

@@ -12,7 +12,15 @@ from semroute.catalog.capabilities import (
     needs_of,
     strength,
 )
-from semroute.catalog.parameters import Parameters, carried, parameters_of, takes_native, thinks_by_budget, unsaid
+from semroute.catalog.parameters import (
+    Parameters,
+    carried,
+    carried_effort,
+    parameters_of,
+    takes_native,
+    thinks_by_budget,
+    unsaid,
+)
 from semroute.catalog.prices import (
     StrongestModel,
     charge,
@@ -33,6 +41,7 @@ __all__ = [
     "StrongestModel",
     "capabilities_of",
     "carried",
+    "carried_effort",
     "charge",
     "cheapest_cost",
     "cost_of",

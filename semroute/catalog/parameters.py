@@ -191,6 +191,16 @@ def carried(deployment: Deployment, parameters: Parameters) -> Parameters:
     return replace(parameters, named=named, extra=extra, left_out=frozenset(left_out))
 
 
+def carried_effort(deployment: Deployment, request: Request) -> str | None:
+    """Return the reasoning effort that a call of the deployment asks for; None where it asks for none."""
+    effort = request.reasoning_effort
+    if effort is None:
+        return None
+    native = None if request.native is None else request.native.format
+    is_refused = any(_refusals(deployment, Parameters({"reasoning_effort": effort}, native=native)))
+    return None if is_refused else effort
+
+
 def _refusals(deployment: Deployment, parameters: Parameters) -> Iterator[tuple[str, str]]:
     if not parameters:
         return

@@ -26,12 +26,14 @@ from semroute.cli.console import (
     vectors_option,
 )
 from semroute.cli.tables import DataTable, figures, number, percent, plain_table
+from semroute.types import tier_label
 
 if TYPE_CHECKING:
     from semroute.learn.answer_quality import Trained, Validation
     from semroute.learn.estimators import TrainingRows
     from semroute.learn.novelty import NoveltyFigures
     from semroute.learn.query_quality import TrainedQueries, Worth
+    from semroute.predictors.query_quality import CallCosts
     from semroute.workflows.predict import QueryPredictions
     from semroute.workflows.train import TrainInputs
 
@@ -282,6 +284,22 @@ def _training_tables(
     judged = "each of them" if len(trained.judged) == len(rows.queries) else f"{len(trained.judged):,} of them"
     note = f"{len(rows.queries):,} queries; all figures on {judged}, by heads, weights and calibration fitted on others"
     yield Text(note + (f"; {left_out:,} more were not used" if left_out else ""), style="dim")
+    if trained.classifier.needs_signals:
+        names = ", ".join(name.replace("_", " ") for name in trained.classifier.signals)
+        yield Text(f"{rows.with_signals:,} of them with signals of a conversation as features: {names}", style="dim")
+    if by_effort := _by_effort(trained.classifier.costs):
+        yield Text(by_effort, style="dim")
+
+
+def _by_effort(costs: CallCosts) -> str:
+    """Return how long answers are at each effort, in words; "" where no effort has enough answers."""
+    found = [
+        f"{tier_label(model, effort)} {share:.2f}" if effort else f"{model} without any {share:.2f}"
+        for effort, row in zip(costs.efforts, costs.effort_share.tolist(), strict=True)
+        for model, share in zip(costs.models, row, strict=True)
+        if share != 1.0
+    ]
+    return f"output tokens by reasoning effort, times the model's mean: {', '.join(found)}" if found else ""
 
 
 def _heads(trained: TrainedQueries, queries: int) -> DataTable:

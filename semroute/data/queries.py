@@ -9,7 +9,7 @@ import select
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
@@ -28,9 +28,11 @@ from semroute.data.rows import (
     no_query,
     parquet_rows,
     query_text,
+    row_signals,
 )
 from semroute.errors import DataError
 from semroute.text.names import normalize_name
+from semroute.text.signals import NO_SIGNALS, Signals
 
 if TYPE_CHECKING:
     from semroute.types import Query
@@ -215,11 +217,13 @@ class QueryRow:
         line: 1-based.
         query: text or chat messages.
         task: its name; the empty string where none is given.
+        signals: of the conversation that a text is from, where the row has them; those of messages are in the messages.
     """
 
     line: int
     query: Query
     task: str = ""
+    signals: Signals = field(default_factory=dict)
 
 
 def iter_queries(source: Path | str, stdin: Iterable[bytes] | None = None) -> Iterator[tuple[int, Query]]:
@@ -310,7 +314,10 @@ def _from_rows(rows: Iterable[tuple[int, Mapping[str, object]]], report: Report)
     for number, row in rows:
         query, task = row.get("query"), row.get("task")
         if isinstance(query, str) or (isinstance(query, list) and all(isinstance(part, dict) for part in query)):
-            yield QueryRow(number, query, task.strip() if isinstance(task, str) else "")
+            # Text in a column of that name is somebody else's: a file of queries may have columns of any kind.
+            has_signals = isinstance(query, str) and isinstance(row.get("signals"), dict)
+            signals = row_signals(row, number, report) if has_signals else None
+            yield QueryRow(number, query, task.strip() if isinstance(task, str) else "", signals or NO_SIGNALS)
         elif "query" in row:
             report(f'"query" must be text or a list of chat messages, not {kind(query)}', number)
         else:

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 from semroute._optional import require
 from semroute.data.examples import Report, shortened
+from semroute.text.signals import NO_SIGNALS, SIGNALS, Signals
 
 # Bytes to numbered lines of text.
 #
@@ -435,6 +436,7 @@ def _header_problem(columns: Sequence[str], required: Sequence[str]) -> str | No
 # Values of a row, checked.
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_MOST_SIGNAL = 1e9
 
 
 def query_text(row: Mapping[str, object], line: int, report: Report) -> str | None:
@@ -450,6 +452,30 @@ def query_text(row: Mapping[str, object], line: int, report: Report) -> str | No
         report(f'"query" must be text, not {kind(value)}; put it in quotes', line)
         return None
     return usable(value, '"query"', line, report)
+
+
+def row_signals(row: Mapping[str, object], line: int, report: Report) -> Signals | None:
+    """Return the signals of a row's conversation; none without the key.
+
+    Names that are unknown here, and values of null, are left out. Reports what is no signal, and returns None for it.
+    """
+    given = row.get("signals")
+    if given is None:
+        return NO_SIGNALS
+    if not isinstance(given, dict):
+        report(f'"signals" must be an object such as {{"turns": 2, "tool_loop": 5}}, not {kind(given)}', line)
+        return None
+    found: dict[str, float] = {}
+    for name in SIGNALS:
+        value = given.get(name)
+        # Parquet has a column for each signal, with 0 where a row has none; JSON knows no infinity, and Python's does.
+        if value is None or value == 0:
+            continue
+        if not isinstance(value, bool | int | float) or not 0 < value < _MOST_SIGNAL:
+            report(f'"{name}" of "signals" must be a number from 0, or true or false, not {kind(value)}', line)
+            return None
+        found[name] = value
+    return found or NO_SIGNALS
 
 
 def is_blank(row: Mapping[str, object]) -> bool:

@@ -207,13 +207,17 @@ class AttemptAccounting:
         config: configuration with the prices.
         input_tokens: estimated input tokens of the request.
         is_hedge: True if the attempt is a hedged request.
+        effort: reasoning effort that the call asks for.
 
     Attributes:
         attempt: the attempt as it was logged; None until it is closed.
     """
 
-    def __init__(self, call: ScheduledCall, config: Config, input_tokens: int, *, is_hedge: bool) -> None:
+    def __init__(
+        self, call: ScheduledCall, config: Config, input_tokens: int, *, is_hedge: bool, effort: str | None
+    ) -> None:
         self._call = call
+        self._effort = effort
         self._config = config
         self._deployment = call.deployment
         self._input_tokens = input_tokens
@@ -371,6 +375,7 @@ class AttemptAccounting:
             score=self._call.scored.parts,
             hedge=self._is_hedge,
             retry=self._call.retry,
+            effort=self._effort,
         )
 
     def _cost_so_far(self, usage: Usage | None) -> Cost | None:
@@ -463,7 +468,8 @@ async def attempt(
     Raises:
         DispatchError: as the adapter raised it; its error policy is in the context's log.
     """
-    accounting = AttemptAccounting(call, context.config, context.input_tokens, is_hedge=is_hedge)
+    effort = catalog.carried_effort(call.deployment, context.request)
+    accounting = AttemptAccounting(call, context.config, context.input_tokens, is_hedge=is_hedge, effort=effort)
     if context.tracer is None:
         return await _accounted(context, call, accounting, on_delta)
     answer: Completion | None = None

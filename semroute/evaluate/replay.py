@@ -12,7 +12,7 @@ from semroute.catalog import estimate_query_tokens
 from semroute.errors import InputError
 from semroute.evaluate.metrics import Resampling
 from semroute.outcomes.costs import Costs
-from semroute.outcomes.table import Floats, group_means, numbered
+from semroute.outcomes.table import Floats, OutcomeTable, group_means, numbered
 from semroute.predictors.query_quality import CallCosts, Numbers
 from semroute.text.normalise import normalize
 from semroute.text.templates import own_parts
@@ -440,6 +440,23 @@ def asked_tokens(queries: Sequence[str]) -> Tokens:
     return np.fromiter(map(estimate_query_tokens, queries), np.int64, len(queries))
 
 
+def table_tokens(table: OutcomeTable) -> Tokens:
+    """Return the ``(n,)`` estimated tokens of the rows' requests, as the router counts them when it decides.
+
+    The text of a conversation's row is its last ask alone, while the request holds all turns and the results of tools:
+    there the counted tokens of the call stand for the estimate. By those of the text, a token of it would seem to cost
+    what a hundred of the conversation do, and the router would charge the whole conversation at that rate.
+    """
+    tokens = asked_tokens(table.queries)
+    if table.signals is None:
+        return tokens
+    is_known = np.isfinite(table.input_tokens)
+    counts = is_known.sum(axis=1)
+    counted = np.where(is_known, table.input_tokens, 0.0).sum(axis=1) / np.maximum(counts, 1)
+    is_counted = np.array([bool(signals) for signals in table.signals]) & (counts > 0)
+    return np.where(is_counted, np.rint(counted), tokens).astype(np.int64)
+
+
 def call_costs(costs: Costs, estimated: Tokens | None = None, rows: Tokens | None = None) -> CallCosts:
     """Estimate costs by model and task whose mean is that of the rows.
 
@@ -448,11 +465,11 @@ def call_costs(costs: Costs, estimated: Tokens | None = None, rows: Tokens | Non
 
     Args:
         costs: of ``n`` rows.
-        estimated: ``(n,)`` :func:`asked_tokens` of their queries; None estimates them.
+        estimated: ``(n,)`` :func:`table_tokens` of them; None estimates them.
         rows: numbers of the rows to train on; None for all.
     """
     table, selected = costs.table, slice(None) if rows is None else rows
-    estimated = asked_tokens(table.queries)[selected] if estimated is None else estimated[selected]
+    estimated = table_tokens(table)[selected] if estimated is None else estimated[selected]
     tasks, task = numbered(table.tasks)
     task, cost = task[selected], table.cost[selected]
     scale = _scale(table.input_tokens[selected], estimated)
@@ -461,7 +478,21 @@ def call_costs(costs: Costs, estimated: Tokens | None = None, rows: Tokens | Non
     output_tokens = _means(table.output_tokens[selected], task, len(tasks))
     is_sold = costs.price[1] > 0
     tokens = np.where(is_sold, output_cost / np.where(is_sold, costs.price[1], 1.0), output_tokens)
-    return CallCosts(table.models, tuple(tasks), costs.price, scale, tokens, mean_cost)
+    return CallCosts(table.models, tuple(tasks), costs.price, scale, tokens, mean_cost, *_effort_shares(table))
+
+
+MIN_OF_EFFORT = 30
+"""Fewest answers of a model at an effort by which its costs are told."""
+
+
+def _effort_shares(table: OutcomeTable) -> tuple[tuple[str, ...], Numbers]:
+    """Return the efforts with enough answers, and the ``(e, m)`` shares of the models' mean output tokens."""
+    known = [one for one in table.efforts if one.answers >= MIN_OF_EFFORT and one.model in table.models]
+    efforts = tuple(dict.fromkeys(one.effort for one in known))
+    shares = np.ones((len(efforts), len(table.models)))
+    for one in known:
+        shares[efforts.index(one.effort), table.models.index(one.model)] = one.share
+    return efforts, shares
 
 
 def _scale(counted: Floats, estimated: Tokens) -> Numbers:
@@ -492,7 +523,7 @@ def expected_costs(costs: Costs, folds: Sequence[Fold]) -> Matrix:
     whose task it does not know (:func:`~semroute.evaluate.replay.call_costs`).
     """
     table = costs.table
-    input_tokens = asked_tokens(table.queries)
+    input_tokens = table_tokens(table)
     expected = np.full(table.cost.shape, np.nan, np.float32)
     for fold in folds:
         expected_by_task = call_costs(costs, input_tokens, fold.train)

@@ -29,6 +29,7 @@ from semroute.predictors.quality_heads import (
     tree_columns,
 )
 from semroute.predictors.query_features import QueryInputs
+from semroute.text.signals import Signals
 from semroute.types import Matrix
 
 # Conversion of scikit-learn's trees to the arrays of a head.
@@ -378,6 +379,7 @@ class TrainingRows:
         models: ``m`` names.
         tasks: ``n`` names of tasks, which are left out whole to learn what carries over to new ones; None, and names
             that are all the same, leave out clusters of vectors.
+        signals: of the conversation of each query, which are among its features; None where no row has any.
     """
 
     queries: Sequence[str]
@@ -385,6 +387,7 @@ class TrainingRows:
     quality: Known
     models: tuple[str, ...]
     tasks: Sequence[str] | None = None
+    signals: Sequence[Signals] | None = None
 
     @classmethod
     def of(
@@ -395,12 +398,18 @@ class TrainingRows:
         models: tuple[str, ...],
         categories: Matrix,
         tasks: Sequence[str] | None = None,
+        signals: Sequence[Signals] | None = None,
     ) -> TrainingRows:
         """Create the rows from ``n`` texts and their ``(n, d)`` unit vectors.
 
         ``categories`` is as of :class:`Setting`.
         """
-        return cls(queries, QueryInputs.of(queries, vectors, categories), quality, models, tasks)
+        return cls(queries, QueryInputs.of(queries, vectors, categories, signals), quality, models, tasks, signals)
+
+    @property
+    def with_signals(self) -> int:
+        """Number of rows of a conversation that has signals."""
+        return 0 if self.signals is None else sum(map(bool, self.signals))
 
 
 @dataclass(frozen=True, slots=True)

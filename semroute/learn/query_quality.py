@@ -34,9 +34,10 @@ from semroute.learn.novelty import (
 )
 from semroute.learn.stacking import Grouping, Stack, calibration, choose_heads, cross_calibrated
 from semroute.predictors.quality_heads import Quality, QueryHead, calibrated, stacked
-from semroute.predictors.query_features import QueryInputs
+from semroute.predictors.query_features import QueryInputs, signal_matrix
 from semroute.predictors.query_quality import CallCosts, QueryClassifier, seen_queries
 from semroute.text.normalise import digest_of
+from semroute.text.signals import SIGNALS
 from semroute.types import Matrix
 from semroute.types.protocols import StepProgress
 
@@ -257,6 +258,7 @@ def _calibrated(
         encoder=setting.encoder,
         costs=setting.costs,
         seen=seen_queries(rows.queries),
+        signals=() if rows.signals is None else SIGNALS,
     )
 
 
@@ -345,6 +347,7 @@ def training_report(
             "data_sha256": data_fingerprint(rows),
             "judged_on": len(trained.judged),
             "fine_tuned": backbone,
+            **({"with_signals": rows.with_signals} if trained.classifier.needs_signals else {}),
             "seed": seed,
         },
         "validation": {
@@ -353,6 +356,7 @@ def training_report(
             "squared_error": dict(trained.stack.losses),
             "squared_error_on": trained.compared,
             "models": finite({model: asdict(figures) for model, figures in model_figures(trained, rows).items()}),
+            **_effort_shares(trained.classifier.costs),
             "new_kinds": None
             if trained.novelty is None
             else finite(asdict(trained.novelty) | {"pays": trained.novelty.pays}),
@@ -361,6 +365,16 @@ def training_report(
     }
 
 
+def _effort_shares(costs: CallCosts) -> dict[str, object]:
+    """Return each model's share of its mean output tokens by effort; nothing where no effort is known."""
+    shares = {
+        effort or "none asked": dict(zip(costs.models, row.tolist(), strict=True))
+        for effort, row in zip(costs.efforts, costs.effort_share, strict=True)
+    }
+    return {"output_tokens_by_effort": shares} if shares else {}
+
+
 def data_fingerprint(rows: TrainingRows) -> str:
-    """Return the SHA-256 of queries, models and quality, in hex."""
-    return digest_of((*rows.models, *rows.queries), np.ascontiguousarray(rows.quality, np.float32).tobytes())
+    """Return the SHA-256 of queries, models, quality and, where there are any, signals, in hex."""
+    signals = b"" if rows.signals is None else signal_matrix(rows.signals).tobytes()
+    return digest_of((*rows.models, *rows.queries), np.ascontiguousarray(rows.quality, np.float32).tobytes() + signals)

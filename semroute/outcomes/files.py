@@ -8,7 +8,9 @@ all its models::
 or, as always in CSV, a query with one model: ``query``, ``task``, ``model``, ``quality``, ``cost_usd``,
 ``input_tokens``, ``output_tokens``, ``latency_ms``, ``probability``, ``response``. Only ``query``, the model and its
 ``quality`` are required; a quality of null (in CSV an empty field) was not judged. An outcome may have the
-``logprobs`` of its response, a list with one for each token (not in CSV). Other keys are ignored.
+``logprobs`` of its response, a list with one for each token (not in CSV). A row may have the ``signals`` of the
+conversation that its query is from (:mod:`semroute.text.signals`; not in CSV), and an outcome the reasoning ``effort``
+that it was asked for with. Other keys are ignored.
 
 ``probability`` is the logging propensity: with one model a query, the probability that the model was chosen. Rows with
 a propensity below 1 are never merged; models that were sampled for the same query at the same time belong in the same
@@ -28,16 +30,18 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import filelock
 import numpy as np
 
+from semroute.config.cascade import Effort
 from semroute.data.examples import Notes, Report, combined, shortened
-from semroute.data.rows import csv_rows, file_lines, json_rows, kind, parquet_rows, query_text, usable
+from semroute.data.rows import csv_rows, file_lines, json_rows, kind, parquet_rows, query_text, row_signals, usable
 from semroute.errors import DataError, InputError
 from semroute.outcomes.table import NUMBERS, OutcomeTable, TableBuilder, is_drawn
 from semroute.storage import json_line
+from semroute.text.signals import Signals
 from semroute.types import Matrix
 
 if TYPE_CHECKING:
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
 MAX_VALUE = 1e12
 """Largest count of tokens, cost in USD or latency in milliseconds."""
 
+_EFFORTS = frozenset(get_args(Effort))
 _LIMITS = {"quality": 1.0, "probability": 1.0}
 _FIXES = {
     "quality": "scale it to that range",
@@ -94,6 +99,12 @@ def cell_logprobs(cell: Mapping[str, object], model: str, line: int, report: Rep
         return [min(0.0, float(value)) for value in values]
     report(f'"logprobs" of {shortened(model)} must be a list of natural logarithms of probabilities, 0 at most', line)
     return None
+
+
+def _effort(cell: Mapping[str, object]) -> str:
+    """Return the reasoning effort of a cell; "" without one, and for a word that is none."""
+    effort = cell.get("effort")
+    return effort if isinstance(effort, str) and effort in _EFFORTS else ""
 
 
 def _is_logprob(value: object) -> bool:
@@ -177,24 +188,27 @@ class _FileReader:
             count += 1
             query = query_text(row, number, self._report)
             task = self._name(row.get("task"), '"task"', number) if row.get("task") is not None else ""
-            cells = self._cells(row, number)
-            if query is not None and task is not None:
-                self._add(query, task, cells, number)
+            cells, signals = self._cells(row, number), row_signals(row, number, self._report)
+            if query is not None and task is not None and signals is not None:
+                self._add(query, task, cells, number, signals)
         if not count and not self._notes.problems:
             self._notes.problem('holds no rows; give it some, such as {"query": "...", "outcomes": {...}}')
         if self._repeated:
             message = f"a query and model that occurred before, {len(self._repeated):,} times; "
             self._notes.warn(f"{message}the numbers are averaged", self._repeated[0])
 
-    def _add(self, query: str, task: str, cells: Iterable[tuple[str, Mapping[str, object]]], number: int) -> None:
+    def _add(
+        self, query: str, task: str, cells: Iterable[tuple[str, Mapping[str, object]]], number: int, signals: Signals
+    ) -> None:
         valid = []
         for model, cell in cells:
             numbers = cell_numbers(cell, model, number, self._report)
             response = cell_response(cell, model, number, self._report)
             logprobs = cell_logprobs(cell, model, number, self._report)
             if numbers is not None:
-                valid.append((model, numbers, response, logprobs))
-        row = self._builder.row(query, task, is_draw=any(is_drawn(numbers) for _, numbers, _, _ in valid))
+                valid.append((model, numbers, response, logprobs, _effort(cell)))
+        is_draw = any(is_drawn(numbers) for _, numbers, *_ in valid)
+        row = self._builder.row(query, task, is_draw=is_draw, signals=signals)
         repeats = False
         for entry in valid:
             repeats |= not self._builder.add(row, *entry)
@@ -248,7 +262,8 @@ def _jsonl(path: Path, report: Report) -> _Rows:
 
 def _csv(path: Path, report: Report) -> _Rows:
     for number, row in csv_rows(file_lines(path, report), report, required=("query", "model", "quality")):
-        yield number, row | {name: _number(row[name]) for name in NUMBERS if name in row}
+        # A column of signals is somebody else's.
+        yield number, row | {"signals": None} | {name: _number(row[name]) for name in NUMBERS if name in row}
 
 
 def _number(field: object) -> object:
@@ -260,7 +275,7 @@ def _number(field: object) -> object:
         return text
 
 
-_parquet = partial(parquet_rows, required=("query",), optional=("task", "outcomes", *_LONG))
+_parquet = partial(parquet_rows, required=("query",), optional=("task", "outcomes", "signals", "effort", *_LONG))
 
 _READERS: Mapping[str, Callable[[Path, Report], _Rows]] = MappingProxyType(
     {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
@@ -435,7 +450,9 @@ class Predictions:
         return self.seen.count(None)
 
 
-def read_predictions(path: Path | str, queries: Sequence[str], models: Sequence[str]) -> Predictions:
+def read_predictions(
+    path: Path | str, queries: Sequence[str], models: Sequence[str], signals: Sequence[Signals] | None = None
+) -> Predictions:
     """Read predicted quality from JSON Lines.
 
     ``semroute predict --json`` writes them, a query a line::
@@ -443,13 +460,15 @@ def read_predictions(path: Path | str, queries: Sequence[str], models: Sequence[
         {"query": "...", "quality": {"small": 0.4, "large": 0.9}, "seen": false}
 
     ``seen`` is true if the predictor was trained on the query, and may be left out. Other keys are ignored, as are
-    queries and models that are not wanted. Lines are matched to queries by text without surrounding whitespace; of a
-    query that occurs twice the last line counts.
+    queries and models that are not wanted. Lines are matched to queries by text without surrounding whitespace, and a
+    line with ``signals`` to those with the same ones; of a query that occurs twice the last line counts.
 
     Args:
         path: the file.
         queries: ``n`` texts.
         models: ``m`` names.
+        signals: of the conversation of each query; None without any. A line without signals counts for a query that no
+            line with its own is there for.
 
     Raises:
         DataError: the file cannot be used, or misses a query or a model.
@@ -460,6 +479,7 @@ def read_predictions(path: Path | str, queries: Sequence[str], models: Sequence[
         rows.setdefault(text, []).append(row)
     predicted = np.full((len(queries), len(models)), np.nan, np.float32)
     seen_values: list[bool | None] = [None] * len(queries)
+    has_own: set[int] = set()
     for number, line in json_rows(file_lines(notes.path, notes.problem), notes.problem):
         query = query_text(line, number, notes.problem)
         if query is not None and query in rows:
@@ -468,9 +488,8 @@ def read_predictions(path: Path | str, queries: Sequence[str], models: Sequence[
             if is_seen is not None and not isinstance(is_seen, bool):
                 notes.problem(f'"seen" must be true or false, not {kind(is_seen)}', number)
             elif cells is not None:
-                predicted[rows[query]] = cells
-                for row in rows[query]:
-                    seen_values[row] = is_seen
+                for row in _matched(rows[query], line, signals, has_own, number, notes.problem):
+                    predicted[row], seen_values[row] = cells, is_seen
     missing = np.flatnonzero(np.isnan(predicted).any(axis=1))
     if len(missing) and not notes.problems:
         first = shortened(queries[int(missing[0])])
@@ -480,6 +499,23 @@ def read_predictions(path: Path | str, queries: Sequence[str], models: Sequence[
     if notes.problems:
         raise combined(notes.problems)
     return Predictions(predicted, tuple(seen_values))
+
+
+def _matched(
+    rows: Sequence[int],
+    line: Mapping[str, object],
+    signals: Sequence[Signals] | None,
+    has_own: set[int],
+    number: int,
+    report: Report,
+) -> list[int]:
+    """Return the rows of one text that a line of predictions is for; ``has_own`` gets those with the line's signals."""
+    if signals is None:
+        return list(rows)
+    given = row_signals(line, number, report)
+    same = [row for row in rows if signals[row] == given]
+    has_own.update(same)
+    return same if given else [*same, *(row for row in rows if row not in has_own)]
 
 
 def _cells(quality: object, models: Sequence[str], line: int, report: Report) -> list[float] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from semroute.data.examples import Finding
 from semroute.errors import InputError
 from semroute.text.names import known_names
+from semroute.text.signals import NO_SIGNALS, Signals
 
 if TYPE_CHECKING:
     from semroute.types import TokenCounter
@@ -23,12 +24,31 @@ Rows = NDArray[np.int64] | NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
+class EffortLength:
+    """Mean length of a model's answers at one reasoning effort.
+
+    Attributes:
+        model: its name.
+        effort: the effort; "" for answers that were asked for without any.
+        answers: number of them with known output tokens.
+        output_tokens: their mean.
+        share: that mean, divided by the one of all answers of the model.
+    """
+
+    model: str
+    effort: str
+    answers: int
+    output_tokens: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class OutcomeTable:
     """Outcomes of ``n`` queries and ``m`` models; NaN is "not known".
 
     Attributes:
         queries: ``n`` texts without surrounding whitespace; a text occurs once for each time that models were sampled
-            for it.
+            for it, and once for each set of signals.
         tasks: ``n`` names; the empty string if none was given.
         models: ``m`` names, in the order in which the files name them first.
         quality: ``(n, m)`` float32 in 0..1.
@@ -40,6 +60,9 @@ class OutcomeTable:
         counted: ``(n, m)`` True if ``output_tokens`` were counted here, with another tokenizer than the model's.
         responses: ``n`` tuples of ``m`` answers, None for unknown ones; None if they were not stored.
         logprobs: like ``responses``, the natural-log probabilities of an answer's tokens.
+        signals: ``n`` signals of the conversations that the queries are from; None if no row has any.
+        efforts: lengths of the answers of models with answers at several efforts, over all rows of the files, since a
+            row may be the mean of answers at different ones.
         findings: warnings about the files, which can be used all the same.
     """
 
@@ -55,6 +78,8 @@ class OutcomeTable:
     counted: NDArray[np.bool_]
     responses: list[tuple[str | None, ...]] | None = None
     logprobs: list[tuple[Sequence[float] | None, ...]] | None = None
+    signals: list[Signals] | None = None
+    efforts: tuple[EffortLength, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     def __len__(self) -> int:
@@ -75,6 +100,7 @@ class OutcomeTable:
             tasks=[self.tasks[row] for row in row_numbers],
             responses=None if self.responses is None else [self.responses[row] for row in row_numbers],
             logprobs=None if self.logprobs is None else [self.logprobs[row] for row in row_numbers],
+            signals=None if self.signals is None else [self.signals[row] for row in row_numbers],
             **{name: getattr(self, name)[numbers] for name in ARRAYS},
         )
 
@@ -118,8 +144,8 @@ class TableBuilder:
     """Builder of an outcome table from cells.
 
     A cell is the outcome of one model on one query of one task. The same query of the same task is one row, wherever it
-    occurs; but rows with a propensity below 1 are never merged. If a row has a model twice, as with repeated runs, the
-    numbers are averaged and the first response is stored.
+    occurs; but rows with a propensity below 1, or of conversations with different signals, are never merged. If a row
+    has a model twice, as with repeated runs, the numbers are averaged and the first response is stored.
 
     Args:
         count: token counter for a response with unknown cost and ``output_tokens``; None leaves them unknown.
@@ -130,7 +156,9 @@ class TableBuilder:
         self._count = count
         self._queries: list[str] = []
         self._tasks: list[str] = []
-        self._places: dict[str, dict[str, int]] = {}
+        self._places: dict[str, dict[object, int]] = {}
+        self._signals: dict[int, Signals] = {}
+        self._lengths: dict[int, dict[str, tuple[int, float]]] = {}
         self._models: dict[str, int] = {}
         self._told: list[int] = []  # of each row, a bit for every model that it has
         self._row = array("q")
@@ -141,13 +169,15 @@ class TableBuilder:
         self._responses: list[dict[int, str]] | None = [] if keep_responses else None
         self._logprobs: dict[tuple[int, int], Sequence[float]] = {}
 
-    def row(self, query: str, task: str, *, is_draw: bool = False) -> int:
+    def row(self, query: str, task: str, *, is_draw: bool = False, signals: Signals = NO_SIGNALS) -> int:
         """Return the row number of a query; add the row if there is none yet.
 
         Args:
             query: its text.
             task: its task.
             is_draw: True if its models were sampled (see :func:`is_drawn`): always a new row.
+            signals: of the conversation that it is from. An agent asks the same again and again while its tools run,
+                and each such request is a row of its own.
         """
         # Samples merged into one row would need the probability that any of them chose the model. That is not
         # 1 - prod(1 - p): a sample of another model does not give this model's p, and samples of one query may be the
@@ -155,11 +185,14 @@ class TableBuilder:
         # over rows is the mean over the queries asked.
         row = len(self._queries)
         if not is_draw:
-            row = self._places.setdefault(task, {}).setdefault(query, row)
+            key = (query, tuple(sorted(signals.items()))) if signals else query
+            row = self._places.setdefault(task, {}).setdefault(key, row)
         if row == len(self._queries):
             self._queries.append(query)
             self._tasks.append(task)
             self._told.append(0)
+            if signals:
+                self._signals[row] = signals
             if self._responses is not None:
                 self._responses.append({})
         return row
@@ -171,10 +204,12 @@ class TableBuilder:
         numbers: Mapping[str, float | None],
         response: str | None,
         logprobs: Sequence[float] | None = None,
+        effort: str = "",
     ) -> bool:
         """Add a cell to a row; return False if the row had the model already.
 
-        Numbers that are None or left out are unknown.
+        Numbers that are None or left out are unknown. ``effort`` is the reasoning effort that the answer was asked for
+        with.
         """
         column = self._models.setdefault(model, len(self._models))
         is_new = not self._told[row] >> column & 1
@@ -185,6 +220,9 @@ class TableBuilder:
         for name, values in self._numbers.items():
             value = numbers.get(name)
             values.append(_NAN if value is None else value)
+        if (length := numbers.get("output_tokens")) is not None:
+            count, total = self._lengths.setdefault(column, {}).get(effort, (0, 0.0))
+            self._lengths[column][effort] = count + 1, total + length
         if response is not None:
             # With a known cost the tokens are not needed.
             needs_tokens = numbers.get("output_tokens") is None and numbers.get("cost_usd") is None
@@ -218,8 +256,21 @@ class TableBuilder:
             logprobs=[tuple(self._logprobs.get((row, column)) for column in columns) for row in range(shape[0])]
             if self._logprobs
             else None,
+            efforts=tuple(self._effort_lengths()),
+            signals=[self._signals.get(row, NO_SIGNALS) for row in range(shape[0])] if self._signals else None,
             findings=findings,
         )
+
+    def _effort_lengths(self) -> Iterator[EffortLength]:
+        """Yield the lengths at each effort of the models that have answers at several."""
+        names = list(self._models)
+        for column, lengths in self._lengths.items():
+            answers, total = (sum(numbers) for numbers in zip(*lengths.values(), strict=True))
+            if len(lengths) < 2 or not total:
+                continue
+            for effort, (count, length) in lengths.items():
+                mean = length / count
+                yield EffortLength(names[column], effort, int(count), mean, mean * answers / total)
 
     def _take_response(self, cell: int, column: int, response: str, *, is_counted: bool) -> None:
         if self._responses is not None:

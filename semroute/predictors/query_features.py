@@ -12,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 
 from semroute.text.code import looks_like_code
+from semroute.text.signals import SIGNALS, Signals
 from semroute.types import Matrix
 from semroute.types.protocols import Indices
 
@@ -349,13 +350,26 @@ FEATURES = tuple(features(""))
 BLOCKS = tuple(dict.fromkeys(name.split(":")[0] for name in FEATURES))
 
 
+def signal_matrix(signals: Sequence[Signals]) -> Matrix:
+    """Return ``(n, s)`` float32 features of conversations, a column for each of :data:`SIGNALS`.
+
+    Counts are ``log(1 + x)``, of the turns those after the first; a single turn without tools has zeros.
+    """
+    rows = [[float(of.get(name, 0.0)) for name in SIGNALS] for of in signals]
+    values = np.array(rows, np.float64).reshape(len(signals), len(SIGNALS))
+    turns = SIGNALS.index("turns")
+    values[:, turns] = np.maximum(values[:, turns] - 1.0, 0.0)
+    return np.log1p(values).astype(np.float32)
+
+
 @dataclass(frozen=True, slots=True)
 class QueryInputs:
     """Inputs of the heads for ``n`` queries.
 
     Attributes:
         vectors: ``(n, d)`` float32, unit rows.
-        features: ``(n, f)`` float32: those of the text, then the similarity to each known category.
+        features: ``(n, f)`` float32: those of the text, then the similarity to each known category, then the signals
+            of the conversation where the classifier takes them.
         queries: the texts.
     """
 
@@ -367,17 +381,28 @@ class QueryInputs:
         return len(self.queries)
 
     @classmethod
-    def of(cls, queries: Sequence[str], vectors: Matrix, categories: Matrix) -> QueryInputs:
+    def of(
+        cls,
+        queries: Sequence[str],
+        vectors: Matrix,
+        categories: Matrix,
+        signals: Sequence[Signals] | None = None,
+    ) -> QueryInputs:
         """Build the inputs of some queries.
 
         Args:
             queries: ``n`` texts.
             vectors: ``(n, d)`` unit rows.
             categories: ``(c, d)`` unit rows, one for each category; none where there are no categories.
+            signals: of the conversation of each; None adds no columns.
         """
         vectors = np.ascontiguousarray(vectors, np.float32)
-        values = feature_matrix(queries)
-        return cls(vectors, np.hstack([values, vectors @ categories.T]) if len(categories) else values, queries)
+        columns = [feature_matrix(queries)]
+        if len(categories):
+            columns.append(vectors @ categories.T)
+        if signals is not None:
+            columns.append(signal_matrix(signals))
+        return cls(vectors, np.hstack(columns) if len(columns) > 1 else columns[0], queries)
 
     @classmethod
     def of_texts(cls, queries: Sequence[str]) -> QueryInputs:

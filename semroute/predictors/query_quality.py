@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,6 +34,7 @@ from semroute.predictors.quality_heads import (
 from semroute.predictors.query_features import FEATURES, QueryInputs
 from semroute.storage import MANIFEST, TEXT, TEXTS, WORTH, ArrayFolder
 from semroute.text.normalise import normalize
+from semroute.text.signals import NO_SIGNALS, SIGNALS, Signals
 from semroute.types import Encoder, Matrix
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class CallCosts:
         tokens: ``(1 + t, m)`` mean output tokens, over all tasks first: those with which the formula gives the mean
             cost of the training rows; NaN where they are not known.
         flat: ``(1 + t, m)`` mean USD of a call, over all tasks first.
+        efforts: names of ``e`` reasoning efforts; "" is that of a request without any.
+        effort_share: ``(e, m)`` output tokens at an effort, divided by the model's mean; 1 where too few answers tell.
     """
 
     models: tuple[str, ...]
@@ -72,22 +75,47 @@ class CallCosts:
     scale: Numbers
     tokens: Numbers
     flat: Numbers
+    efforts: tuple[str, ...] = ()
+    effort_share: Numbers = field(default_factory=lambda: np.zeros((0, 0)))
 
     ARRAYS: ClassVar[tuple[str, ...]] = ("price", "scale", "tokens", "flat")
 
-    def expected(self, input_tokens: Sequence[int] | NDArray[np.int64], tasks: Sequence[str] | None = None) -> Numbers:
+    def expected(
+        self,
+        input_tokens: Sequence[int] | NDArray[np.int64],
+        tasks: Sequence[str] | None = None,
+        efforts: Sequence[Sequence[str | None]] | None = None,
+    ) -> Numbers:
         """Return the expected costs, ``(n, m)`` USD, never below 0.
 
         Args:
             input_tokens: estimated tokens of ``n`` queries.
             tasks: task of each query; None, and a task without training data, takes the mean over all.
+            efforts: effort at which each query asks each model, "" for none; None, and an effort that is not known of
+                the model, takes the mean over all.
         """
         row_of_task = {task: row for row, task in enumerate(self.tasks, 1)}
         rows = [row_of_task.get(task, 0) for task in tasks] if tasks is not None else [0] * len(input_tokens)
         tokens = np.asarray(input_tokens, np.float64)[:, None] * self.scale
         # Logged costs below the list price of the input (cached input) make the fitted output tokens negative.
-        priced = np.maximum(tokens * self.price[0] + self.tokens[rows] * self.price[1], 0.0)
+        output = self.tokens[rows]
+        output = np.where(output > 0, output * self._shares(efforts), output)
+        priced = np.maximum(tokens * self.price[0] + output * self.price[1], 0.0)
         return np.where(np.isfinite(priced), priced, self.flat[rows])
+
+    def knows_effort(self, model: str, effort: str | None) -> bool:
+        """Return True if the cost of a model is expected by this effort, and not by its mean over all."""
+        known = effort in self.efforts and model in self.models
+        return known and self.effort_share[self.efforts.index(effort or ""), self.models.index(model)] != 1.0
+
+    def _shares(self, efforts: Sequence[Sequence[str | None]] | None) -> Numbers | float:
+        """Return the ``(n, m)`` output tokens at efforts, divided by the means."""
+        if not self.efforts or efforts is None:
+            return 1.0
+        numbers = {effort: number for number, effort in enumerate(self.efforts)}
+        shares = np.vstack([self.effort_share, np.ones(len(self.models))])
+        rows = [[numbers.get(effort, len(numbers)) if effort is not None else -1 for effort in row] for row in efforts]
+        return np.asarray(shares[np.array(rows, np.int64).reshape(len(efforts), -1), np.arange(len(self.models))])
 
     def with_prices(self, prices: Mapping[str, Price]) -> CallCosts:
         """Return a copy with other prices.
@@ -102,7 +130,8 @@ class CallCosts:
 
     def arrays(self) -> Arrays:
         """Return the arrays, by name."""
-        return {name: getattr(self, name) for name in self.ARRAYS}
+        found = {name: getattr(self, name) for name in self.ARRAYS}
+        return found | ({"effort_share": self.effort_share} if self.efforts else {})
 
 
 # Training queries as hashes of 8 bytes each, to recognise them later.
@@ -155,6 +184,8 @@ class QueryClassifier:
         seen: ``(s,)`` hashes of the training queries; None in older artifacts.
         novelty: distance from the training queries, and the stack for distant ones; None in older artifacts, and where
             no head uses vectors.
+        signals: names of the conversation's signals that are features; empty in older artifacts, and where the training
+            rows had none.
     """
 
     models: tuple[str, ...]
@@ -169,11 +200,17 @@ class QueryClassifier:
     value: float = math.inf
     seen: Hashes | None = None
     novelty: Novelty | None = None
+    signals: tuple[str, ...] = ()
 
     @property
     def needs_vectors(self) -> bool:
         """True if any head uses vectors; otherwise :meth:`predict` ignores them."""
         return any(head.needs_vectors for head in self.heads)
+
+    @property
+    def needs_signals(self) -> bool:
+        """True if the signals of a conversation are among the features of a head."""
+        return bool(self.signals) and self.needs_vectors
 
     def has_seen(self, texts: Sequence[str]) -> NDArray[np.bool_] | None:
         """Return a ``(n,)`` mask of the texts that it was trained on.
@@ -182,28 +219,36 @@ class QueryClassifier:
         """
         return None if self.seen is None else np.isin(hashes(texts), self.seen)
 
-    def predict(self, texts: Sequence[str], vectors: Matrix) -> Matrix:
+    def predict(self, texts: Sequence[str], vectors: Matrix, signals: Sequence[Signals] | None = None) -> Matrix:
         """Predict ``(n, m)`` float32 quality in 0..1.
 
-        From ``n`` texts and their ``(n, d)`` unit vectors.
+        From ``n`` texts, their ``(n, d)`` unit vectors, and the signals of their conversations.
         """
-        return self.assess(texts, vectors)[0]
+        return self.assess(texts, vectors, signals)[0]
 
-    def assess(self, texts: Sequence[str], vectors: Matrix) -> tuple[Matrix, NDArray[np.bool_] | None]:
+    def assess(
+        self, texts: Sequence[str], vectors: Matrix, signals: Sequence[Signals] | None = None
+    ) -> tuple[Matrix, NDArray[np.bool_] | None]:
         """Predict as :meth:`predict` does, and mark what is unlike the training queries.
+
+        Args:
+            texts: ``n`` texts.
+            vectors: ``(n, d)`` unit rows.
+            signals: of the conversation of each text; None for single turns without tools. Ignored by a classifier that
+                was trained without.
 
         Returns:
             ``(n, m)`` float32 quality, and a ``(n,)`` mask; None where distances are not known.
         """
-        needs_vectors = self.needs_vectors
-        return self._assess(
-            QueryInputs.of(texts, vectors, self.categories) if needs_vectors else QueryInputs.of_texts(texts)
-        )
+        if not self.needs_vectors:
+            return self._assess(QueryInputs.of_texts(texts))
+        known = signals if signals is not None else [NO_SIGNALS] * len(texts)
+        return self._assess(QueryInputs.of(texts, vectors, self.categories, known if self.needs_signals else None))
 
     def predict_inputs(self, inputs: QueryInputs) -> Matrix:
         """Predict quality from computed inputs.
 
-        They include the similarity to the categories of this classifier.
+        They include the similarity to the categories of this classifier, and the signals where it takes them.
         """
         return self._assess(inputs)[0]
 
@@ -257,6 +302,8 @@ def write_query_classifier(classifier: QueryClassifier, folder: Path, *, report:
     manifest = {
         "models": list(classifier.models), "heads": [head.kind for head in classifier.heads],
         "encoder": classifier.encoder, "tasks": list(classifier.costs.tasks), "features": list(FEATURES),
+        **({"signals": list(classifier.signals)} if classifier.signals else {}),
+        **({"efforts": list(classifier.costs.efforts)} if classifier.costs.efforts else {}),
         "value": classifier.value if math.isfinite(classifier.value) else None, **report,
     }  # fmt: skip
     FOLDER.write(folder, manifest, arrays, _files(classifier))
@@ -282,6 +329,9 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
     manifest, arrays = stored.manifest, stored.arrays
     if tuple(manifest["features"]) != FEATURES:
         raise ArtifactError(f"{folder / MANIFEST}: trained with other features than this version's; train it again")
+    # Older artifacts have no such key.
+    if (signals := manifest.get("signals", [])) not in ([], list(SIGNALS)):
+        raise ArtifactError(f"{folder / MANIFEST}: trained with other signals than this version's; train it again")
     try:
         models, tasks = tuple(manifest["models"]), tuple(manifest["tasks"])
         heads = tuple(_head(kind, position, arrays, stored.files) for position, kind in enumerate(manifest["heads"]))
@@ -290,7 +340,7 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
             raise ValueError("the training queries are not a list of hashes")
         if not all(values.ndim == 1 and np.isfinite(values).all() for values in parameters.values()):
             raise ValueError("the calibration is not of finite numbers")
-        costs = {name: np.asarray(arrays[f"costs.{name}"], np.float64) for name in CallCosts.ARRAYS}
+        costs: dict[str, Any] = {name: np.asarray(arrays[f"costs.{name}"], np.float64) for name in CallCosts.ARRAYS}
         widths = {len(models), *(len(parameters[name]) for name in _OWN if name != "weights")}
         widths |= {values.shape[-1] for values in costs.values()}
         heights = {1 + len(tasks), len(costs["tokens"]), len(costs["flat"])}
@@ -303,11 +353,12 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
             heads=heads,
             categories=categories,
             encoder=manifest["encoder"],
-            costs=CallCosts(models, tasks, **costs),
+            costs=CallCosts(models, tasks, **costs, **_efforts(manifest, arrays, len(models))),
             value=math.inf if manifest["value"] is None else float(manifest["value"]),
             # Older artifacts have no hashes.
             seen=np.asarray(arrays["seen"], np.uint64) if "seen" in arrays else None,
             novelty=novelty,
+            signals=tuple(signals),
             **parameters,
         )
         _try_classifier(classifier)
@@ -316,6 +367,22 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
         raise ArtifactError(f"{folder}: not the arrays of a classifier of queries ({error}); train it again") from error
     except MemoryError as error:
         raise ArtifactError(f"{folder}: the classifier needs more memory than there is; train it again") from error
+
+
+def _efforts(manifest: Mapping[str, Any], arrays: Arrays, models: int) -> dict[str, Any]:
+    """Return the efforts of costs, and their shares; nothing of older artifacts.
+
+    Raises:
+        ValueError: they do not fit together.
+    """
+    names = manifest.get("efforts", [])
+    if not names:
+        return {}
+    shares = np.asarray(arrays["costs.effort_share"], np.float64)
+    is_valid = shares.shape == (len(names), models) and np.isfinite(shares).all() and (shares >= 0).all()
+    if not is_valid or not all(isinstance(name, str) for name in names):
+        raise ValueError("the efforts and their shares do not fit together")
+    return {"efforts": tuple(names), "effort_share": shares}
 
 
 def check_encoder(classifier: QueryClassifier, encoder: Encoder, folder: Path) -> None:
@@ -361,7 +428,8 @@ def _try_classifier(classifier: QueryClassifier) -> None:
         raise ValueError("the categories are not rows of numbers")
     count, width = classifier.categories.shape
     for head in classifier.heads:
-        if isinstance(head, TreesHead) and head.columns > len(FEATURES) + count + head.directions.shape[1]:
+        columns = len(FEATURES) + count + len(classifier.signals)
+        if isinstance(head, TreesHead) and head.columns > columns + head.directions.shape[1]:
             raise ValueError("a tree compares a column that does not exist")
     random_vectors = np.random.default_rng(0).standard_normal((len(TRIAL_TEXTS), width))
     vectors: Matrix = random_vectors.astype(np.float32)

@@ -26,6 +26,7 @@ from semroute.errors import DispatchError, InputError, SemrouteError
 from semroute.router.query import ConstrainedClient
 from semroute.strategies import Pool
 from semroute.strategies.chain import REQUESTED
+from semroute.text.signals import NO_SIGNALS, Signals, signals_of
 from semroute.types import (
     PINNED,
     AnswerScorer,
@@ -153,12 +154,19 @@ class Recorder:
 
         return StrongestModel(self._config)
 
-    def decided(self, decisions: Sequence[Decision], metadata: Sequence[Mapping[str, str]]) -> None:
+    def decided(self, decisions: Sequence[Decision], requests: Sequence[Request]) -> None:
         """Record queries that were routed and not answered."""
         now = self._clock()
         at = datetime.fromtimestamp(now, UTC)
-        for decision, known in zip(decisions, metadata, strict=True):
-            outcome = Outcome(new_id(now), at, decision, latency_ms=decision.elapsed_ms, metadata=known)
+        for decision, request in zip(decisions, requests, strict=True):
+            outcome = Outcome(
+                new_id(now),
+                at,
+                decision,
+                latency_ms=decision.elapsed_ms,
+                metadata=request.metadata,
+                signals=_signals(request),
+            )
             self._sink.record(outcome)
 
     async def answered(
@@ -166,7 +174,7 @@ class Recorder:
         call: Callable[[OnDelta | None], Awaitable[Completion]],
         decision: Decision,
         started: float,
-        metadata: Mapping[str, str] = NOTHING,
+        request: Request | None = None,
         made: Sequence[Attempt] = (),
         on_delta: OnDelta | None = None,
     ) -> Completion:
@@ -176,7 +184,7 @@ class Recorder:
             call: makes the answer; it is given the callback of the stream.
             decision: the decision that led to it.
             started: when the query arrived, :func:`time.perf_counter`.
-            metadata: the caller's metadata.
+            request: what is known of the caller, and the signals of the conversation; None for neither.
             made: grows by every attempt that ends; recorded if the query is cancelled or fails before its answer is
                 complete.
             on_delta: awaited with each piece of a streamed answer; None does not stream.
@@ -191,11 +199,9 @@ class Recorder:
             heard.broke(error)
             raise
         finally:
-            self._sink.record(self._outcome(heard, decision, metadata, made))
+            self._sink.record(self._outcome(heard, decision, request, made))
 
-    def _outcome(
-        self, heard: _Heard, decision: Decision, metadata: Mapping[str, str], made: Sequence[Attempt]
-    ) -> Outcome:
+    def _outcome(self, heard: _Heard, decision: Decision, request: Request | None, made: Sequence[Attempt]) -> Outcome:
         latency_ms = heard.elapsed_ms
         usage = None if heard.completion is None else heard.completion.usage
         cost = None if usage is None else self._compared(usage)
@@ -212,11 +218,12 @@ class Recorder:
             error=heard.message,
             baseline_model=None if cost is None else self._baseline.model,
             baseline_usd=cost,
-            metadata=metadata,
+            metadata=NOTHING if request is None else request.metadata,
+            signals=NO_SIGNALS if request is None else _signals(request),
         )
 
     def undecided(
-        self, text: str, attempts: Sequence[Attempt], error: BaseException, started: float, metadata: Mapping[str, str]
+        self, text: str, attempts: Sequence[Attempt], error: BaseException, started: float, request: Request
     ) -> None:
         """Record a query that ended while models were asked where to route it.
 
@@ -225,7 +232,7 @@ class Recorder:
             attempts: of those models.
             error: the error that ended it.
             started: when the query arrived, :func:`time.perf_counter`.
-            metadata: the caller's metadata.
+            request: what is known of the caller, and the signals of the conversation.
         """
         is_failure = isinstance(error, Exception)
         latency_ms = (time.perf_counter() - started) * 1000
@@ -237,13 +244,18 @@ class Recorder:
                 latency_ms=latency_ms,
                 error_kind=type(error).__name__ if is_failure else CANCELLED,
                 error=str(error) if isinstance(error, SemrouteError) else None,
-                metadata=metadata,
+                metadata=request.metadata,
+                signals=_signals(request),
             )
         )
 
     def _compared(self, usage: Usage) -> float | None:
         cost = self._baseline.cost(usage)
         return None if cost is None else cost.usd
+
+
+def _signals(request: Request) -> Signals:
+    return signals_of(request.messages, has_tools=bool(request.tools))
 
 
 def _undecided(text: str, attempts: Sequence[Attempt], elapsed_ms: float) -> Decision:

@@ -318,6 +318,7 @@ def _classifier(live: LoadedIndex, config: Config, pool: Pool) -> Strategy | Non
     section = config.classifier
     if section.folder is None:
         return None
+    from semroute.cascade.cascade import asked_effort
     from semroute.catalog.tokens import estimate_tokens
     from semroute.outcomes.costs import configured_prices
     from semroute.predictors.query_quality import check_encoder, read_query_classifier
@@ -338,11 +339,31 @@ def _classifier(live: LoadedIndex, config: Config, pool: Pool) -> Strategy | Non
         )
     costs = classifier.costs.with_prices(configured_prices(config))
 
+    of_tiers = _tier_efforts(config, pool)
+
     def expected_cost(requests: Sequence[Request]) -> NDArray[np.float64]:
-        return costs.expected([estimate_tokens(request) for request in requests])
+        tokens = [estimate_tokens(request) for request in requests]
+        if not costs.efforts:
+            return costs.expected(tokens)
+        efforts = [[asked_effort(one, of_tiers.get(model)) for model in costs.models] for one in requests]
+        return costs.expected(tokens, efforts=efforts)
+
+    def priced_effort(request: Request, model: str) -> str | None:
+        effort = asked_effort(request, of_tiers.get(model))
+        return effort if costs.knows_effort(model, effort) else None
 
     value = classifier.value if section.value is None else section.value
-    return ClassifierStrategy(classifier, expected_cost, pool, candidates, value)
+    return ClassifierStrategy(classifier, expected_cost, pool, candidates, value, priced_effort)
+
+
+def _tier_efforts(config: Config, pool: Pool) -> dict[str, str]:
+    """Return the effort at which a cascade begins with a model that a strategy has chosen; none without a cascade."""
+    efforts: dict[str, str | None] = {}
+    if config.cascade.start == "decided":
+        for tier in config.cascade.tiers:
+            for model in pool.models([tier.use]):
+                efforts.setdefault(model, tier.effort)
+    return {model: effort for model, effort in efforts.items() if effort is not None}
 
 
 MAKERS: dict[str, Maker] = {

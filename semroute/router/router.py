@@ -485,7 +485,7 @@ class Router:
             completion = replace(await call(on_delta), decision=decision)
         else:
             recorder = self._recorder
-            completion = await recorder.answered(call, decision, started, request.metadata, attempts, on_delta)
+            completion = await recorder.answered(call, decision, started, request, attempts, on_delta)
         if self._comparer is not None:
             self._comparer.offer(request, limits, completion, self._answering, self._trial, self.dispatcher)
         return completion
@@ -655,7 +655,7 @@ class Router:
             return self._answerable(decision, request, constraints)
         except BaseException as error:
             if self._recorder is not None and log and asked:
-                self._recorder.undecided(text, asked, error, started, request.metadata)
+                self._recorder.undecided(text, asked, error, started, request)
             raise
 
     async def _decided_within(self, request: Request, constraints: Constraints, limit_s: float, log: bool) -> Decision:
@@ -678,7 +678,7 @@ class Router:
 
     def _noted(self, decisions: list[Decision], requests: Sequence[Request], log: bool) -> list[Decision]:
         if self._recorder is not None and log:
-            self._recorder.decided(decisions, [request.metadata for request in requests])
+            self._recorder.decided(decisions, requests)
         return decisions
 
     def _decide(self, texts: Sequence[str], requests: Sequence[Request], constraints: Constraints) -> list[Decision]:

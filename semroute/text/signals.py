@@ -6,11 +6,11 @@ Messages are read in OpenAI's shape, and tool calls and results in Anthropic's t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from semroute.text.conversation import message_field, parts_of, text_of, user_text
+from semroute.text.conversation import has_turn, message_field, parts_of, text_of, user_text
 
 STALL = 3
 """Number of equal calls with equal results, or of equal errors, in a row from which a conversation is stalled."""
@@ -30,6 +30,9 @@ _PLAN_MODE = re.compile(
     r"|<collaboration_mode>\s*# Collaboration Mode"
 )
 
+_TAGS = ("<system-reminder>", "<collaboration_mode>")
+"""Beginnings of these marks."""
+
 ToolCallKey: TypeAlias = tuple[str, str]
 """Name and arguments of a tool call."""
 
@@ -42,11 +45,13 @@ class ToolHistory:
         results: number of results.
         repeated_calls: length of the run of equal calls with equal results at its end.
         repeated_errors: length of the run of equal errors at its end, whatever was called.
+        errors: number of results that are errors.
     """
 
     results: int = 0
     repeated_calls: int = 0
     repeated_errors: int = 0
+    errors: int = 0
 
     @property
     def is_stalled(self) -> bool:
@@ -84,7 +89,7 @@ def tool_history(messages: Sequence[object]) -> ToolHistory:
         if not result.is_error or result.text != last.text:
             break
         errors += 1
-    return ToolHistory(len(results), calls, errors)
+    return ToolHistory(len(results), calls, errors, sum(result.is_error for result in results))
 
 
 def is_in_plan_mode(messages: Sequence[object]) -> bool:
@@ -92,11 +97,69 @@ def is_in_plan_mode(messages: Sequence[object]) -> bool:
     for message in reversed(messages):
         if message_field(message, "role") not in ("user", "system", "developer"):
             continue
-        texts = map(text_of, parts_of(message))
-        marks = [mark for text in texts if text for mark in _PLAN_MODE.finditer(text)]
+        marks = [mark for text in map(text_of, parts_of(message)) if text for mark in _plan_marks(text)]
         if marks:
             return marks[-1]["on"] is not None
     return False
+
+
+def _plan_marks(text: str) -> list[re.Match[str]]:
+    """Return the marks of a text in their order."""
+    marks = []
+    # The log asks this of every request: a search for a constant is a hundred times as fast as one for the pattern.
+    for tag in _TAGS:
+        at = text.find(tag)
+        while at >= 0:
+            if (mark := _PLAN_MODE.match(text, at)) is not None:
+                marks.append(mark)
+            at = text.find(tag, at + 1)
+    return sorted(marks, key=lambda mark: mark.start())
+
+
+# Signals as numbers, for the log and for a trained classifier.
+
+Signals: TypeAlias = Mapping[str, float]
+"""Signals of a conversation by name, of :data:`SIGNALS`: counts, and True. What is missing is 0."""
+
+NO_SIGNALS: Signals = {}
+"""Signals of a single question. A dict, which copies and pickles; nobody writes to it."""
+
+SIGNALS = ("turns", "tool_loop", "tool_errors", "repeated_calls", "repeated_errors", "plan_mode")
+"""Names of the signals: user turns, and since the user's last words the results of tools, the errors among them, the
+run of equal calls and that of equal errors at the end; whether the agent plans."""
+
+
+def signals_of(messages: Sequence[object], *, has_tools: bool = False) -> Signals:
+    """Return the signals of a conversation; none for a single turn without tools.
+
+    The log and a trained classifier both call this function, so that a decision sees what training saw. Signals hold
+    nothing of the conversation's text.
+
+    Args:
+        messages: the conversation.
+        has_tools: whether its request offers tools.
+    """
+    history, turns = tool_history(messages), sum(map(has_turn, messages))
+    if not (has_tools or history.results or turns > 1):
+        return NO_SIGNALS
+    found: dict[str, float] = {
+        "tool_loop": history.results,
+        "tool_errors": history.errors,
+        # The last call alone is a run of one, which says nothing that the loop's length does not.
+        "repeated_calls": history.repeated_calls if history.repeated_calls > 1 else 0,
+        "repeated_errors": history.repeated_errors if history.repeated_errors > 1 else 0,
+        "plan_mode": is_in_plan_mode(messages),
+    }
+    found = {name: value for name, value in found.items() if value}
+    return {"turns": turns, **found} if found or turns > 1 else NO_SIGNALS
+
+
+def signal_words(signals: Signals) -> str:
+    """Return signals in words, such as ``3 turns, tool loop 5``; "" without any."""
+    words = [f"{signals['turns']:g} turn{'s' * (signals['turns'] != 1)}"] if "turns" in signals else []
+    others = {name: value for name, value in signals.items() if name != "turns"}
+    words += [name.replace("_", " ") + ("" if value is True else f" {value:g}") for name, value in others.items()]
+    return ", ".join(words)
 
 
 def _after_ask(messages: Sequence[object]) -> int:

@@ -48,6 +48,7 @@ from semroute.types.protocols import (
     ModelClient,
     NoveltyPredictor,
     QualityPredictor,
+    SignalPredictor,
     TokenCounter,
 )
 from semroute.types.records import (
@@ -105,6 +106,7 @@ __all__ = [
     "ReasoningBlock",
     "Rejection",
     "Request",
+    "SignalPredictor",
     "StrategyResult",
     "StrategyResultKind",
     "TierResult",

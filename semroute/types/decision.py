@@ -64,6 +64,7 @@ class Attempt:
         score: components of the deployment's score, by signal.
         hedge: whether it is a hedged request, started while another attempt was running.
         retry: whether it retries the previous attempt at the same deployment.
+        effort: reasoning effort that it asked for; None where it asked for none, or the deployment takes none.
     """
 
     deployment: str
@@ -80,6 +81,7 @@ class Attempt:
     score: Mapping[str, float] = field(default_factory=dict)
     hedge: bool = False
     retry: bool = False
+    effort: str | None = None
 
     def __post_init__(self) -> None:
         """Keep the score as a dict: other mappings may not copy or pickle."""

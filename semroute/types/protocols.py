@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -185,6 +185,22 @@ class NoveltyPredictor(QualityPredictor, Protocol):
 
         The mask is None where that is not known.
         """
+        ...
+
+
+@runtime_checkable
+class SignalPredictor(QualityPredictor, Protocol):
+    """Predictor that also takes the signals of the conversations that the queries are from."""
+
+    @property
+    def needs_signals(self) -> bool:
+        """True if :meth:`assess` uses signals."""
+        ...
+
+    def assess(
+        self, texts: Sequence[str], vectors: Matrix, signals: Sequence[Mapping[str, float]] | None = None
+    ) -> tuple[Matrix, NDArray[np.bool_] | None]:
+        """Predict as of :class:`NoveltyPredictor`, with the signals of each text's conversation."""
         ...
 
 

@@ -34,6 +34,8 @@ class Outcome:
         baseline_model: the model that is taken for the strongest.
         baseline_usd: estimated cost of the query at the baseline; None where that is not known.
         metadata: what is known of the caller.
+        signals: those of the conversation (:func:`semroute.text.signals.signals_of`); numbers and True alone. Empty for
+            a single turn without tools.
     """
 
     id: str
@@ -48,6 +50,7 @@ class Outcome:
     baseline_model: str | None = None
     baseline_usd: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    signals: Mapping[str, float] = field(default_factory=dict)
 
 
 class OutcomeSink(Protocol):
@@ -85,6 +88,7 @@ class LoggedCall:
     score: Mapping[str, float]
     hedge: bool
     retry: bool
+    effort: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,7 @@ class LoggedOutcome:
         answer: its text, where the log keeps answers.
         feedback: latest judgement, 0 (bad) to 1 (good).
         calls, checks, tiers: in the order in which they were made.
+        signals: as of :class:`Outcome`; empty in logs from before there were any.
     """
 
     id: str
@@ -189,6 +194,7 @@ class LoggedOutcome:
     calls: tuple[LoggedCall, ...] = ()
     checks: tuple[LoggedCheck, ...] = ()
     tiers: tuple[LoggedTier, ...] = ()
+    signals: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

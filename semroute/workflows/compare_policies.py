@@ -180,7 +180,7 @@ def read_comparison_inputs(
     progress("reading", 1, 1)
     predictions = None
     if source.predictions is not None:
-        predictions = read_predictions(source.predictions, costs.table.queries, costs.table.models)
+        predictions = read_predictions(source.predictions, costs.table.queries, costs.table.models, costs.table.signals)
     vectors = _vectors(costs.table.queries, source, workspace, progress)
     notes = _notes(selected, costs, workspace, source, predictions, lacks_vectors=vectors is None)
     return ComparisonInputs(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from semroute.learn.labelling import Answer, Pick, draw, fingerprint, picks, ran
 from semroute.outcomes.files import append_row, known_cells, only_appender, read_outcomes, written_rows
 from semroute.outcomes.table import OutcomeTable
 from semroute.predictors.query_quality import check_encoder, read_query_classifier
+from semroute.text.signals import NO_SIGNALS
 from semroute.types.protocols import Progress, silent
 from semroute.workflows.workspace import Workspace
 
@@ -73,7 +74,8 @@ class LabelingSession:
         return left if self._most is None else min(left, max(0, self._most - len(self._judged(row))))
 
     def _judged(self, row: int) -> frozenset[str]:
-        return self._done.get((self.table.queries[row], self.table.tasks[row]), frozenset())
+        signals = self.table.signals[row] if self.table.signals else NO_SIGNALS
+        return self._done.get((self.table.queries[row], self.table.tasks[row], _key(signals)), frozenset())
 
     def answer(self, row: int, model: str) -> str:
         """Return the answer of a model."""
@@ -90,7 +92,7 @@ class LabelingSession:
             yield from (
                 (query, task, model) for model, text in zip(table.models, told, strict=True) if text is not None
             )
-        for (query, task), models in self._done.items():
+        for (query, task, _), models in self._done.items():
             yield from ((query, task, model) for model in models)
 
     def picks(
@@ -117,7 +119,8 @@ class LabelingSession:
         if classifier is not None:
             predictor = read_query_classifier(classifier)
             check_encoder(predictor, workspace.encoder, classifier)
-            predicted = predictor.predict(queries, vectors)
+            signals = self.table.signals
+            predicted = predictor.predict(queries, vectors, signals and [signals[row] for row in self.rows])
         found = picks(answers, vectors, predicted, draws=draws)
         return [replace(pick, row=self.rows[pick.row]) for pick in found]
 
@@ -156,8 +159,10 @@ class LabelingSession:
             cells[model] = {"quality": quality, **told, "response": self.answer(row, model)}
         task = {"task": table.tasks[row]} if table.tasks[row] else {}
         reason = {} if pick is None else {"picked": pick.reason, "draw": pick.draw, "drawn_from": self._drawn_from}
+        signals = {"signals": dict(table.signals[row])} if table.signals and table.signals[row] else {}
         self._sizes.append(self.out.stat().st_size if self.out.exists() else 0)
-        append_row(self.out, {"query": self.query(row), **task, "judged_by": judged_by, **reason, "outcomes": cells})
+        values = {"query": self.query(row), **task, **signals, "judged_by": judged_by, **reason, "outcomes": cells}
+        append_row(self.out, values)
 
     def sampled(self) -> int | None:
         """Return how many labelled queries are a random sample; None if unknown."""
@@ -217,10 +222,21 @@ def _plain(value: np.float32) -> int | float:
     return int(number) if number.is_integer() else number
 
 
-def _judged_models(written: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], frozenset[str]]:
-    """Return the models with labelled answers, by query and task."""
+_SignalsKey: TypeAlias = tuple[tuple[str, float], ...]
 
+
+def _key(signals: object) -> _SignalsKey:
+    """Return signals, of which a row may have some, as a key."""
+    return tuple(sorted(signals.items())) if isinstance(signals, Mapping) else ()
+
+
+def _judged_models(written: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, _SignalsKey], frozenset[str]]:
+    """Return the models with labelled answers, by query, task and signals of the conversation."""
+    rows_of: dict[_SignalsKey, list[Mapping[str, Any]]] = {}
+    for row in written:
+        rows_of.setdefault(_key(row.get("signals")), []).append(row)
     return {
-        key: frozenset(model for model, cell in cells.items() if cell.get("quality") is not None)
-        for key, cells in known_cells(written).items()
+        (*key, signals): frozenset(model for model, cell in cells.items() if cell.get("quality") is not None)
+        for signals, rows in rows_of.items()
+        for key, cells in known_cells(rows).items()
     }

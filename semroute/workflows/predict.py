@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from semroute.outcomes.costs import read_prices
 from semroute.predictors.query_quality import QueryClassifier, check_encoder, read_query_classifier
 from semroute.router.query import as_messages, routed_text
 from semroute.text.names import known_names
+from semroute.text.signals import NO_SIGNALS, Signals, signals_of
 from semroute.types import Matrix, Query, Request
 from semroute.types.protocols import Progress, silent
 from semroute.workflows.workspace import Warn, Workspace, unheard
@@ -33,6 +34,7 @@ class QueryPrediction:
         cost_usd: expected cost at that model.
         seen: whether the classifier was trained on the query; None if unknown.
         unlike_training: whether the query is unlike what it was trained on; None if unknown.
+        signals: of its conversation, as far as the classifier takes them.
     """
 
     query: Query
@@ -41,6 +43,7 @@ class QueryPrediction:
     cost_usd: float
     seen: bool | None
     unlike_training: bool | None = None
+    signals: Signals = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """Return the prediction as JSON-ready values."""
@@ -48,7 +51,8 @@ class QueryPrediction:
         seen = {} if self.seen is None else {"seen": self.seen}
         unlike = {} if self.unlike_training is None else {"unlike_training": self.unlike_training}
         chosen = {"model": self.model, "cost_usd": self.cost_usd}
-        return {"query": self.query, "quality": quality, **chosen, **seen, **unlike}
+        signals = {"signals": dict(self.signals)} if self.signals else {}
+        return {"query": self.query, **signals, "quality": quality, **chosen, **seen, **unlike}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class QueryPredictions:
         seen: ``(n,)`` whether the classifier was trained on the query; None if unknown.
         value: USD that +1.0 of quality is worth in the choice.
         unlike: ``(n,)`` whether the query is unlike what the classifier was trained on; None if unknown.
+        signals: ``n`` signals of the conversations; None for a classifier that takes none.
     """
 
     models: tuple[str, ...]
@@ -74,15 +79,18 @@ class QueryPredictions:
     seen: NDArray[np.bool_] | None
     value: float
     unlike: NDArray[np.bool_] | None = None
+    signals: Sequence[Signals] | None = None
 
     def __iter__(self) -> Iterator[QueryPrediction]:
         """Yield the predictions in the order of the file."""
         unknown: list[bool | None] = [None] * len(self.queries)
         seen, unlike = (unknown if mask is None else mask.tolist() for mask in (self.seen, self.unlike))
-        rows = zip(self.queries, self.quality.tolist(), self.cost.tolist(), self.choice, seen, unlike, strict=True)
-        for query, quality, cost, column, known, is_unlike in rows:
-            by_model = dict(zip(self.models, quality, strict=True))
-            yield QueryPrediction(query, by_model, self.models[column], cost[column], known, is_unlike)
+        signals = [NO_SIGNALS] * len(self.queries) if self.signals is None else self.signals
+        quality, cost = self.quality.tolist(), self.cost.tolist()
+        rows = zip(self.queries, quality, cost, self.choice, seen, unlike, signals, strict=True)
+        for query, predicted, expected, column, known, is_unlike, of in rows:
+            by_model = dict(zip(self.models, predicted, strict=True))
+            yield QueryPrediction(query, by_model, self.models[column], expected[column], known, is_unlike, of)
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -130,14 +138,16 @@ def predict_quality(
     predictor = read_query_classifier(classifier)
     check_encoder(predictor, workspace.encoder, classifier)
     rows, texts = _read(queries, warn)
-    (quality, unlike), expected = _quality(predictor, texts, workspace, progress), _expected(predictor, rows, prices)
+    signals = [_signals(row) for row in rows] if predictor.needs_signals else None
+    quality, unlike = _quality(predictor, texts, signals, workspace, progress)
+    expected = _expected(predictor, rows, prices)
     columns = _columns(predictor, models)
     among = quality[:, columns], expected[:, columns].astype("float32")
     worth = _value(predictor, value, max_cost, *among)
     choice = [columns[place] for place in choose(*among, worth).tolist()]
     seen = predictor.has_seen(texts)
     return QueryPredictions(
-        predictor.models, [row.query for row in rows], quality, expected, choice, seen, worth, unlike
+        predictor.models, [row.query for row in rows], quality, expected, choice, seen, worth, unlike, signals
     )
 
 
@@ -161,7 +171,11 @@ def _read(queries: Path, warn: Warn) -> tuple[list[QueryRow], list[str]]:
 
 
 def _quality(
-    classifier: QueryClassifier, texts: list[str], workspace: Workspace, progress: Progress
+    classifier: QueryClassifier,
+    texts: list[str],
+    signals: Sequence[Signals] | None,
+    workspace: Workspace,
+    progress: Progress,
 ) -> tuple[Matrix, NDArray[np.bool_] | None]:
     """Return ``(n, models)`` predicted quality, and a mask of queries unlike the training queries.
 
@@ -169,14 +183,20 @@ def _quality(
     """
     if not classifier.needs_vectors:
         return classifier.assess(texts, np.zeros((len(texts), 0), np.float32))
-    return classifier.assess(texts, workspace.vectors(texts, None, progress))
+    return classifier.assess(texts, workspace.vectors(texts, None, progress), signals)
+
+
+def _signals(row: QueryRow) -> Signals:
+    """Return the signals of a row: those of its messages, or those that it has beside a text."""
+    return row.signals if isinstance(row.query, str) else signals_of(row.query)
 
 
 def _expected(classifier: QueryClassifier, rows: Sequence[QueryRow], prices: Path | None) -> NDArray[np.float64]:
     """Return ``(n, models)`` expected cost, USD."""
     costs = classifier.costs if prices is None else classifier.costs.with_prices(read_prices(prices))
     asked = [estimate_tokens(Request(as_messages(row.query))) for row in rows]
-    return costs.expected(asked)  # without tasks: the router does not know a query's task
+    # Without tasks: the router does not know a query's task. A row asks for no effort.
+    return costs.expected(asked, efforts=[[""] * len(costs.models)] * len(asked))
 
 
 def _columns(classifier: QueryClassifier, models: tuple[str, ...] | None) -> list[int]:

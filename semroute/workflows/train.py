@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from semroute.errors import InputError
-from semroute.evaluate.replay import asked_tokens, call_costs, choose, duplicates, k_folds, replay
+from semroute.evaluate.replay import call_costs, choose, duplicates, k_folds, replay, table_tokens
 from semroute.learn.answer_quality import (
     JudgedAnswers,
     Trained,
@@ -127,7 +127,7 @@ class TrainInputs:
         """
         table, judged = self.costs.table, trained.judged
         # Without tasks: at routing time a query's task is unknown.
-        expected = self.setting.costs.expected(asked_tokens(table.queries))[judged]
+        expected = self.setting.costs.expected(table_tokens(table))[judged]
         quality, paid = self.rows.quality[judged], table.cost[judged].astype("float64")
         found = matching_value(trained.left_out, quality, paid, expected)
         if found is None:
@@ -204,8 +204,9 @@ def read_train_inputs(source: TrainSource, workspace: Workspace, progress: Progr
     table = costs.table
     vectors = workspace.vectors(table.queries, source.store, progress)
     rows = TrainingRows.of(
-        table.queries, vectors, table.quality.astype("float64"), table.models, workspace.categories, table.tasks
-    )
+        table.queries, vectors, table.quality.astype("float64"), table.models, workspace.categories, table.tasks,
+        table.signals,
+    )  # fmt: skip
     setting = Setting(workspace.encoder.fingerprint, call_costs(costs), workspace.categories)
     return TrainInputs(rows, setting, costs, usable.left_out)
 

@@ -340,7 +340,7 @@ def _policy_inputs(source: TuneSource, workspace: Workspace, progress: Progress)
             f"{judging_remedy(table)}ask the missing models too, or name fewer with --models"
         )
     vectors = workspace.vectors(queries, source.store, progress)
-    features = QueryInputs.of(queries, vectors, workspace.categories)
+    features = QueryInputs.of(queries, vectors, workspace.categories, costs.table.signals)
     scores = workspace.both_scores(queries, vectors)
     group = duplicates(queries, vectors).group
     fingerprint, categories = workspace.encoder.fingerprint, workspace.categories

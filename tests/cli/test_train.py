@@ -73,6 +73,26 @@ def test_as_json_the_report_is_that_of_the_artifact(outcomes: Path, prices: Path
 
 
 @pytest.mark.slow
+def test_signals_and_efforts_of_the_outcomes_are_used_and_said(outcomes: Path, prices: Path) -> None:
+    rows = [json.loads(line) for line in outcomes.read_text().splitlines()]
+    for number, row in enumerate(rows):
+        if number % 4 == 0:
+            row["signals"] = {"turns": 3, "tool_loop": number % 7}
+        is_high = number % 2 == 0
+        row["outcomes"]["large"] |= {"effort": "high" if is_high else "low", "output_tokens": 300 if is_high else 100}
+    outcomes.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = run("train", str(outcomes), "--prices", str(prices), "--out", "c", "--head", "linear")
+    said = " ".join(shown.stdout.split())
+    assert (
+        "40 of them with signals of a conversation as features: turns, tool loop, tool errors, repeated calls" in said
+    )
+    assert "output tokens by reasoning effort, times the model's mean: large at high effort 1.50, large at low" in said
+    kept = json.loads(Path("c/classifier.json").read_text())
+    assert kept["trained"]["with_signals"] == 40
+    assert kept["validation"]["output_tokens_by_effort"]["low"] == {"small": 1.0, "large": 0.5}
+
+
+@pytest.mark.slow
 def test_predictions_stand_in_the_order_of_the_queries_with_choice_and_cost(outcomes: Path, prices: Path) -> None:
     run("train", str(outcomes), "--prices", str(prices), "--out", "c", *HEADS)
     queries = Path("queries.jsonl")

@@ -248,3 +248,35 @@ def test_text_that_is_not_utf8_and_files_without_rows_are_refused(tmp_path: Path
     assert "holds no rows" in _refusal(tmp_path / "e.jsonl")
     assert "is one of .jsonl, .csv, .parquet" in _refusal(tmp_path / "o.json")
     assert "no such file" in _refusal(tmp_path / "absent.csv")
+
+
+def test_signals_of_a_row_are_checked_and_unknown_ones_left_out(tmp_path: Path) -> None:
+    cells = {"x": {"quality": 1.0}}
+    rows = [
+        {"query": "a", "signals": {"turns": 2, "plan_mode": True, "tool_loop": 0, "mood": "bad"}, "outcomes": cells},
+        {"query": "a", "signals": {"turns": 2, "plan_mode": True}, "outcomes": {"y": {"quality": 0.5}}},
+        {"query": "a", "signals": None, "outcomes": cells},
+    ]
+    table = read_outcomes(_jsonl(tmp_path / "o.jsonl", *rows))
+    assert table.signals == [{"turns": 2, "plan_mode": True}, {}]
+    assert table.take(np.array([1])).signals == [{}]
+    assert read_outcomes(_jsonl(tmp_path / "p.jsonl", rows[2])).signals is None
+    for signals, said in (
+        ("many", '"signals" must be an object'),
+        ({"turns": -1}, '"turns" of "signals" must be a number from 0'),
+        ({"tool_loop": "five"}, '"tool_loop" of "signals" must be a number from 0, or true or false, not text'),
+        ({"tool_loop": float("inf")}, "must be a number"),
+        ({"tool_loop": float("nan")}, "must be a number"),
+    ):
+        assert said in _refusal(_jsonl(tmp_path / "o.jsonl", {**rows[0], "signals": signals}))
+
+
+def test_signals_are_read_from_parquet_and_are_no_column_of_csv(tmp_path: Path) -> None:
+    rows = [
+        {"query": "a", "model": "x", "quality": 1.0, "signals": {"turns": 2, "plan_mode": True}},
+        {"query": "b", "model": "x", "quality": 0.0, "signals": None},
+    ]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "o.parquet")
+    assert read_outcomes(tmp_path / "o.parquet").signals == [{"turns": 2, "plan_mode": True}, {}]
+    (tmp_path / "o.csv").write_text("query,model,quality,signals\na,x,1,strong\n")
+    assert read_outcomes(tmp_path / "o.csv").signals is None

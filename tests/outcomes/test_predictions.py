@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,16 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, text: str, said: str) -> N
     with pytest.raises(DataError) as caught:
         read_predictions(_write(tmp_path / "p.jsonl", text + "\n"), ["a"], ["x"])
     assert said in str(caught.value)
+
+
+def test_a_line_with_signals_is_for_the_rows_with_the_same_ones(tmp_path: Path) -> None:
+    loop = {"turns": 1, "tool_loop": 5}
+    lines = [
+        {"query": "a", "signals": loop, "quality": {"x": 0.25}},
+        {"query": "a", "quality": {"x": 0.75}},
+        {"query": "b", "quality": {"x": 0.5}},
+    ]
+    path = _write(tmp_path / "p.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    queries, signals = ["a", "a", "b"], [{}, loop, loop]
+    assert read_predictions(path, queries, ["x"], signals).quality[:, 0].tolist() == [0.75, 0.25, 0.5]
+    assert read_predictions(path, queries, ["x"]).quality[:, 0].tolist() == [0.75, 0.75, 0.5]

@@ -39,7 +39,8 @@ def test_the_runs_at_the_end_are_counted_since_the_users_last_words(
     same = next((n for n, call in enumerate(reversed(calls)) if call != calls[-1]), len(calls))
     failed = [result if result != "ok" else None for _, _, result in calls]
     errors = next((n for n, error in enumerate(reversed(failed)) if error is None), len(failed))
-    expected = ToolHistory(len(calls), same, errors) if calls else ToolHistory()
+    all_errors = sum(error is not None for error in failed)
+    expected = ToolHistory(len(calls), same, errors, all_errors) if calls else ToolHistory()
     assert tool_history(messages) == expected
     assert expected.is_stalled is (max(same, errors) >= STALL)
 

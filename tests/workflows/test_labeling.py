@@ -9,6 +9,7 @@ import pytest
 from semroute.config import Config
 from semroute.encoders.static import StaticEncoder
 from semroute.errors import InputError
+from semroute.outcomes.files import read_outcomes
 from semroute.testing import FakeProvider, answer
 from semroute.workflows.judging import check_golden, judge_agreement, judge_answers
 from semroute.workflows.labeling import LabelingSession, labeling_session, open_session
@@ -75,6 +76,20 @@ def test_another_seed_or_other_outcomes_are_refused(collected: Path, workspace: 
         open_session([collected], Path("golden.jsonl")).picks(workspace, seed=1)
     with pytest.raises(InputError, match="is what is judged"):
         open_session([collected], collected)
+
+
+def test_the_same_ask_in_another_state_of_its_tools_is_labelled_by_itself(collected: Path) -> None:
+    rows = written("collected.jsonl")[:1]
+    states = [{}, {"turns": 1, "tool_loop": 2}, {"turns": 1, "tool_loop": 3}]
+    collected.write_text("".join(json.dumps({**rows[0], "signals": state}) + "\n" for state in states))
+    session = open_session([collected], Path("golden.jsonl"))
+    assert session.rows == [0, 1, 2]
+    session.append(1, {"small": 1.0, "large": 0.0}, judged_by="human")
+    (row,) = written("golden.jsonl")
+    assert row["signals"] == states[1]
+    again = open_session([collected], Path("golden.jsonl"))
+    assert again.rows == [0, 2]
+    assert read_outcomes("golden.jsonl").signals == [states[1]]
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.errors import InputError
-from semroute.evaluate.replay import asked_tokens, call_costs
+from semroute.evaluate.replay import call_costs, table_tokens
 from semroute.index import BothScores
 from semroute.learn.answer_quality import judged_answers, train
 from semroute.learn.estimators import MIN_QUERIES, Estimator, TrainingRows
@@ -166,6 +166,7 @@ def prepare(
         tuning_table.quality.astype(np.float64),
         tuning_table.models,
         tuning_table.tasks,
+        tuning_table.signals,
     )
     setting = Setting(policy_inputs.encoder, calls, policy_inputs.categories)
     trained = train_queries(
@@ -206,7 +207,7 @@ def _part(
 ) -> PolicyData:
     table = policy_inputs.costs.table.take(rows)
     # Without tasks: the router does not know a query's task.
-    expected = classifier.costs.expected(asked_tokens(table.queries))
+    expected = classifier.costs.expected(table_tokens(table))
     group = policy_inputs.group[rows]
     scores = policy_inputs.scores[rows]
     # Pairs of all rows, so that all parts have the same.

@@ -27,9 +27,14 @@ def as_dict(outcome: LoggedOutcome) -> dict[str, Any]:
 
 
 def _fields(outcome: LoggedOutcome) -> dict[str, Any]:
-    """Return the fields by the keys that exports of every version have."""
+    """Return the fields by the keys that exports of every version have.
+
+    A single turn without tools has no key of signals.
+    """
     values = asdict(outcome)
     values["trials"] = values.pop("tiers")
+    if not outcome.signals:
+        del values["signals"]
     return values
 
 
@@ -39,7 +44,8 @@ def as_labelled(outcome: LoggedOutcome) -> dict[str, Any] | None:
     None without a query, an answer or feedback. The feedback is the quality of the judged answer. Models with unjudged
     answers are left out: the result of a check is an estimate of quality, not a judgement.
 
-    Its ``probability`` is the logging propensity of the model (:func:`model_probability`).
+    Its ``probability`` is the logging propensity of the model (:func:`model_probability`). A conversation's signals are
+    in its row.
     """
     if outcome.query is None or outcome.model is None or outcome.feedback is None:
         return None
@@ -54,10 +60,19 @@ def as_labelled(outcome: LoggedOutcome) -> dict[str, Any] | None:
         "response": outcome.answer,
         "probability": model_probability(outcome),
         "logprobs": next((tier.logprobs for tier in outcome.tiers if tier.tier == outcome.tier), None),
+        "effort": _effort(outcome, calls),
     }
     cell = {key: value for key, value in values.items() if value is not None}
     task = {} if outcome.category is None else {"task": outcome.category}
-    return {"query": outcome.query, **task, "outcomes": {outcome.model: cell}}
+    signals = {"signals": dict(outcome.signals)} if outcome.signals else {}
+    return {"query": outcome.query, **task, **signals, "outcomes": {outcome.model: cell}}
+
+
+def _effort(outcome: LoggedOutcome, calls: Sequence[LoggedCall]) -> str | None:
+    """Return the reasoning effort that the judged answer was asked for with; None where none is known."""
+    # Logs from before calls had it have that of tiers.
+    of_tier = next((tier.effort for tier in outcome.tiers if tier.tier == outcome.tier), None)
+    return calls[-1].effort or of_tier if calls else of_tier
 
 
 def model_probability(outcome: LoggedOutcome) -> float | None:
@@ -105,7 +120,7 @@ def write_parquet(outcomes: Iterable[LoggedOutcome], path: Path) -> int:
         "output_tokens": count, "cost_usd": number, "cost_estimated": flag, "baseline_model": text,
         "baseline_usd": number, "error_kind": text, "error": text, "answer": text, "feedback": number,
         "metadata": text, "categories": text, "opinions": text, "steps_ms": text, "calls": text, "checks": text,
-        "trials": text,
+        "trials": text, "signals": text,
     }  # fmt: skip
     schema = arrow.schema(list(kinds.items()))
     count_written = 0
@@ -222,6 +237,7 @@ def _outcome(
         "categories": tuple(map(tuple, details.get("categories", ()))),
         "opinions": tuple(details.get("opinions", ())),
         "steps_ms": details.get("steps_ms", {}),
+        "signals": details.get("signals", {}),
         "feedback": judged,
         "calls": tuple(
             LoggedCall(**_plain(LoggedCall, call) | {"score": json.loads(call["score"])}) for call in of_calls

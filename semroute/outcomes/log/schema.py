@@ -23,7 +23,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0004"
+HEAD = "0005"
 """Newest migration."""
 
 metadata = MetaData()
@@ -95,6 +95,7 @@ calls = Table(
     Column("score", Text, nullable=False),
     Column("hedge", Boolean, nullable=False),
     Column("retry", Boolean, nullable=False),
+    Column("effort", Text),
     PrimaryKeyConstraint("outcome_id", "n"),
 )
 

@@ -28,6 +28,8 @@ except ImportError:  # Windows
 SUFFIX = ".spool"
 PORTION = 500
 """Outcomes of a killed process that are written in one transaction."""
+WITHOUT_EFFORT = "0004"
+"""Schema before calls had a reasoning effort, in whose rows the last column is missing."""
 _TRIES = 5
 
 log = logging.getLogger("semroute")
@@ -151,12 +153,14 @@ def _portions(lines: list[bytes], path: Path) -> Iterator[Rows | None]:
     for line in filter(None, lines):
         try:
             version, rows = json.loads(line)
-            if isinstance(version, str) and version != HEAD:
+            if isinstance(version, str) and version not in (HEAD, WITHOUT_EFFORT):
                 log.warning("%s was written by another version of semroute (schema %s): left as it is", path, version)
                 yield None
                 return
             tables = [[tuple(row) for row in table] for table in rows]
-        except (ValueError, TypeError):  # the last line of a process that was killed, or of a full disk
+            if version == WITHOUT_EFFORT:
+                tables[1] = [(*call, None) for call in tables[1]]
+        except (ValueError, TypeError, IndexError):  # the last line of a process that was killed, or of a full disk
             damaged += 1
             continue
         for table, more in zip(merged, tables, strict=True):

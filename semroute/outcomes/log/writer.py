@@ -28,7 +28,7 @@ from semroute.outcomes.log.postgres import WRITE_S, patience
 from semroute.outcomes.log.redaction import RedactionPolicy, storable
 from semroute.outcomes.log.schema import WRITTEN, Row, Rows
 from semroute.outcomes.log.spool import Spool
-from semroute.types import Attempt, CallRole, Completion, Decision, Outcome, TierResult, total_cost
+from semroute.types import Attempt, CallRole, Completion, Outcome, TierResult, total_cost
 
 # Conversion of an outcome to rows of the tables.
 
@@ -70,7 +70,7 @@ def _outcome(outcome: Outcome, tiers: tuple[TierResult, ...], keep: RedactionPol
         decision.confidence,
         keep.reason(decision.reason),
         storable(_dumps(decision.candidates)),
-        _details(decision, keep),
+        _details(outcome, keep),
         None if completion is None else completion.model,
         None if completion is None else completion.deployment,
         None if completion is None else completion.tier,
@@ -92,14 +92,21 @@ def _outcome(outcome: Outcome, tiers: tuple[TierResult, ...], keep: RedactionPol
     )
 
 
-def _details(decision: Decision, keep: RedactionPolicy) -> str:
-    """Return the unsearched part of a decision as JSON.
+def _details(outcome: Outcome, keep: RedactionPolicy) -> str:
+    """Return the unsearched part of an outcome as JSON.
 
-    It holds every category's score and threshold, the steps, and the strategy results.
+    It holds every category's score and threshold, the steps, the strategy results, and the signals of a conversation
+    that has any.
     """
+    decision = outcome.decision
     results = [{**result.to_dict(), "reason": keep.reason(result.reason)} for result in decision.opinions]
     categories = [(entry.category, entry.score, entry.threshold) for entry in decision.categories]
-    return storable(_dumps({"categories": categories, "steps_ms": dict(decision.steps_ms), "opinions": results}))
+    details: dict[str, object] = {
+        "categories": categories, "steps_ms": dict(decision.steps_ms), "opinions": results,
+    }  # fmt: skip
+    if outcome.signals:
+        details["signals"] = dict(outcome.signals)
+    return storable(_dumps(details))
 
 
 def _calls(outcome: Outcome, tiers: tuple[TierResult, ...], keep: RedactionPolicy) -> Iterator[Row]:
@@ -128,6 +135,7 @@ def _calls(outcome: Outcome, tiers: tuple[TierResult, ...], keep: RedactionPolic
             _dumps(dict(attempt.score)),
             attempt.hedge,
             attempt.retry,
+            attempt.effort,
         )
 
 

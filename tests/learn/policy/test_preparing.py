@@ -10,26 +10,33 @@ from semroute.catalog import estimate_query_tokens
 from semroute.config import Price
 from semroute.errors import InputError
 from semroute.index import BothScores
-from semroute.learn.estimators import LinearEstimator
+from semroute.learn.estimators import ForestEstimator, LinearEstimator
 from semroute.learn.policy.prepare import PolicyInputs, prepare, shuffled, split
 from semroute.outcomes.costs import with_costs
 from semroute.outcomes.table import TableBuilder
 from semroute.predictors.query_features import QueryInputs
+from semroute.text.signals import NO_SIGNALS, SIGNALS, Signals
 
 PRICES = {"small": Price(input=1, output=1), "large": Price(input=10, output=10)}
 
 
-def material(n: int = 240, *, answers: bool = False) -> PolicyInputs:
+STUCK: Signals = {"turns": 1, "tool_loop": 6, "repeated_calls": 4}
+
+
+def material(n: int = 240, *, answers: bool = False, conversations: bool = False) -> PolicyInputs:
+    """Outcomes of queries; of ``conversations``, every other one is stuck, and the small model fails there."""
     data = made(n)
     builder = TableBuilder(keep_responses=True)
     for number, (query, quality) in enumerate(zip(data.queries, data.quality.tolist(), strict=True)):
-        row = builder.row(query, "")
-        for model, value in zip(MODELS, quality, strict=True):
+        is_stuck = conversations and number % 2 == 1
+        row = builder.row(query, "", signals=STUCK if is_stuck else NO_SIGNALS)
+        for model, known in zip(MODELS, quality, strict=True):
+            value = 0.0 if is_stuck and model == "small" else known
             numbers = {"quality": value, "input_tokens": 10.0, "output_tokens": 20.0}
             text = f"The answer is {number} + 1 = {number + (1 if value else 7)}." if answers else None
             builder.add(row, model, numbers, text)
     costs = with_costs(builder.table(), PRICES)
-    inputs = QueryInputs.of(data.queries, data.vectors, no_categories())
+    inputs = QueryInputs.of(data.queries, data.vectors, no_categories(), costs.table.signals)
     return PolicyInputs(
         costs, np.arange(n), inputs, BothScores(None, np.zeros((n, 0), np.float32)), PRICES, "print", no_categories()
     )
@@ -84,6 +91,16 @@ def test_both_parts_are_predicted_out_of_fold() -> None:
     again = found.classifier.predict_inputs(whole.inputs.take(rows[1]))
     np.testing.assert_array_equal(again, found.held.predicted)
     assert found.checks == {}
+
+
+@pytest.mark.slow
+def test_a_policys_classifier_takes_the_signals_of_conversations_too() -> None:
+    whole = material(conversations=True)
+    tuning, held = split(whole.group, 0.5, 0)
+    found = prepare(whole, tuning, held, heads={"forest": ForestEstimator()})
+    assert found.classifier.signals == SIGNALS
+    stuck = held % 2 == 1
+    assert found.held.predicted[stuck, 0].mean() < found.held.predicted[~stuck, 0].mean() - 0.2
 
 
 def test_without_held_out_rows_all_rows_tune_and_test_by_predictions_not_fitted_on_them() -> None:

@@ -8,6 +8,7 @@ from semroute.config import Price
 from semroute.evaluate.replay import asked_tokens, call_costs
 from semroute.outcomes.costs import Costs, with_costs
 from semroute.outcomes.table import TableBuilder
+from semroute.text.signals import NO_SIGNALS
 
 SHORT, LONG = "How are you?", "Tell me, please, all that you know about the cats of Rome. " * 4
 PRICES = {"x": Price(input=1.0, output=2.0)}
@@ -56,6 +57,21 @@ def test_a_longer_query_is_expected_to_cost_more_as_the_router_counts_it() -> No
     assert found.scale[0] == pytest.approx(66 / asked.sum())
     short, long = found.expected(asked[:2])[:, 0]
     assert long - short == pytest.approx((asked[1] - asked[0]) * 66 / asked.sum() * 1e-6)
+
+
+def test_a_conversation_costs_what_its_tokens_do_and_not_what_its_last_words_would() -> None:
+    rows = []
+    for signals in (NO_SIGNALS, {"turns": 1, "tool_loop": 9}):
+        builder = TableBuilder()
+        for number in range(4):
+            numbers = {"quality": 1.0, "input_tokens": 1000.0, "output_tokens": 10.0}
+            builder.add(builder.row(f"query {number}", "", signals=signals), "x", numbers, None)
+        rows.append(call_costs(with_costs(builder.table(), {"x": Price(input=1.0, output=1.0)})))
+    plain, conversations = rows
+    assert conversations.scale.tolist() == [1.0]
+    assert plain.scale[0] > 50
+    # The router counts the whole conversation before it decides.
+    assert conversations.expected([1000])[0, 0] == pytest.approx(1010e-6)
 
 
 def test_a_discount_on_input_makes_no_call_cost_less_than_nothing() -> None:

@@ -53,6 +53,7 @@ def test_a_log_of_the_first_schema_is_migrated_without_loss(url: str) -> None:
     with engine.begin() as connection:
         for column in ("logprobs", "effort"):
             connection.execute(text(f"ALTER TABLE trials DROP COLUMN {column}"))
+        connection.execute(text("ALTER TABLE calls DROP COLUMN effort"))
         connection.execute(text("DROP TABLE comparisons"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     engine.dispose()
@@ -64,6 +65,7 @@ def test_a_log_of_the_first_schema_is_migrated_without_loss(url: str) -> None:
     assert old.tiers[0].logprobs is None
     assert (old.tiers[0].effort, new.tiers[0].effort) == (None, "low")
     assert new.tiers[0].candidate == "small"
+    assert {call.effort for call in old.calls} == {None}
 
 
 @pytest.mark.slow

@@ -19,8 +19,8 @@ from semroute.config import Log
 from semroute.errors import StateError
 from semroute.outcomes.log import OutcomeLog, open_log
 from semroute.outcomes.log.redaction import RedactionPolicy
-from semroute.outcomes.log.schema import Rows
-from semroute.outcomes.log.spool import SUFFIX, Spool, replay
+from semroute.outcomes.log.schema import HEAD, Rows
+from semroute.outcomes.log.spool import SUFFIX, WITHOUT_EFFORT, Spool, replay
 from semroute.outcomes.log.writer import rows_of
 
 pytest.importorskip("fcntl", reason="needs locks of files")
@@ -149,7 +149,7 @@ def rows(number: int) -> Rows:
     return rows_of([outcome(f"query {number}")], RedactionPolicy())
 
 
-@given(cut=st.integers(0, 6000), version=st.sampled_from(["0004", "9999"]))
+@given(cut=st.integers(0, 6000), version=st.sampled_from([HEAD, "9999"]))
 def test_a_line_that_was_cut_spoils_no_other(tmp_path_factory: pytest.TempPathFactory, cut: int, version: str) -> None:
     folder = tmp_path_factory.mktemp("spool")
     spool = Spool(folder)
@@ -159,14 +159,30 @@ def test_a_line_that_was_cut_spoils_no_other(tmp_path_factory: pytest.TempPathFa
     (path,) = [one for one in folder.iterdir() if one.stat().st_size]
     whole = path.read_bytes()
     cut = min(cut, len(whole))
-    path.write_bytes(whole[:cut].replace(b'["0004"', f'["{version}"'.encode()) + b"\n" + b"{not json\n[1, 2]\n")
+    path.write_bytes(
+        whole[:cut].replace(f'["{HEAD}"'.encode(), f'["{version}"'.encode()) + b"\n" + b"{not json\n[1, 2]\n"
+    )
     found: list[object] = []
     count = replay(folder, lambda portion: found.extend(row[2] for row in portion[0]))
     complete = [f"query {number}" for number, line in enumerate(whole.split(b"\n")[1:]) if cut >= _end(whole, number)]
-    assert found == (complete if version == "0004" else [])
+    assert found == (complete if version == HEAD else [])
     assert count == len(found)
-    is_left = version != "0004" and cut >= _end(whole, 0)
+    is_left = version != HEAD and cut >= _end(whole, 0)
     assert path.exists() or not is_left
+
+
+def test_what_a_version_without_efforts_of_calls_spooled_is_written_too(section: Log) -> None:
+    assert section.spool is not None
+    spool = Spool(section.spool)
+    outcomes, calls, checks, tiers = rows(0)
+    spool.append((outcomes, [call[:-1] for call in calls], checks, tiers))
+    spool.close(is_settled=False)
+    (path,) = [one for one in files(section) if one.stat().st_size]
+    path.write_bytes(path.read_bytes().replace(f'["{HEAD}"'.encode(), f'["{WITHOUT_EFFORT}"'.encode()))
+    with opened(section) as log:
+        (found,) = log.outcomes()
+    assert found.query == "query 0"
+    assert [call.effort for call in found.calls] == [None] * len(calls)
 
 
 def _end(whole: bytes, number: int) -> int:
