@@ -235,11 +235,13 @@ def test_a_tuned_encoder_is_a_head_more_and_serves_without_another(
     backbone = str(tiny_model(tmp_path / "backbone"))
     given = ("--fine-tune", backbone, "--epochs", "1", "--head", "tuned")
     shown = run("train", str(outcomes), "--prices", str(prices), "--out", "c", *given)
-    assert "31 of them" in " ".join(shown.stdout.split())
     kept = json.loads(Path("c/classifier.json").read_text())
     assert kept["heads"] == ["tuned"]
     assert kept["trained"]["fine_tuned"] == backbone
-    assert kept["trained"]["judged_on"] == 31
+    # Which queries say the same, and stay together, is by vectors: a row more or less from one processor to another.
+    judged_on = kept["trained"]["judged_on"]
+    assert 28 <= judged_on <= 34
+    assert f"{judged_on} of them" in " ".join(shown.stdout.split())
     monkeypatch.setattr(Workspace, "vectors", lambda *_: pytest.fail("no vectors are needed"))
     Path("queries.jsonl").write_text('{"query": "Tell me about cats"}\n')
     said = json.loads(run("predict", "queries.jsonl", "--classifier", "c", "--json").stdout)

@@ -26,7 +26,7 @@ LARGE = 1000
 
 def work(router: Router, name: str) -> dict[str, Any]:
     """Use every synchronous door, and the asynchronous ones on a loop of one's own."""
-    one = router.route(f"{name} python list index")
+    one = router.route(f"{name} fix this bug in my python code")
     many = router.route_many([f"{name} {query}" for query in QUERIES])
     said = router.complete(f"{name} recipe for soup").text
 
