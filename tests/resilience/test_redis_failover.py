@@ -49,9 +49,9 @@ class FailoverWorld:
         prefix = f"semroute:{{test-{secrets.token_hex(6)}}}:"
         server = Server(url, timeout_s=PATIENCE_S)
         shared = RedisGates(server, rules, prefix=prefix, slot_s=SLOT_S, clock=self.now)
-        self.gates: Any = FailoverGates(
-            shared, Replicas(server, prefix=prefix), lambda: MemoryGates(rules, clock=self.now, wall=self.now)
-        )
+        # A heartbeat stores its time with that of the gates.
+        replicas = Replicas(server, prefix=prefix, wall=self.now)
+        self.gates: Any = FailoverGates(shared, replicas, lambda: MemoryGates(rules, clock=self.now, wall=self.now))
 
     def now(self) -> float:
         return self._now
@@ -561,7 +561,7 @@ def test_a_release_on_which_the_next_call_depends_is_waited_for(
 @pytest.mark.slow
 def test_the_releases_of_a_cut_off_redis_are_sent_when_it_is_back(redis: OwnRedis) -> None:
     async def test() -> None:
-        async with replicas(redis, 1) as (one,):
+        async with replicas(redis, 1, SILENT_S) as (one,):
             one.answers_first = True
             endpoint = Endpoint("p", "KEY", budget_usd=1.0)
             permit = await one.acquire(endpoint, 0, 0.5)

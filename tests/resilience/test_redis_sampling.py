@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 from resilience.redis_server import OwnRedis
 
 from semroute.config import BreakerRules, Deployment, Selection, Weights
@@ -34,7 +35,7 @@ SIGNAL = SamplingSignals(0.01, None, 1.0)
 @asynccontextmanager
 async def gates_of(redis: OwnRedis, clock: Callable[[], float] = lambda: NOW) -> AsyncGenerator[RedisGates]:
     prefix = f"semroute:{{test-{secrets.token_hex(6)}}}:"
-    gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=prefix, clock=clock)
+    gates = RedisGates(Server(redis.url, timeout_s=PATIENCE_S), RULES, prefix=prefix, clock=clock)
     yield gates
     await gates.close()
 

@@ -170,6 +170,7 @@ class Replicas:
         name: name of this replica; by default host, process and a random part.
         live_s: time to live of a heartbeat and a snapshot, seconds.
         clock: seconds, monotonic.
+        wall: for tests only: time in place of the server's, that of the gates with the same prefix, seconds since 1970.
     """
 
     def __init__(
@@ -180,12 +181,13 @@ class Replicas:
         name: str | None = None,
         live_s: float = LIVE_S,
         clock: Clock = time.monotonic,
+        wall: Clock | None = None,
     ) -> None:
         self.name = name or _own_name()
         self._server = server
         self._prefix = prefix
         self._live_s = live_s
-        self._clock = clock
+        self._clock, self._wall = clock, wall
         self._counts: deque[tuple[float, int]] = deque()
         self._published_at: float | None = None
         self._memory: bytes | None = None
@@ -205,14 +207,15 @@ class Replicas:
             StateError: Redis is unavailable.
         """
         keys = [self._prefix + kind for kind in ("replicas", f"snapshot:{self.name}", "memory", "clock")]
-        args = ("", self.name, self._live_s, snapshot, secrets.token_hex(8), MONTH_S)
+        now = "" if self._wall is None else repr(self._wall())
+        args = (now, self.name, self._live_s, snapshot, secrets.token_hex(8), MONTH_S)
         count, memory = await self._server.run("heartbeat", keys, args)
         self.has_lost_memory |= self._memory not in (None, memory)
         self._memory = memory
-        now = self._clock()
-        self._counts.append((now, int(count)))
+        at = self._clock()
+        self._counts.append((at, int(count)))
         # The maximum and not the last: a Redis that has just restarted knows only later heartbeats.
-        while self._counts[0][0] <= now - self._live_s:
+        while self._counts[0][0] <= at - self._live_s:
             self._counts.popleft()
 
     async def publish(self, snapshot: Mapping[str, object]) -> None:
