@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from semroute import _sync
@@ -109,7 +110,7 @@ async def _pinned(
     shown = show if stream else None
     try:
         if log is None:
-            return await call(shown)
+            return replace(await call(shown), decision=decision)
         recorder = Recorder(log, config)
         return await recorder.answered(call, decision, started, made=attempts, on_delta=shown)
     finally:

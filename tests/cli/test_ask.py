@@ -69,7 +69,8 @@ def test_the_answer_goes_to_stdout_and_the_rest_to_stderr(provider: FakeProvider
 def test_json_is_one_object_on_stdout(provider: FakeProvider) -> None:
     done = run("hello", "--model", "small", "--json")
     value = json.loads(done.stdout)
-    assert (value["text"], value["model"], value["deployment"], value["decision"]) == ("hello", "small", "spot", None)
+    assert (value["text"], value["model"], value["deployment"]) == ("hello", "small", "spot")
+    assert (value["decision"]["strategy"], value["decision"]["candidates"]) == ("pinned", ["small"])
     assert value["attempts"][0]["status"] == 200
     assert done.stderr == ""
 

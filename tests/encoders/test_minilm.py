@@ -76,7 +76,7 @@ def test_int8_vectors_stay_as_close_to_fp32_as_rounding_by_rows_brought_them(bui
     )
     texts = [json.loads(line)["query"] for line in HELD_OUT.read_text("utf-8").splitlines()[::8]]
     cosines = (exact.encode(texts) * int8.encode(texts)).sum(axis=1)
-    assert cosines.mean() > (0.998 if saturates() else 0.999)
+    assert cosines.mean() > (0.997 if saturates() else 0.999)
     assert cosines.min() > 0.985
 
 
