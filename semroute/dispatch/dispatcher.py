@@ -21,7 +21,7 @@ from semroute._sync import run_on
 from semroute.config import Config
 from semroute.dispatch.attempt import AttemptLog, CallContext, Deadline, attempt
 from semroute.dispatch.constraints import ANYTHING, Constraints
-from semroute.dispatch.plan import Planner, ScheduledCall, estimate_call
+from semroute.dispatch.plan import DispatchPlan, Planner, ScheduledCall, estimate_call
 from semroute.dispatch.scheduler import EndpointScheduler
 from semroute.dispatch.silence import SilenceMonitor
 from semroute.dispatch.status import Reporter, restore_state
@@ -264,19 +264,21 @@ class Dispatcher:
             AttemptLog(attempts),
             self._tracer,
         )
-        scheduler = EndpointScheduler(
+        self._retries.request()
+        self._hedges.request()
+        return await self._first_answer(context, self._scheduler(plan, streaming=context.streaming), on_delta)
+
+    def _scheduler(self, plan: DispatchPlan, *, streaming: bool) -> EndpointScheduler:
+        return EndpointScheduler(
             plan,
             self.config,
             self.gates,
             self.latencies,
             self._retries,
             self._random,
-            streaming=context.streaming,
+            streaming=streaming,
             sampling=self._sampling,
         )
-        self._retries.request()
-        self._hedges.request()
-        return await self._first_answer(context, scheduler, on_delta)
 
     def stream(
         self,

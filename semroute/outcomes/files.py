@@ -101,9 +101,11 @@ def cell_logprobs(cell: Mapping[str, object], model: str, line: int, report: Rep
     return None
 
 
-def _effort(cell: Mapping[str, object]) -> str:
-    """Return the reasoning effort of a cell; "" without one, and for a word that is none."""
+def _effort(cell: Mapping[str, object], model: str, line: int, report: Report) -> str:
+    """Return a cell's reasoning effort, "" without a known one; report one that is no text."""
     effort = cell.get("effort")
+    if effort is not None and not isinstance(effort, str):
+        report(f'"effort" of {shortened(model)} must be text, such as "high", not {kind(effort)}', line)
     return effort if isinstance(effort, str) and effort in _EFFORTS else ""
 
 
@@ -206,7 +208,7 @@ class _FileReader:
             response = cell_response(cell, model, number, self._report)
             logprobs = cell_logprobs(cell, model, number, self._report)
             if numbers is not None:
-                valid.append((model, numbers, response, logprobs, _effort(cell)))
+                valid.append((model, numbers, response, logprobs, _effort(cell, model, number, self._report)))
         is_draw = any(is_drawn(numbers) for _, numbers, *_ in valid)
         row = self._builder.row(query, task, is_draw=is_draw, signals=signals)
         repeats = False

@@ -193,7 +193,7 @@ class SharedSession(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class SharedState:
-    """What Redis knows of a conversation.
+    """State of a conversation in Redis, as far as it answered in time.
 
     Attributes:
         session: the session and its age in seconds; None where there is none.

@@ -206,6 +206,7 @@ def _cell(text: str) -> str:
         (_cell('{"quality": 1, "cost_usd": 1' + "0" * 400 + "}"), "correct it"),
         (_cell('{"quality": 1, "probability": 0}'), '"probability" of "x" must be above 0'),
         (_cell('{"quality": 1, "response": 3}'), '"response" of "x" must be text'),
+        (_cell('{"quality": 1, "effort": 3}'), '"effort" of "x" must be text, such as "high", not'),
         ('{"query": "a", "outcomes": {"x": 1}}', 'the outcome of "x" must be an object such as {"quality": 0.5}'),
         ('{"query": "a", "outcomes": {}}', '"outcomes" names no model'),
         ('{"query": "a", "outcomes": {"x": null}}', '"outcomes" names no model'),
