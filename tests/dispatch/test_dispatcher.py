@@ -386,6 +386,19 @@ def test_a_cancelled_call_gives_its_place_back(first: FakeProvider) -> None:
     assert run(config(cheap("a", first, limits={"parallel": 1})), cancel)
 
 
+def usually_quick(dispatcher: Dispatcher) -> None:
+    """Give the dispatcher latencies of both deployments, so that a silence of 50 ms is hedged.
+
+    Measured ones would come from calls that a busy machine hedges too, whose abandoned requests may reach the provider
+    later and take the replies scripted for the test.
+    """
+    for name in ("a", "b"):
+        for _ in range(6):
+            dispatcher.latencies.observe(
+                name, streaming=False, prompt_tokens=10, first_token_s=None, per_token_s=None, total_s=0.05
+            )
+
+
 def test_a_hedge_answers_when_the_first_place_is_slow_and_both_are_charged(
     first: FakeProvider, second: FakeProvider
 ) -> None:
@@ -393,8 +406,7 @@ def test_a_hedge_answers_when_the_first_place_is_slow_and_both_are_charged(
     where = config(cheap("a", first), dear("b", second), hedging=hedging, retries={"deadline_s": 600})
 
     async def hedged(dispatcher: Dispatcher) -> Completion:
-        for _ in range(6):  # so that the usual time is known
-            await dispatcher.complete(HELLO, ("large",))
+        usually_quick(dispatcher)
         first.script(hang())
         return await dispatcher.complete(HELLO, ("large",))
 
@@ -416,8 +428,7 @@ def test_a_hedged_call_that_is_left_tells_both_attempts(first: FakeProvider, sec
     where = config(cheap("a", first), dear("b", second), hedging=hedging, retries={"deadline_s": 600})
 
     async def left(dispatcher: Dispatcher) -> list[Attempt]:
-        for _ in range(6):  # so that the usual time is known
-            await dispatcher.complete(HELLO, ("large",))
+        usually_quick(dispatcher)
         before, told = len(second.requests), list[Attempt]()
         first.script(hang())
         second.script(hang())
@@ -442,8 +453,7 @@ def test_a_hedge_that_the_budget_does_not_allow_is_not_started(first: FakeProvid
     where = config(cheap("a", first), cheap("b", second), hedging={"enabled": True, "most": 1.0})
 
     async def hedged(dispatcher: Dispatcher) -> Completion:
-        for _ in range(6):
-            await dispatcher.complete(HELLO, ("large",))
+        usually_quick(dispatcher)
         estimate = await dispatcher.estimate(HELLO, ("large",))
         assert estimate.usd is not None
         first.script(*[hang(0.3)] * 2)
