@@ -1,4 +1,4 @@
-"""Compare agreement of two cheap models with random escalation and the oracle.
+"""Compare agreement of two cheap models with random escalation.
 
     python scripts/bench_agreement.py --data DIR [--out results.md]
 
@@ -38,7 +38,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """Quality, cost in USD, and final answers of the models; ``(n, models)`` each."""
+    """Models' quality, cost in USD, and final answers, ``(n, models)`` each."""
 
     models: list[str]
     task: NDArray[np.str_]
@@ -48,7 +48,10 @@ class Played:
 
 
 def read(data: Path, name: str, strong: str) -> Played:
-    """Read the outcomes of a strong model and of those at a third of its price or less."""
+    """Read the outcomes of a strong model and of far cheaper ones.
+
+    These cost a third of its price or less.
+    """
     prices = yaml.safe_load((data / "prices.yaml").read_text(encoding="utf-8"))
     lines = (data / name / "outcomes.jsonl").read_text(encoding="utf-8").strip().split("\n")
     rows = [json.loads(line) for line in lines]
@@ -71,7 +74,7 @@ def agreed(data: Played, first: int, second: int) -> NDArray[np.bool_]:
 
 
 def escalated(data: Played, pair: tuple[int, int], strong: int) -> tuple[Floats, Floats]:
-    """Return ``(n,)`` quality and cost where the strong model answers without agreement."""
+    """Return ``(n,)`` quality and cost: the strong model, unless two agree."""
     kept = agreed(data, *pair)
     asked = data.cost[:, pair[0]] + data.cost[:, pair[1]]
     quality = np.where(kept, data.quality[:, pair[0]], data.quality[:, strong])
@@ -101,7 +104,7 @@ def chosen(
 def task_left_out(
     data: Played, strong: int, outcomes: dict[tuple[int, int], tuple[Floats, Floats]], half: NDArray[np.bool_]
 ) -> tuple[Floats, Floats]:
-    """Return ``(n,)`` quality and cost by the pair that is best on the other tasks."""
+    """Return ``(n,)`` quality and cost by the other tasks' best pair."""
     quality, cost = np.empty((2, len(data.task)))
     for task in np.unique(data.task):
         own = data.task == task
@@ -111,7 +114,7 @@ def task_left_out(
 
 
 def cells(data: Played, pair: tuple[int, int], strong: int, rows: NDArray[np.bool_]) -> list[str]:
-    """Return quality and cost relative to the strong model's, with both controls."""
+    """Return quality and cost relative to the strong model, with controls."""
     quality, cost = (values[rows].mean() for values in escalated(data, pair, strong))
     best, most = data.quality[rows, strong].mean(), data.cost[rows, strong].mean()
     weak = data.quality[rows, pair[0]].mean()

@@ -1,4 +1,4 @@
-"""Measure accuracy with few examples per category, beside simple heads on the same vectors and a peer.
+"""Measure accuracy with few examples, beside simple heads and a peer.
 
     python scripts/bench_few.py --data DIR [--label intent] [--encoder joined] [--examples 3,5,10,20,50] [--draws 5]
         [--rows test] [--foreign oos_test] [--peer PYTHON] [--vectors DIR] [--out FILE]
@@ -85,7 +85,7 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What a measurement reads: training rows, test rows and foreign queries."""
+    """Rows of a measurement: training, test, and foreign queries."""
 
     names: Sequence[str]
     train: Labelled

@@ -1,4 +1,6 @@
-"""Measure how often a tuned policy keeps its floor on unseen queries, and how much of what was possible it saves.
+"""Measure how often a tuned policy keeps its floor, and its saving.
+
+The queries are unseen; the saving is a share of the possible one.
 
     python scripts/bench_floor.py --data DIR [--file mmlu] [--rows 1000] [--splits 200] [--plot FILE] [--out FILE]
 
@@ -57,7 +59,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is tuned: number of rows, share held out of them, floor, confidence, and kinds of heads."""
+    """Settings of a tuning: rows, held-out share, floor, confidence, heads."""
 
     rows: int
     held_out: float | None

@@ -1,4 +1,4 @@
-"""Measure what the gateway adds to a call, beside LiteLLM's proxy and Portkey's gateway.
+"""Measure the gateway's overhead beside LiteLLM's and Portkey's.
 
     python scripts/bench_gateway.py [--index DIR] [--peer peer/bin/python] [--portkey FILE] [--out results.md]
     python scripts/bench_gateway.py --before CHECKOUT  # beside the gateway of another checkout, as of an older commit
@@ -134,7 +134,10 @@ def main(
 def _endured(
     index: Path | None, requests: int | None, streams: int | None, seconds: float
 ) -> tuple[list[str], dict[str, Any]]:
-    """Measure one worker over many requests, or over many open streams; return a table and the figures."""
+    """Measure one worker over many requests or streams.
+
+    Returned are a table and the figures.
+    """
     if streams is not None:
         raise_file_limit(streams)
     lines, results = list[str](), dict[str, Any]()
@@ -172,7 +175,7 @@ def _witnessed(
 def _measured(
     servers: Mapping[str, Server], connections: tuple[int, ...], requests: int, rounds: int, *, long: bool
 ) -> list[Run]:
-    """Run every setting on every server, in turns, after a burst that does not count."""
+    """Run every setting on every server in turns, after a warm-up."""
     numbers, found = count(), list[Run]()
     settings = [
         Setting(FIXED, number, streaming, 1000, max(requests, 2 * number))
@@ -192,7 +195,7 @@ def _measured(
 
 
 def _contenders(servers: Mapping[str, Server], setting: Setting) -> list[tuple[str, Server, Setting]]:
-    """Return who takes a turn in a setting: a gateway of ours twice, with the fixed model and with auto."""
+    """Return the servers of a setting: ours fixed and auto, and peers."""
     auto = Setting(AUTO, setting.connections, setting.streaming, setting.tokens, setting.requests)
     able = {name: server for name, server in servers.items() if server.streams or not setting.streaming}
     ours = [(name, servers[name], auto) for name in (OURS, BEFORE) if name in servers]

@@ -1,4 +1,6 @@
-"""Measure the gateway under load while what it leans on fails: answers, charges, and the log.
+"""Measure the gateway under load while its services fail.
+
+Compared are answers, charges and the log.
 
     python scripts/bench_gateway_faults.py --index DIR [--rate 40] [--seconds 8] [--only down,redis,...]
 
@@ -80,7 +82,7 @@ class Stage:
     seconds: float
 
     def config(self, *, swapped: bool = False) -> dict[str, Any]:
-        """Return the configuration; swapped, the deployments stand in another order and with another name."""
+        """Return the configuration; swapped, in another order and name."""
         providers = self.providers[::-1] if swapped else self.providers
         deployments = [
             {"name": one.name, "model": "bench", "base_url": one.url, "timeout_s": TIMEOUT_S} for one in providers

@@ -45,7 +45,7 @@ SAMPLES = "tests/samples"
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Labelled query, a text or a conversation; None for a category is one that belongs to none."""
+    """Labelled query, a text or a conversation; None is no category."""
 
     text: str | list[dict[str, str]]
     category: str | None

@@ -107,7 +107,7 @@ def _killed(url: str, spool: Path | None = None) -> str:
 
 
 def _spooled(url: str, spool: Path, rounds: int) -> str:
-    """Measure the CPU time of this process, all of its threads, in alternating blocks."""
+    """Measure the CPU time of all threads, in alternating blocks."""
     logs = [open_log(Log(url=url, keep_days="forever", spool=one), {}, may_be_down=True) for one in (None, spool)]
     spent: tuple[list[float], list[float]] = [], []
     for number in range(rounds * PAIRS + 1):

@@ -66,7 +66,7 @@ def main(
     out: Path | None,
     plot: Path | None,
 ) -> None:
-    """Build an index of CLINC150's 150 intents, measure, and print Markdown tables."""
+    """Index CLINC150's 150 intents, measure, and print Markdown tables."""
     host = machine(*PACKAGES)
     examples = data / "train.jsonl"
     texts = list(dict.fromkeys(row.query for row in rows(data, ["test", "oos_test"], "intents")))

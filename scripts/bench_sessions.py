@@ -1,4 +1,4 @@
-"""Measure what routing saves in an agent's conversation, with and without the cache's price in the choice.
+"""Measure the saving of routing in conversations, by the cache's price.
 
     python scripts/bench_sessions.py --data DIR [--sessions 24] [--only 0,1,...] [--out sessions.md]
 

@@ -1,4 +1,4 @@
-"""Measure the CPU time of a call by the HTTP transport under httpx's client, and by the client.
+"""Measure the CPU time of a call by transport, and by client.
 
     python scripts/bench_transport.py [--rounds 5] [--out results.md]
 
@@ -40,7 +40,7 @@ Call = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is asked, and by how many at once.
+    """Settings of a load: the request, and how many at once.
 
     Attributes:
         connections: each sends its next request when the answer to its last one is complete.
@@ -109,7 +109,7 @@ LEVELS = {"client": _client_call, "dispatcher": _dispatcher_call}
 
 
 async def _cpu_us(client_name: str, level: str, url: str, setting: Setting) -> float:
-    """Return the CPU time of a call, microseconds, once all connections are made."""
+    """Return the CPU time of a call, microseconds, on open connections."""
     async with CLIENTS[client_name]() as client:
         call = LEVELS[level](client, url, setting)
         await asyncio.gather(*(call() for _ in range(setting.connections)))

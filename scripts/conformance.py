@@ -1,4 +1,4 @@
-"""Check the gateway against what breaks coding agents, and with real clients.
+"""Check the gateway for what breaks coding agents, with real clients.
 
     python scripts/conformance.py [--index DIR] [--python PYTHON] [--agents node_modules/.bin] [--out results.md]
 

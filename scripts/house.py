@@ -35,7 +35,7 @@ deployments:
 @click.command()
 @click.option("--index", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Trace calls with it.")
 def main(index: Path | None) -> None:
-    """Print one Markdown table of figures, and one of the lines in each folder."""
+    """Print one Markdown table of figures, one of the folders' lines."""
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
     lines = {path: path.read_text(encoding="utf-8").count("\n") for path in trees}
     modules = {path: count for path, count in lines.items() if path.name != "__init__.py"}

@@ -1,4 +1,4 @@
-"""Write the queries of no category that builds compare a user's examples with.
+"""Write the queries of no category for builds.
 
     python scripts/make_background.py [--source FILE] [--out FILE] [--seed N]
 

@@ -47,7 +47,7 @@ def tune_fallback(
     config: Path | None,
     as_json: bool,
 ) -> None:
-    """Try every fallback threshold on the queries of LABELLED, one for all categories.
+    """Try every fallback threshold on LABELLED, one for all categories.
 
     LABELLED is a .jsonl, .csv or .parquet file with "query" and "category"; null stands for out of scope. "semroute
     tune" chooses a threshold for each category instead.

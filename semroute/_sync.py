@@ -105,7 +105,7 @@ def run_on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], lim
 
 
 def iterate(items: AsyncGenerator[T]) -> Generator[T]:
-    """Yield the items of an asynchronous generator that runs on the shared loop.
+    """Yield the items of an asynchronous generator run on the shared loop.
 
     It starts with the first item that is wanted, and is closed when the reader stops early.
 

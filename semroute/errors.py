@@ -54,7 +54,10 @@ class SemrouteError(Exception):
         return _restored, (type(self), self.args, self.__dict__)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the error as JSON-ready values: ``error`` is the name of its class, ``message`` its text."""
+        """Return the error as JSON-ready values.
+
+        ``error`` is the name of its class, ``message`` its text.
+        """
         return {"error": type(self).__name__, "message": str(self)}
 
 
@@ -133,7 +136,7 @@ class MissingExtraError(SemrouteError, ImportError):
 
 
 class PluginError(SemrouteError):
-    """Plugin that cannot be imported, is none of its kind, or whose name is taken.
+    """Plugin that fails to import, is of a wrong kind, or has a taken name.
 
     Args:
         message: what is wrong, with distribution and entry point, and the fix.
@@ -237,7 +240,10 @@ class DispatchError(SemrouteError):
         super().__init__(message)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the error as JSON-ready values, with every attempt; never a key, only its variable's name."""
+        """Return the error as JSON-ready values, with every attempt.
+
+        A key is never among them, only its variable's name.
+        """
         return {
             **super().to_dict(),
             "deployment": self.deployment,
@@ -351,7 +357,7 @@ class EmptyAnswerError(MalformedResponseError):
 
 
 def unquoted(error: SemrouteError) -> str:
-    """Return an error's words, or its kind alone where a provider may be quoted.
+    """Return an error's text, or its kind alone if it may quote a provider.
 
     A provider's words may repeat the query: they are for the caller whose call it was, and not for a log of all.
     """

@@ -279,13 +279,13 @@ def _is_address(host: str) -> bool:
 
 
 _HANDED_OVER = object()
-"""What the coroutine yields to its reader instead of something to wait for."""
+"""Marker that the coroutine yields to its reader in place of a future."""
 
 
 async def streamed(
     call: Callable[[Callable[[T], Awaitable[None]]], Coroutine[Any, Any, R]],
 ) -> AsyncGenerator[T | R]:
-    """Run a coroutine, and yield what it passes to its callback; last its result.
+    """Run a coroutine; yield what it passes to its callback, then its result.
 
     It runs in the reader's task and context, and only while the reader waits for the next value. A reader that leaves
     cancels it where it awaits the callback; an error that the reader throws in is raised there.

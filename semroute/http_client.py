@@ -67,7 +67,7 @@ def open_client(
 
 
 def has_proxies() -> bool:
-    """Return True if the environment names a proxy, or the system does where httpx asks it."""
+    """Return True if the environment or the system names a proxy."""
     return bool(urllib.request.getproxies().keys() & {"http", "https", "all"})
 
 

@@ -1,4 +1,4 @@
-"""Endurance of one worker: its memory over many requests, and over many streams that are open at once."""
+"""Endurance of a worker: memory over requests and open streams."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ class Soak:
 
     @property
     def slope_kb(self) -> float:
-        """Growth over the second half, kB for 1,000 requests: the least squares of its samples."""
+        """Return the growth over the second half, kB for 1,000 requests.
+
+        It is the least-squares slope of the samples.
+        """
         half = len(self.requests) // 2
         xs, ys = self.requests[half:], self.rss_mb[half:]
         x, y = sum(xs) / len(xs), sum(ys) / len(ys)
@@ -105,7 +108,7 @@ class OpenStreams:
 
 
 def raise_file_limit(streams: int) -> int:
-    """Allow this process, and those that it starts, the files of so many streams; return the limit.
+    """Allow this process and its children so many files; return the limit.
 
     A worker has two connections for each stream.
 
@@ -123,7 +126,7 @@ def raise_file_limit(streams: int) -> int:
 
 
 async def open_streams(server: Server, upstream: Server, streams: int, seconds: float) -> OpenStreams:
-    """Open streams at once, each as long as said, and check that each ends whole.
+    """Open streams at once, and check that each ends whole.
 
     Args:
         server: the gateway, of one worker.

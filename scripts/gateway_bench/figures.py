@@ -57,7 +57,7 @@ class Figures:
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """Return the smallest value that at least ``share`` of the values do not exceed.
+    """Return the least value that a ``share`` of the values do not exceed.
 
     Raises:
         ValueError: there is no value, or the share is not within (0, 1].
@@ -70,7 +70,7 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 
 def figures(runs: Sequence[Run], direct: Sequence[Run]) -> Figures:
-    """Return the figures of a server's runs against the direct ones of the same rounds."""
+    """Return a server's figures against direct calls of the same rounds."""
     pairs = [(one, next(other for other in direct if other.round == one.round)) for one in runs]
     return Figures(
         tuple(median(percentile(one.total_ms, share) for one in runs) for share in SHARES),
@@ -85,7 +85,7 @@ def figures(runs: Sequence[Run], direct: Sequence[Run]) -> Figures:
 
 
 def tables(runs: Sequence[Run], direct: str, ours: str, peers: Sequence[str]) -> Iterator[str]:
-    """Yield a table of every setting and server, then the ratios of the gateway to each peer."""
+    """Yield a table of settings and servers, then the ratios to the peers."""
     groups: dict[tuple[str, Setting], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.server, run.setting), []).append(run)
@@ -106,7 +106,7 @@ def tables(runs: Sequence[Run], direct: str, ours: str, peers: Sequence[str]) ->
 
 
 def _direct(groups: Mapping[tuple[str, Setting], list[Run]], direct: str, setting: Setting) -> list[Run]:
-    """Return the direct runs of a setting; the double does not care which model is asked for."""
+    """Return a setting's direct runs, of any model."""
     return next(
         group
         for (server, other), group in groups.items()

@@ -1,4 +1,4 @@
-"""Load on a server of Chat Completions: a closed loop over kept connections.
+"""Load on Chat Completions: a closed loop over kept connections.
 
 The client frames HTTP/1.1 by itself, since on two cores a client of httpx would be slower than the servers that it is
 to measure. It is the same for all of them.
@@ -33,7 +33,7 @@ STREAM_END, STREAM_ERROR = b"data: [DONE]", b'data: {"error"'
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is asked, and by how many at once.
+    """Settings of a load: the request, and how many at once.
 
     Attributes:
         model: name of the model in the body.
@@ -70,7 +70,7 @@ class AnswerError(Exception):
 
 
 def body_of(setting: Setting, number: int) -> bytes:
-    """Return the body of the request with a number; no two are the same, so that nothing can be remembered."""
+    """Return the body of a numbered request; no two are the same."""
     system = FILLER * (setting.tokens // TOKENS_OF_FILLER)
     question = f"{QUESTIONS[number % len(QUESTIONS)]} (Case {number}.)"
     messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
@@ -128,7 +128,10 @@ async def _connection(url: str, lines: str, bodies: list[bytes], found: Burst, *
 
 
 async def _answer(reader: asyncio.StreamReader, *, is_stream: bool) -> tuple[float, float]:
-    """Read an answer; return when its first text came (0 if none did) and when it ended."""
+    """Read an answer; return the times of its first text and its end.
+
+    The first is 0 if no text came.
+    """
     status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     first, content = 0.0, b""

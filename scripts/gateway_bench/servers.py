@@ -1,4 +1,7 @@
-"""Servers of the measurement, each a process: the test double, the gateway, LiteLLM's proxy, Portkey's gateway."""
+"""Servers of the measurement: double, gateway, LiteLLM, Portkey.
+
+Each is a process.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,7 @@ def double(folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def gateway(upstream: Server, index: Path | None, folder: Path, checkout: Path | None = None) -> Iterator[Server]:
-    """Run ``semroute serve``, of another checkout if one is given, over the double, with its log of outcomes."""
+    """Run ``semroute serve`` over the double, of another checkout if given."""
     deployments = [
         {"name": f"{model}-1", "model": model, "base_url": upstream.url, "price": {"input": 1.0, "output": 2.0}}
         for model in MODELS
@@ -86,7 +89,7 @@ def served(folder: Path, index: Path | None, checkout: Path | None = None) -> It
 
 @contextmanager
 def peer(python: Path, upstream: Server, folder: Path) -> Iterator[Server]:
-    """Run LiteLLM's proxy with one worker over the double; it does not start without a key."""
+    """Run LiteLLM's proxy with one worker and a key over the double."""
     port, key = _free_port(), f"sk-{secrets.token_hex(24)}"
     parameters = {"model": "openai/small", "api_base": upstream.url, "api_key": "any"}
     models = [{"model_name": "small", "litellm_params": parameters}]
@@ -100,7 +103,7 @@ def peer(python: Path, upstream: Server, folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def portkey(program: Path, upstream: Server, folder: Path) -> Iterator[Server]:
-    """Run Portkey's gateway over the double; its callers name the provider in headers.
+    """Run Portkey's gateway over the double; headers name the provider.
 
     Version 1.15.2 answers every request for a stream with a 500 on Node.js 20 (it changes headers that are immutable).
     """
@@ -121,7 +124,7 @@ def _running(
     *,
     own_packages: bool = False,
 ) -> Iterator[int]:
-    """Run a server in a folder until the end of the block; wait first until it answers at ``path``."""
+    """Run a server in a folder, and wait until it answers at ``path``."""
     env = environment() | (more or {}) | {"NO_PROXY": "127.0.0.1"}
     if own_packages:
         env.pop("PYTHONPATH")

@@ -1,4 +1,4 @@
-"""Second witness of the requests a second: wrk, where it is installed, with such bodies over as many connections."""
+"""Second witness of requests a second: wrk, if it is installed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 @dataclass(frozen=True, slots=True)
 class Witnessed:
-    """What wrk saw of one server in one setting.
+    """Figures of wrk for one server in one setting.
 
     Attributes:
         server: its name.

@@ -1,1 +1,1 @@
-"""Parts of ``scripts/conformance.py``: the gateway to check, its rows, its clients."""
+"""Parts of ``scripts/conformance.py``: gateway, rows, clients."""

@@ -1,4 +1,6 @@
-"""Coding agents from npm, each with one scripted task: two commands, then a last word.
+"""Coding agents from npm, each with one scripted task.
+
+It is two commands, then a last word.
 
 The double plays the model: it asks for the agent's own shell tool twice, and the files that the commands write show
 that the calls and their results came through. An agent gets a home folder and an environment of its own, with the
@@ -34,7 +36,7 @@ PACKAGES = {"codex": "@openai/codex", "claude-code": "@anthropic-ai/claude-code"
 
 
 def scripted(request: RecordedRequest) -> Reply | None:
-    """Answer a request of an agent, in either vendor's format: a call of its shell tool, twice, then the last word."""
+    """Answer an agent: a call of its shell tool, twice, then a last word."""
     body = request.body if isinstance(request.body, dict) else {}
     tools = [tool.get("function", tool) for tool in body.get("tools") or ()]
     shell = next((tool for tool in tools if tool.get("name") in SHELLS), None)
@@ -49,7 +51,7 @@ def scripted(request: RecordedRequest) -> Reply | None:
 
 
 def _results(message: Mapping[str, Any]) -> int:
-    """Return the number of tools' results in a message of OpenAI's or Anthropic's."""
+    """Return the number of tool results in a message of either vendor."""
     blocks = message["content"] if isinstance(message.get("content"), list) else []
     return int(message.get("role") == "tool") + len([block for block in blocks if block.get("type") == "tool_result"])
 

@@ -1,4 +1,4 @@
-"""Real clients, none of them written here: the vendors' own, LangChain's and LiteLLM.
+"""Real clients from elsewhere: vendors', LangChain's and LiteLLM.
 
 The last two run with the interpreter that has them: ``python -c PROGRAM URL``.
 """

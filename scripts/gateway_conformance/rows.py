@@ -1,4 +1,4 @@
-"""Rows a to k: what breaks coding agents through a router, checked in each of the three formats.
+"""Rows a to k: what breaks agents behind a router, in each format.
 
 A check returns nothing where the row holds, and raises :class:`NotHeldError` where it does not; a row that means
 nothing in a format has no check.
@@ -27,7 +27,7 @@ SOUP, CODE = "a recipe for carrot soup, please", "write a Python function that r
 
 
 class NotHeldError(AssertionError):
-    """What a row demands does not hold; the message is the table's."""
+    """Demand of a row that does not hold; the table shows the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def switched_thinking(served: Served, format: str) -> None:
 
 
 def sealed_reasoning(served: Served, format: str) -> None:
-    """Row c: the double can open what it sealed, and refuses what is none of its own."""
+    """Row c: the double opens what it sealed, and refuses all else."""
     foreign = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "c2VhbGVk"}
     history: list[Any] = [{"role": "user", "content": SOUP}, foreign]
     include = ["reasoning.encrypted_content"]
@@ -253,7 +253,7 @@ def harness_aside(served: Served, format: str) -> None:
 
 
 def kept_alive(served: Served, format: str) -> None:
-    """Row k: a second of silence before the answer, with a sign of life every 0.2 s."""
+    """Row k: a second of silence, with a sign of life every 0.2 s."""
     served.provider.script(hang(1.0, answer("At last.")))
     found = good(served, format, body_of(format, "small", SOUP, stream=True))
     demand(": ping" in found.text or "event: ping" in found.text, "a second of silence without a sign of life")

@@ -45,7 +45,10 @@ class Served:
 
 @contextmanager
 def serving(formats: Mapping[str, str], index: Path | None, folder: Path) -> Iterator[Served]:
-    """Serve the models, each deployed in its format (``openai`` where none is given), with a ping every 0.2 s."""
+    """Serve models in their formats, with a ping every 0.2 s.
+
+    The format is ``openai`` where none is given.
+    """
     with FakeProvider() as provider:
         router = Router.load(index, config=_config(provider, formats), log=None)
         app = create_app(router, keys=folder / "keys.json", ping_s=PING_S)

@@ -32,7 +32,7 @@ class NotRunError(Exception):
 
 
 def verdict(check: Callable[[], None]) -> Verdict:
-    """Run a check: whatever it raises is a ``no``, but for :class:`NotRunError`."""
+    """Run a check: any error is a ``no``, except :class:`NotRunError`."""
     try:
         check()
     except NotRunError as error:

@@ -1,1 +1,1 @@
-"""Parts of ``scripts/bench_gateway_faults.py``: services, load, and the accounts that must agree."""
+"""Parts of ``bench_gateway_faults.py``: services, load, accounts."""

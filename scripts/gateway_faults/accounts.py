@@ -1,4 +1,4 @@
-"""Accounts of a run: what clients got, what providers answered and billed, what the log has; they must agree."""
+"""Accounts of a run, which must agree: clients, providers, log."""
 
 from __future__ import annotations
 
@@ -41,19 +41,22 @@ class Case:
 
     @property
     def logged_usd(self) -> float:
-        """What the log has."""
+        """Sum of the costs in the log, USD."""
         return sum(one.cost_usd or 0.0 for one in self.logged)
 
     @property
     def times_answered(self) -> int:
-        """Providers' whole answers, without those that the log knows as failed: they were cut on their way."""
+        """Return whole provider answers, without those cut on their way.
+
+        The log has the latter as failed.
+        """
         whole = sum(call.status == 200 and not call.disconnected for call in self.calls)
         calls = (call for one in self.logged for call in one.calls)
         return whole - sum(call.error_kind is not None and call.status in (None, 200) for call in calls)
 
     @property
     def is_estimated(self) -> bool:
-        """True where a cost is an estimate: of a call that was cut or given up, nobody tells the tokens."""
+        """True where a cost is estimated: nobody reports a cut call's tokens."""
         return any(one.cost_estimated for one in self.logged)
 
 
@@ -74,7 +77,7 @@ def cases_of(
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Account of one phase: counts, and the numbers of the requests that break an invariant.
+    """Account of one phase: counts, and requests that break an invariant.
 
     Attributes:
         sent: requests.
@@ -116,7 +119,10 @@ class Account:
     shown_logged_usd: float
 
     def broken(self, *, may_lose: bool) -> Mapping[str, Sequence[int]]:
-        """Return the invariants that do not hold, with the requests; what a killed worker takes along may be lost."""
+        """Return the broken invariants, with their requests.
+
+        What a killed worker takes along may be lost.
+        """
         found = {
             "lost": self.lost,
             "answered twice": self.twice,
@@ -209,7 +215,7 @@ def table(accounts: Mapping[str, Account], may_lose: frozenset[str]) -> Iterator
 def charges(
     spent: Mapping[str, float], cases: Iterable[Case], keys: Iterable[str]
 ) -> Mapping[str, tuple[float, float]]:
-    """Return what admission control counted for each key, and what the log has of its requests, USD."""
+    """Return each key's counted and logged charges, USD."""
     logged = dict.fromkeys(keys, 0.0)
     for case in cases:
         logged[case.asked.key] += case.logged_usd

@@ -1,4 +1,4 @@
-"""Steady load of several keys on the gateway: an open loop, so that a slow server does not slow its clients."""
+"""Steady load of several keys: an open loop, whatever the latency."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Asked:
 
 
 class Load:
-    """Requests at a rate, with the keys and whole and streamed answers in turns.
+    """Requests at a rate by several keys, whole and streamed in turns.
 
     Args:
         url: of the gateway.
@@ -82,7 +82,7 @@ class Load:
         self._stop.set()
 
     async def slow_reader(self, pause_s: float, words: int) -> None:
-        """Ask for a long stream, and read nothing of it for a while after its first piece."""
+        """Ask for a long stream, and stop reading for a while."""
         number = len(self.asked)
         names = list(self._keys)
         one = Asked(number, names[number % len(names)], self.phase, True)

@@ -1,4 +1,4 @@
-"""Services of the measurement that can be stopped and started: PostgreSQL, providers, and the gateway."""
+"""Services to stop and start: PostgreSQL, providers, the gateway."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def wait_until(is_so: Callable[[], bool], what: str, within_s: float = START_S) 
 
 
 class Postgres:
-    """Private PostgreSQL on a free port, which keeps its data when it is stopped.
+    """Private PostgreSQL on a free port; data outlives a stop.
 
     Raises:
         UsageError: it is not installed.
@@ -104,7 +104,7 @@ class Postgres:
 
 
 class Provider:
-    """Provider that can be taken down and brought back on its port, with the requests of all its lives.
+    """Provider that can be stopped and started, with all its requests.
 
     Args:
         name: of its deployment.
@@ -149,7 +149,7 @@ class Provider:
 
 
 class Gateway:
-    """``semroute serve`` with several workers over a configuration that can be swapped.
+    """``semroute serve`` with several workers, its configuration swappable.
 
     Args:
         folder: its working folder.
@@ -180,7 +180,7 @@ class Gateway:
             return False
 
     def spent(self) -> dict[str, float]:
-        """Return what each key has spent in this month, USD, as admission control counts it."""
+        """Return what each key has spent in this month, USD, as counted."""
         headers = {"authorization": f"Bearer {self._admin}"}
         answer = httpx.get(f"{self.url}/v1/keys", headers=headers, trust_env=False).raise_for_status()
         return {one["name"]: one["spent_usd"] or 0.0 for one in answer.json()["keys"]}

@@ -34,7 +34,9 @@ FILES = {
 def read_costs(
     data: Path, name: str, *, responses: bool = False, models: Sequence[str] | None = None
 ) -> tuple[Costs, Workspace]:
-    """Read one of :data:`FILES`, with costs of tokens that the built-in encoder's tokenizer counts.
+    """Read one of :data:`FILES`, with costs of tokens as counted here.
+
+    The counter is the built-in encoder's tokenizer.
 
     Rows without the quality of one of the models are left out.
     """
@@ -46,7 +48,7 @@ def read_costs(
 
 
 def embedded(workspace: Workspace, table: OutcomeTable, name: str, folder: Path | None) -> Matrix:
-    """Return ``(n, d)`` vectors of the queries, kept in ``folder`` if there is one."""
+    """Return ``(n, d)`` vectors of the queries, cached in ``folder``."""
     return workspace.vectors(table.queries, folder and folder / f"{name}.npz", lambda *_: None)
 
 

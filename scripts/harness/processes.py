@@ -1,4 +1,4 @@
-"""Processes of a measurement: contenders that answer, and commands that are timed.
+"""Processes of a measurement: contenders, and timed commands.
 
 A contender reads an action a line from standard input, as JSON, and answers with a line. Standard library alone, since
 it also runs in the peers' own environments.
@@ -25,7 +25,7 @@ QUIET = {"HF_HUB_OFFLINE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "TQDM_DI
 
 
 def environment(checkout: Path | None = None, **more: str) -> dict[str, str]:
-    """Return the environment of a contender: the package of a checkout, and the scripts."""
+    """Return a contender's environment: its checkout, and the scripts."""
     paths = [str(checkout.resolve()) if checkout else None, str(SCRIPTS), os.environ.get("PYTHONPATH")]
     return os.environ | QUIET | {"PYTHONPATH": os.pathsep.join(filter(None, paths))} | more
 

@@ -39,7 +39,7 @@ def seed_and_resamples(command: Any) -> Any:
 
 
 def run_command(command: click.Command) -> None:
-    """Run a script's command, and end the process; semroute's errors are one line each, with their exit code."""
+    """Run a script's command and end; an error is a line and exit code."""
     try:
         command()
     except SemrouteError as error:
@@ -50,7 +50,7 @@ def run_command(command: click.Command) -> None:
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """Yield a function of step, done and total that draws a bar for each step on a terminal."""
+    """Yield a function of step, done and total that draws progress bars."""
     console = Console(stderr=True)
     with Bars(console=console, disable=not console.is_terminal, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
@@ -64,7 +64,7 @@ def progress_bars() -> Iterator[Progress]:
 
 
 def publish(lines: Iterable[str], out: Path | None, results: object = None) -> None:
-    """Print lines as they come; write them to ``out``, and ``results`` beside it as JSON."""
+    """Print lines as they come; write them to ``out``, and JSON beside."""
     kept = []
     for line in lines:
         click.echo(line)

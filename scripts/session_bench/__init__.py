@@ -1,1 +1,1 @@
-"""Parts of bench_sessions.py: conversations, vendors with a cache, the clients, and the table."""
+"""Parts of bench_sessions.py: conversations, vendors, clients, table."""

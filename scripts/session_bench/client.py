@@ -1,4 +1,4 @@
-"""Client of a conversation: an agent that speaks a vendor's format to the gateway."""
+"""Client of a conversation: an agent that speaks a vendor's format."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Agent:
         return Call(number, ask.is_easy, headers["x-semroute-model"], counts, usd)
 
     def _said(self, answer: Mapping[str, Any], result: str | None) -> list[dict[str, Any]]:
-        """Return the messages that an answer adds: itself, and the result of its tool call."""
+        """Return an answer's messages: itself, and its tool call's result."""
         if self._format == "anthropic":
             said = [{"role": "assistant", "content": answer["content"]}]
             if result is not None:

@@ -1,4 +1,4 @@
-"""Conversations of a coding agent, made up: asks, the tool calls of each, and the lengths of their texts."""
+"""Conversations of a made-up coding agent: asks, calls, lengths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of played conversations: what each policy costs, and the least that hindsight could have paid."""
+"""Figures of conversations: each policy's cost, and hindsight's least."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class PolicyFigures:
 
 
 def figures(played: Sequence[Played], baseline: Sequence[Played], resamples: int, seed: int) -> PolicyFigures:
-    """Return the figures of a policy's conversations, beside the baseline's in the same order."""
+    """Return a policy's figures beside the baseline's, in one order."""
     calls = [call for one in played for call in one.calls]
     hard = sum(not ask.is_easy for one in played for ask in one.conversation.asks)
     return PolicyFigures(
@@ -49,7 +49,7 @@ def figures(played: Sequence[Played], baseline: Sequence[Played], resamples: int
 
 
 def ratio(over: Sequence[float], under: Sequence[float], resamples: int, seed: int) -> Interval:
-    """Return the ratio of two sums over the same conversations, which are drawn together."""
+    """Return the ratio of two sums over the same drawn conversations."""
     pairs = np.array([over, under])
     rows = np.random.default_rng(seed).integers(0, pairs.shape[1], (resamples, pairs.shape[1]))
     sums = pairs[:, rows].sum(axis=2)
@@ -58,7 +58,9 @@ def ratio(over: Sequence[float], under: Sequence[float], resamples: int, seed: i
 
 
 def hindsight(played: Played, prices: Mapping[str, Price]) -> float:
-    """Return the least cost of a conversation by choices of the model for each easy ask, hard ones at the strong model.
+    """Return the least cost of a conversation by hindsight.
+
+    A model is chosen for each easy ask; hard ones are at the strong model.
 
     All of the conversation is known: a lower bound for any policy that decides ask by ask. What a model has in its
     cache is the prompt of the last ask that it took.
@@ -84,7 +86,10 @@ def hindsight(played: Played, prices: Mapping[str, Price]) -> float:
 
     @cache
     def least(number: int, at_small: int, at_strong: int) -> float:
-        """Return the least cost from an ask on, given the last ask of each model; -1 for none."""
+        """Return the least cost from an ask on, by each model's last ask.
+
+        -1 stands for no last ask.
+        """
         if number == len(rows):
             return 0.0
         cached = {

@@ -36,7 +36,7 @@ class Pair:
     formats: tuple[str, str]
 
     def price(self, listed: Mapping[str, tuple[float, float]], is_strong: bool) -> dict[str, float]:
-        """Return a model's price as a configuration has it, USD per million tokens."""
+        """Return a model's configured price, USD per million tokens."""
         given, taken = listed[self.strong if is_strong else self.small]
         if self.formats[not is_strong] == "openai":
             return {"input": given, "output": taken, "cached_input": given * 0.5}
@@ -95,7 +95,7 @@ class Vendor:
         return answer(filler(plan.answer, "Done."), output_tokens=plan.answer, **counts)
 
     def _planned(self, body: Mapping[str, Any]) -> tuple[Plan, int]:
-        """Return the plan of the last ask, and how many of its tool calls were made."""
+        """Return the last ask's plan, and how many of its calls were made."""
         system = body["system"] if "system" in body else body["messages"][0]["content"]
         system = system if isinstance(system, str) else system[0]["text"]
         asks = made = 0
@@ -112,7 +112,7 @@ def _has_result(content: object) -> bool:
 
 
 def _prefixes(body: Mapping[str, Any]) -> Iterator[tuple[bytes, int]]:
-    """Yield the digest and the tokens of each prefix of a prompt that ends with a message."""
+    """Yield digest and tokens of each prefix that ends with a message."""
     digest, chars = hashlib.blake2b(digest_size=12), 0
     heads = [body["system"]] if "system" in body else []
     for part in (*heads, *body["messages"]):

@@ -1,4 +1,4 @@
-"""Acceptance: the configured checks of an answer, and the sum of their results."""
+"""Acceptance of an answer: the configured checks and their sum."""
 
 from __future__ import annotations
 

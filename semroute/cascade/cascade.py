@@ -87,7 +87,9 @@ def with_effort(request: Request, effort: str | None) -> Request:
 
 
 def asked_effort(request: Request, effort: str | None) -> str | None:
-    """Return the effort at which a request is sent by a tier: its own, or the tier's; "" for none at all.
+    """Return the effort at which a tier sends a request.
+
+    It is the request's own, or the tier's; "" for none at all.
 
     None where the request sets it in another way, as by a budget of thinking.
     """
@@ -315,7 +317,10 @@ class Calls:
         return result
 
     def _must_wait(self, tier: Tier) -> bool:
-        """Return True if other models are asked after the tier only: a budget counts each call before it is made."""
+        """Return True if other models are asked only after the tier.
+
+        A budget counts each call before it is made.
+        """
         return self._cascade.max_usd is not None or self._may_be_early(tier) or self.sampler(tier) is None
 
     async def _ask_ahead(self, tier: Tier, model: str) -> None:
@@ -393,7 +398,7 @@ class Calls:
         return ask
 
     def _bounded(self, model: str) -> tuple[str, ...]:
-        """Return what is called for a model or group that is asked to agree, as the tiers are bounded."""
+        """Return the client of an agreement check, bounded as the tiers are."""
         names: tuple[str, ...] = (model,)
         for bound in self._cascade.bounds:
             names = bound(names)

@@ -278,7 +278,7 @@ class AgreementCheck:
 
 
 def _agreed(first: Completion, second: Completion, query: str) -> str:
-    """Return the kind of answer that two completions share, or an empty string."""
+    """Return the kind of answer that two completions share, or ""."""
     answers = _said(first, query), _said(second, query)
     if isinstance(answers[0], list) or isinstance(answers[1], list):
         return "calls of tools" if answers[0] == answers[1] else ""

@@ -162,7 +162,10 @@ def parameters_of(request: Request) -> Parameters:
 
 
 def takes_native(deployment: Deployment, format: str | None) -> bool:
-    """Return True if a deployment receives the body of a client that speaks ``format`` as it came."""
+    """Return True if a deployment receives a client's own body as it came.
+
+    The client speaks ``format``.
+    """
     return format is not None and deployment.format == format and deployment.plugin is None
 
 
@@ -192,7 +195,7 @@ def carried(deployment: Deployment, parameters: Parameters) -> Parameters:
 
 
 def carried_effort(deployment: Deployment, request: Request) -> str | None:
-    """Return the reasoning effort that a call of the deployment asks for; None where it asks for none."""
+    """Return the reasoning effort that a call asks for, or None."""
     effort = request.reasoning_effort
     if effort is None:
         return None
@@ -242,7 +245,7 @@ def _takes_extra(deployment: Deployment, name: str, value: object, native: str |
 
 
 def _takes_value(deployment: Deployment, name: str, value: object) -> bool:
-    """Return False for a value that the format's parameter of that name does not have.
+    """Return False for a value that the format's parameter does not have.
 
     Anthropic's ``metadata`` has a user's identifier and nothing else. Responses are not stored, since no later request
     could name them: another deployment may answer it.
@@ -290,7 +293,7 @@ def _anthropic(name: str, value: object, deployment: Deployment) -> str | None:
 
 
 def _claudes(name: str, value: object, deployment: Deployment) -> str | None:
-    """Return why the Claude model of a deployment refuses a parameter that others of the format take."""
+    """Return why a Claude model refuses a parameter that others take."""
     version = _claude(deployment.upstream)
     match name:
         case "temperature" | "top_p" | "top_k" if version >= _WITHOUT_SAMPLING:

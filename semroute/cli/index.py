@@ -72,7 +72,10 @@ def add(
 def remove(
     category: str, examples: tuple[str, ...], index: Path | None, config_path: Path | None, as_json: bool
 ) -> None:
-    """Remove CATEGORY from the index, or some of its examples. Nothing is embedded, and no category file touched."""
+    """Remove CATEGORY from the index, or some of its examples.
+
+    Nothing is embedded, and no category file touched.
+    """
     from semroute.cli.console import progress_bars
     from semroute.workflows.index import remove_from_index
     from semroute.workflows.workspace import Workspace
@@ -117,7 +120,7 @@ SHOWN = 5
 @config_option
 @json_option
 def inspect(index: Path | None, config_path: Path | None, as_json: bool) -> None:
-    """Show what an index holds, which categories overlap, and which examples cause it.
+    """Show an index, its overlapping categories, and their closest examples.
 
     An example lies in another category when its nearest neighbour there is nearer than the nearest of its own.
     """
@@ -294,7 +297,7 @@ def few_examples(manifest: Manifest) -> str | None:
 
 
 def background(manifest: Manifest) -> str:
-    """Return how queries of no category were used as text; empty if they were not wanted."""
+    """Return in words how queries of no category were used; "" if unwanted."""
     report = manifest.validation.get("background")
     if not isinstance(report, Mapping):
         return ""
@@ -399,7 +402,7 @@ def build_index(
     config_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Build an index from a folder of category files, or from one labelled file.
+    """Build an index from a folder of categories or one labelled file.
 
     CATEGORIES is a folder of .yaml, .txt, .jsonl or .csv files, one a category (default: categories/ in this folder,
     else the categories that come with semroute), or a file of texts with labels as "semroute import" reads it. An index

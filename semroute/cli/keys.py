@@ -24,7 +24,7 @@ file_option = click.option(
 
 @click.group(cls=SuggestingGroup)
 def keys() -> None:
-    """Create, list, disable and revoke the keys with which callers use the gateway."""
+    """Create, list, disable and revoke the gateway's virtual keys."""
 
 
 @keys.command()
@@ -96,7 +96,10 @@ def list_keys(path: Path) -> None:
 @click.argument("name")
 @file_option
 def revoke(name: str, path: Path) -> None:
-    """Revoke the key NAME, or with that id, for ever; running gateways refuse it at once."""
+    """Revoke the key NAME, or with that id, for ever.
+
+    Running gateways refuse it at once.
+    """
     from semroute.server.keys import revoke_key
 
     with _audited(path, "keys.revoke", {"key": name}):
@@ -107,7 +110,10 @@ def revoke(name: str, path: Path) -> None:
 @click.argument("name")
 @file_option
 def disable(name: str, path: Path) -> None:
-    """Disable the key NAME, or with that id, until it is enabled; running gateways refuse it at once."""
+    """Disable the key NAME, or with that id, until it is enabled.
+
+    Running gateways refuse it at once.
+    """
     from semroute.server.keys import disable_key
 
     with _audited(path, "keys.disable", {"key": name}):
@@ -157,7 +163,7 @@ def audit(count: int, path: Path, as_json: bool) -> None:
 
 
 def _cells(event: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
-    """Return the cells of an event; a line that somebody wrote by hand may lack anything."""
+    """Return the cells of an event, empty where a line written by hand is."""
     who, details = event.get("who"), event.get("details")
     name = " ".join(map(str, who.values())) if isinstance(who, dict) else "-"
     values = details.values() if isinstance(details, dict) else ()
@@ -171,7 +177,7 @@ def _cells(event: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
 
 @contextmanager
 def _audited(path: Path, action: str, details: Mapping[str, object]) -> Iterator[None]:
-    """Note what this user does to the keys before it is done, and again if it fails."""
+    """Log this user's change of the keys before it is made, and a failure."""
     from semroute.server.audit import AuditEvent, AuditLog
 
     log, who = AuditLog.of_keys(path), {"user": _user()}

@@ -41,7 +41,9 @@ def log() -> None:
 @config_option
 @json_option
 def tail(count: int, follow: bool, log_url: str | None, config_path: Path | None, as_json: bool) -> None:
-    """Show the last outcomes, one a row: id, time, category, model and its tier, cost, time taken, feedback, query.
+    """Show the last outcomes, one a row.
+
+    Columns are id, time, category, model and its tier, cost, time taken, feedback and query.
 
     "small^2" is the model small as the second tier of a cascade. Where the gateway's callers have keys, the name of the
     key stands behind the model.
@@ -107,7 +109,10 @@ def export(
 @log_option
 @config_option
 def prune(keep_days: float | None, log_url: str | None, config_path: Path | None) -> None:
-    """Delete outcomes that are too old; a log that is written does so by itself, a portion an hour."""
+    """Delete outcomes that are too old.
+
+    A log that is written does so by itself, a portion an hour.
+    """
     from semroute.cli.console import print_note
     from semroute.workflows.workspace import Workspace
 
@@ -182,7 +187,7 @@ WORDS = {"good": 1.0, "bad": 0.0}
 @log_option
 @config_option
 def feedback(outcome: str, value: str, comment: str | None, log_url: str | None, config_path: Path | None) -> None:
-    """Say how good the answer of OUTCOME was: good, bad, or a number from 0 to 1.
+    """Rate the answer of OUTCOME: good, bad, or a number from 0 to 1.
 
     OUTCOME is its id as "semroute log tail" shows it, a beginning of it that no other has, or "last".
     """

@@ -78,7 +78,7 @@ def tune_policy(
     config_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Search for the policy to run: single models, a model for each category, the classifier, cascades.
+    """Search for the policy to run: models by category, classifier, cascades.
 
     OUTCOMES say how good every model's answer to each query was. The goal is tested from the best policy to the
     cheapest, until it fails, on predictions of classifiers that were not fitted on the row; the cheapest that passed is

@@ -29,7 +29,7 @@ def providers() -> None:
 @json_option
 @click.pass_context
 def check(context: click.Context, config_path: Path | None, as_json: bool) -> None:
-    """Call each deployment once and show whether it answers, how fast, and what it can do.
+    """Call each deployment once, and show latency and capabilities.
 
     Each key of a deployment is tried. The calls are real, of a few tokens each. Exits with 1 when one does not answer.
     """
@@ -69,7 +69,9 @@ def status(config_path: Path | None, as_json: bool) -> None:
 @click.argument("name")
 @config_option
 def enable(name: str, config_path: Path | None) -> None:
-    """Let the deployment NAME, or the key in the environment variable NAME, be called again at once.
+    """Let the deployment or key NAME be called again at once.
+
+    A key is named by its environment variable.
 
     Lifts everything that closes it: the breaker, a wait that the provider asked for, a suspended or disabled key.
     Limits and budgets stay. With state in Redis for all replicas; with state in process for the one that saves its

@@ -56,7 +56,9 @@ def report(
     config_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Report from the log: cost by model, category and key, the saving, escalation, and times split by escalation.
+    """Report cost, saving, escalation and times from the log.
+
+    Costs are by model, category and key; times are split by escalation.
 
     The saving is against sending every query to the strongest model: "baseline" in semroute.yaml, else the one that
     costs most. With --policy: whether queries, quality and prices since it was tuned (or --since) are still those that
@@ -358,7 +360,7 @@ def _times(times: Times) -> Iterator[str]:
 def advise(
     since: datetime | None, until: datetime | None, log_url: str | None, config_path: Path | None, as_json: bool
 ) -> None:
-    """Say for each category whether its cascade pays, or its queries had better go straight to the last tier.
+    """Advise for each category if its cascade pays, or the last tier alone.
 
     A cascade whose first tiers are rejected too often costs more than the last tier alone. Cost and time are those of
     the log; what a query would have cost elsewhere is reckoned from the tokens of its answer. Tiers are taken as
@@ -422,7 +424,9 @@ def share(share: float, config_path: Path | None) -> None:
 @config_option
 @json_option
 def status(since: datetime | None, log_url: str | None, config_path: Path | None, as_json: bool) -> None:
-    """Show the share, and from the log how both policies do, by the shares that this trial has had.
+    """Show the traffic share, and both policies' results from the log.
+
+    Results are split by the shares that this trial has had.
 
     A trial of other policies, or beside another serving policy, is another trial.
     """
@@ -447,7 +451,7 @@ def status(since: datetime | None, log_url: str | None, config_path: Path | None
 
 
 def comparison_table(card: ComparisonCard, max_usd: float | None) -> DataTable:
-    """Return the card of the blind comparisons: won, tied, lost, and what they cost."""
+    """Return the card of the blind comparisons: wins, ties, losses, costs."""
     rows = {"won": f"{card.won:,}", "tied": f"{card.tied:,}", "lost": f"{card.lost:,}"}
     if card.no_worse.n:
         rows["no worse"] = rate(card.no_worse)

@@ -98,7 +98,9 @@ def serve(
     no_reload: bool,
     **operation: Any,
 ) -> None:
-    """Serve OpenAI's and Anthropic's formats: change an application's base URL, and it is routed.
+    """Serve OpenAI's and Anthropic's formats over HTTP, and route requests.
+
+    An application changes its base URL, and nothing else.
 
     Models come from semroute.yaml; without one, from the vendors whose keys are in the environment. Both it and the
     index are loaded anew when they change, and on SIGHUP; at SIGTERM running answers end first, and the exit code is
@@ -134,7 +136,7 @@ def serve(
 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Open the port before anything is loaded, so that one in use is known at once."""
+    """Open the port before anything loads, to find one in use at once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family)
@@ -207,7 +209,7 @@ def _greet(host: str, port: int) -> None:
 @click.option("--undo", is_flag=True, help="Restore the settings of before.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def connect(agent: str, url: str, undo: bool, yes: bool) -> None:
-    """Point AGENT at the gateway: show the change of its configuration, ask, and write it."""
+    """Connect AGENT to the gateway: show the change, ask, and write it."""
     from semroute.workflows.connect import AGENTS, disconnect
     from semroute.workflows.connect import connect as connected
 

@@ -73,7 +73,7 @@ def train(
     config_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Train a classifier that predicts how good each model's answer to a query will be.
+    """Train a classifier that predicts the quality of each model's answer.
 
     OUTCOMES are .jsonl, .csv or .parquet files that tell how good answers were, such as "semroute log export
     --outcomes" writes; not every query needs every model. Without --prices the prices of semroute.yaml are taken; a
@@ -126,7 +126,7 @@ def predict(
     config_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Predict how good each model's answer to each query will be, and choose a model.
+    """Predict each model's quality for each query, and choose a model.
 
     QUERIES is a .jsonl, .csv or .txt file, or "-" for JSONL on standard input; a "task" in a row tells what answers
     cost there. The model with the highest value of quality less cost is chosen. With --max-cost the value is the
@@ -208,7 +208,7 @@ def train_checks(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Train a classifier that tells acceptable answers from others, for the check "quality" of a cascade.
+    """Train the quality check of cascades on answers labelled good or bad.
 
     OUTCOMES are .jsonl, .csv or .parquet files with a "response" and its "quality" for each query and model, such as
     "semroute log export --outcomes" writes. The classifier looks at query and answer alone: form, sums, words, and log
@@ -292,7 +292,7 @@ def _training_tables(
 
 
 def _by_effort(costs: CallCosts) -> str:
-    """Return how long answers are at each effort, in words; "" where no effort has enough answers."""
+    """Return the usual answer lengths by effort in words; "" without any."""
     found = [
         f"{tier_label(model, effort)} {share:.2f}" if effort else f"{model} without any {share:.2f}"
         for effort, row in zip(costs.efforts, costs.effort_share.tolist(), strict=True)

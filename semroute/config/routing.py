@@ -225,7 +225,7 @@ class Rule(Section):
 
 
 def strategy_name(name: str, info: ValidationInfo) -> str:
-    """Check the name of a strategy: built in, or a plugin that is imported now."""
+    """Check a strategy's name: built in, or a plugin that is imported now."""
     if name not in BUILT_IN["strategies"]:
         factory_of(resolve("strategies", name, plugins_of(info.context)))
     return name

@@ -280,7 +280,7 @@ def _filled(values: Any) -> Any:
 
 
 def _slices(sizes: Any) -> Iterator[tuple[int, int]]:
-    """Yield runs of rows of at most :data:`~semroute.data.rows.MAX_LINE_BYTES`.
+    """Yield runs of rows of at most :data:`MAX_LINE_BYTES`.
 
     A longer row is a run of its own.
     """

@@ -240,7 +240,7 @@ class AttemptAccounting:
         return self._first_token_s is not None
 
     def heard(self, delta: Delta) -> None:
-        """Count a chunk of the answer; reasoning is charged, and is no first token."""
+        """Count a chunk of the answer; reasoning is charged, but no first token."""
         if self._first_token_s is None and delta.is_answer:
             self._first_token_s = time.perf_counter() - self._started
         self._characters += len(delta.text) + len(delta.reasoning)
@@ -393,7 +393,7 @@ class AttemptAccounting:
 
 
 def _length(answer: Completion) -> int:
-    """Count the characters of all alternatives, including tool calls and reasoning."""
+    """Count the characters of all alternatives, tool calls and reasoning."""
     answers: list[Completion | Alternative] = [answer, *answer.alternatives]
     calls = [call for one in answers for call in one.tool_calls]
     return sum(len(one.text) + len(one.reasoning or "") for one in answers) + sum(

@@ -60,7 +60,7 @@ class Constraints:
 
     @property
     def is_pinned(self) -> bool:
-        """True if the caller names the model or the deployment, so that nothing is decided."""
+        """True if the caller names model or deployment, and nothing is decided."""
         return self.model is not None or self.deployment is not None
 
     def against(self, deployment: Deployment, cost: Cost | None, names: frozenset[str]) -> Iterator[str]:

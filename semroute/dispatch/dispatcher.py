@@ -347,12 +347,17 @@ class Dispatcher:
         await self._clients.release(self)
 
     async def close_here(self) -> None:
-        """Close as :meth:`close` does if the running loop made calls; a server that is down is logged."""
+        """Close as :meth:`close` does if the running loop made calls.
+
+        A server that is down is logged.
+        """
         if asyncio.get_running_loop() in self._used_loops():
             await _quietly(self.close())
 
     def close_everywhere(self) -> None:
-        """Close on every loop that made calls, each its own connections; a server that is down is logged.
+        """Close the connections of every loop that made calls, each on its own.
+
+        A server that is down is logged.
 
         The status is reported once. On the loop that runs in this thread it is done in a task.
         """
@@ -480,7 +485,7 @@ class Dispatcher:
 
 
 def _clients(given: httpx.AsyncClient | ClientMaker | None) -> tuple[httpx.AsyncClient | None, ClientPool]:
-    """Return the client of all calls, if there is one, and the pool of those of each loop."""
+    """Return the one client, if given, and the pool of each loop's clients."""
     if given is None or isinstance(given, httpx.AsyncClient):
         return given, SHARED
     if not callable(given):

@@ -1,4 +1,4 @@
-"""Dispatch plan: candidate endpoints, call estimates, scoring and sampling."""
+"""Dispatch plan: candidate endpoints, call estimates, scores, sampling."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ class Planner:
 
 
 def _preferred_first(stage: Stage, prefer: str | None) -> Iterator[Stage]:
-    """Yield the stage of the preferred deployment, if it is one of these, and that of the others."""
+    """Yield the stage of the preferred deployment, then that of the others."""
     if prefer is None:
         yield from (stage,) if stage else ()
         return

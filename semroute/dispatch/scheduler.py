@@ -288,7 +288,7 @@ class EndpointScheduler:
         return None
 
     async def _ask(self, candidates: Sequence[Candidate], count: int, *, may_sample: bool) -> SampledPermit:
-        """Ask for the status of candidates, and for a permit of one of the first ``count``.
+        """Get the candidates' status, and a permit of one of the first ``count``.
 
         Only admission control that samples itself gives one, in one round trip.
         """
@@ -322,7 +322,7 @@ class EndpointScheduler:
         return await self._gates.statuses(endpoints, self._plan.tokens, prices)
 
     async def _reopened(self, candidates: Sequence[Candidate], statuses: list[EndpointStatus]) -> list[EndpointStatus]:
-        """Reopen the endpoints whose refused key was replaced; return the status of all."""
+        """Reopen endpoints whose refused key was replaced; return all status."""
         replaced = [
             (candidate.endpoint, status.refused)
             for candidate, status in zip(candidates, statuses, strict=True)

@@ -395,7 +395,7 @@ class Reporter:
         self._running = asyncio.get_running_loop().create_task(self.report())
 
     async def finish(self) -> None:
-        """Wait for the running loop's report that is under way, :data:`EVERY_S` at most."""
+        """Wait for the running loop's report, :data:`EVERY_S` at most."""
         running = self._running
         if running is None or running.get_loop() is not asyncio.get_running_loop():
             return

@@ -79,7 +79,9 @@ def valid_request(query: Query | Request) -> Request:
 
 
 def _with_schema(request: Request) -> Request:
-    """Return the request with the schema of a pydantic model class, or of a ``response_format``, as its schema.
+    """Return the request with a JSON schema in place of what gave it.
+
+    That is a pydantic model class or a ``response_format``.
 
     The name and the flags go with the options; options that the request has itself take precedence.
     """
@@ -135,7 +137,7 @@ def valid_queries(queries: Sequence[Query | Request]) -> list[Request]:
 def valid_constraints(
     constraints: Constraints | None, model: str | None = None, prefer: str | None = None
 ) -> Constraints:
-    """Return the constraints in plain values, with ``model`` and ``prefer`` if given.
+    """Return the constraints in plain values, with the given overrides.
 
     Raises:
         InputError: one of them cannot be used.
@@ -466,7 +468,10 @@ def _metadata(walk: ValueWalk, value: Any) -> object:
 
 
 def _native(walk: ValueWalk, value: Any) -> object:
-    """Check that a vendor's own body is one; its values are checked when it is written as JSON."""
+    """Check the type of a vendor's own body.
+
+    Its values are checked when it is written as JSON.
+    """
     if value is None or (issubclass(type(value), NativeBody) and issubclass(type(value.body), dict)):
         return value
     raise FaultError(f"is {type_name(value)}, not a NativeBody with a body that is a dict")
@@ -531,7 +536,10 @@ _LIMITS: Mapping[str, Field] = {
 
 
 def _with_defaults(owner: Any, checks: Mapping[str, Field]) -> _Checks:
-    """Return the checks with the defaults of the dataclass's fields, which need none."""
+    """Return the checks, each with the default of its dataclass field.
+
+    A value that is its field's default needs no check.
+    """
     defaults = {field.name: field.default for field in fields(owner)}
     return tuple((name, check, defaults[name]) for name, check in checks.items())
 

@@ -1,4 +1,4 @@
-"""Plain values: a pass over what a caller handed in, within bounds, with the path of what is wrong."""
+"""Plain values: bounded check of a caller's data, with paths of errors."""
 
 from __future__ import annotations
 

@@ -20,7 +20,9 @@ shared vector would show by the time that it saves that another caller has sent 
 
 
 class CachedEncoder:
-    """Encoder with an LRU cache of the last ``size`` different texts, apart for each :data:`CACHE_OWNER`.
+    """Encoder with an LRU cache of the last ``size`` different texts.
+
+    Each :data:`CACHE_OWNER` has its own.
 
     Safe to share between threads; a caller owns the array that it gets, so changing it cannot corrupt the cache.
 
@@ -57,7 +59,10 @@ class CachedEncoder:
 
     @property
     def waits(self) -> bool:
-        """False if the wrapped encoder says that it only computes; others may wait for a server."""
+        """False if the wrapped encoder says that it only computes.
+
+        Others may wait for a server.
+        """
         return bool(getattr(self.encoder, "waits", True))
 
     def encode(self, texts: Sequence[str]) -> Matrix:

@@ -269,7 +269,10 @@ def overrides(
 
 
 def _straight(name: str, efforts: Mapping[str, tuple[str, str]]) -> Mapping[str, object]:
-    """Return an override that sends queries straight to a tier: as the only one where it has an effort."""
+    """Return an override that sends queries straight to a tier.
+
+    It is the only tier of a cascade where it has an effort.
+    """
     if name not in efforts:
         return {"models": [name], "cascade": False}
     use, effort = efforts[name]

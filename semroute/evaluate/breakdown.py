@@ -187,7 +187,7 @@ def languages(queries: Sequence[str]) -> list[str]:
 
 
 def script_of(query: str) -> str:
-    """Return the most frequent script of the letters, such as ``Latin script``.
+    """Return the most frequent script of the letters, as ``Latin script``.
 
     ``not detected`` for a text without letters.
     """

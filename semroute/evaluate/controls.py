@@ -1,4 +1,4 @@
-"""Controls of a policy: what its choices gain over others of the same cost.
+"""Controls of a policy: its gain over others of the same cost.
 
 A policy may look good because its models are, because it spends more, or because its point on the curve was chosen on
 the rows that it is measured on. The first two are answered by controls at the same cost; the third by choosing the
@@ -58,7 +58,7 @@ class ControlFigures:
 
 @dataclass(frozen=True, slots=True)
 class HalfSplits:
-    """Results of choosing a point on one random half and measuring it on the other.
+    """Results of points chosen on one random half, measured on the other.
 
     The point is the cheapest that reaches the quality of the best single model, which is chosen on the same half.
 
@@ -170,7 +170,7 @@ def control_figures(
 
 @dataclass(frozen=True, slots=True)
 class Actions:
-    """Actions among which a policy chooses: a model, or calls one after another.
+    """Actions of a policy: a model, or several called one after another.
 
     Attributes:
         taken: ``(n, a)`` 1 where the policy took the action on the row, else 0.
@@ -215,18 +215,24 @@ def controls_at_cost(
 
 
 def _shuffled(actions: Actions, resampling: Resampling) -> tuple[Doubles, Doubles]:
-    """Return mean quality and cost over all permutations of the actions among the rows."""
+    """Return mean quality and cost over all permutations of the actions."""
     shares, quality, cost = (resampling.means(cells) for cells in (actions.taken, actions.quality, actions.cost))
     return (shares * quality).sum(axis=1), (shares * cost).sum(axis=1)
 
 
 def matched_choices(choices: Choices, points: int, data: ControlData) -> NDArray[np.int64]:
-    """Return the ``(n,)`` choices at the cheapest point as good as the best single model, found on other folds."""
+    """Return the ``(n,)`` choices at the cheapest point that is good enough.
+
+    It is as good as the best single model, and found on other folds.
+    """
     return _by_point(choices, points, data)[1]
 
 
 def _by_point(choices: Choices, points: int, data: ControlData) -> tuple[tuple[Doubles, Doubles], NDArray[np.int64]]:
-    """Return sums by batch and point, and the ``(n,)`` choices at the points chosen on other folds."""
+    """Return sums by batch and point, and ``(n,)`` cross-fitted choices.
+
+    The points of the choices are chosen on other folds.
+    """
     batches = data.resampling.weights.shape[1]
     quality, cost = np.empty((batches, points)), np.empty((batches, points))
     by_fold = np.empty((2, len(data.folds), points))
@@ -253,7 +259,10 @@ def _model_sums(data: ControlData) -> tuple[Doubles, Doubles]:
 
 
 def _matching(quality: Doubles, cost: Doubles, single: Doubles) -> NDArray[np.int64]:
-    """Return, of each row of points, the cheapest that reaches ``single``; else the best, of equals the cheapest."""
+    """Return the cheapest point of each row that reaches ``single``.
+
+    Where none does, it is the best, of equals the cheapest.
+    """
     enough = quality >= single[:, None] - _ROUNDING
     enough = np.where(
         enough.any(axis=1, keepdims=True), enough, quality >= quality.max(axis=1, keepdims=True) - _ROUNDING
@@ -262,7 +271,10 @@ def _matching(quality: Doubles, cost: Doubles, single: Doubles) -> NDArray[np.in
 
 
 def _at_cost(costs: Doubles, qualities: Doubles, budget: Doubles) -> tuple[Doubles, Doubles]:
-    """Return quality and cost of the hulls of points at each budget; NaN below their cheapest point."""
+    """Return quality and cost of the points' hulls at each budget.
+
+    NaN below their cheapest point.
+    """
     found, spent = np.empty(len(budget)), np.empty(len(budget))
     for row, (cost, quality, at) in enumerate(zip(costs, qualities, budget, strict=True)):
         corners = hull(cost, quality)

@@ -46,7 +46,9 @@ class ShareReport:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonCard:
-    """Blind comparisons of the two policies' answers, on requests for which they chose different models.
+    """Blind comparisons of two policies' answers to the same requests.
+
+    Only requests for which they chose different models are compared.
 
     Attributes:
         won: comparisons in which the answer of the policy on trial was the better one.

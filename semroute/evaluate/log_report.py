@@ -221,7 +221,7 @@ def purpose(call: LoggedCall, outcome: LoggedOutcome) -> str:
 
 
 def key_of(outcome: LoggedOutcome) -> str | None:
-    """Return name and id of the gateway's virtual key behind an outcome; None without one."""
+    """Return name and id of an outcome's virtual key; None without one."""
     name, id = outcome.metadata.get("key"), outcome.metadata.get("key_id")
     return name if name is None or id is None else f"{name} ({id})"
 

@@ -133,7 +133,9 @@ def _fault(known: NDArray[np.bool_], probability: Matrix, asked: int, queries: i
 
 
 def _effective(weight: NDArray[np.floating], query: NDArray[np.int64]) -> float:
-    """Return the effective sample size, ``(sum of weights)^2 / sum of squares``; Kish, "Survey Sampling", 1965.
+    """Return the effective sample size, (sum of weights)² / sum of squares.
+
+    Source: L. Kish, "Survey Sampling", 1965.
 
     Rows of one query count as one.
     """

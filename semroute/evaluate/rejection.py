@@ -1,4 +1,4 @@
-"""Trade-off of rejection: out-of-scope queries caught against in-scope ones lost."""
+"""Rejection trade-off: out-of-scope queries caught, in-scope ones lost."""
 
 from __future__ import annotations
 

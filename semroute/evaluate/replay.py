@@ -328,7 +328,10 @@ def _drop_distinct(queries: Sequence[str], pairs: NDArray[np.int64]) -> NDArray[
 
 
 def _overlap(first: frozenset[str] | None, second: frozenset[str] | None) -> float:
-    """Return the Jaccard index of the words; 1 where neither, or only one, follows a template."""
+    """Return the Jaccard index of the words.
+
+    1 where neither, or only one, follows a template.
+    """
     if not first or not second:
         return 1.0
     return len(first & second) / len(first | second)
@@ -337,7 +340,9 @@ def _overlap(first: frozenset[str] | None, second: frozenset[str] | None) -> flo
 def _merge_groups(
     group: NDArray[np.int64], pairs: NDArray[np.int64], queries: Sequence[str], vectors: Matrix
 ) -> NDArray[np.int64]:
-    """Merge groups by complete linkage: all texts of a group are near each other, so that no chain joins strangers.
+    """Merge groups by complete linkage.
+
+    All texts of a group are near each other, so that no chain joins strangers.
 
     The nearest pairs come first, equal ones by their texts, so that the order of the rows does not matter.
     """
@@ -441,7 +446,7 @@ def asked_tokens(queries: Sequence[str]) -> Tokens:
 
 
 def table_tokens(table: OutcomeTable) -> Tokens:
-    """Return the ``(n,)`` estimated tokens of the rows' requests, as the router counts them when it decides.
+    """Return the ``(n,)`` tokens of the rows' requests, as the router counts.
 
     The text of a conversation's row is its last ask alone, while the request holds all turns and the results of tools:
     there the counted tokens of the call stand for the estimate. By those of the text, a token of it would seem to cost
@@ -486,7 +491,10 @@ MIN_OF_EFFORT = 30
 
 
 def _effort_shares(table: OutcomeTable) -> tuple[tuple[str, ...], Numbers]:
-    """Return the efforts with enough answers, and the ``(e, m)`` shares of the models' mean output tokens."""
+    """Return efforts with enough answers, and their ``(e, m)`` length shares.
+
+    A share is relative to the model's mean output tokens.
+    """
     known = [one for one in table.efforts if one.answers >= MIN_OF_EFFORT and one.model in table.models]
     efforts = tuple(dict.fromkeys(one.effort for one in known))
     shares = np.ones((len(efforts), len(table.models)))

@@ -57,7 +57,9 @@ class Promise:
     def upper(
         self, values: NDArray[np.floating], group: NDArray[np.int64] | None = None, *, worst: float | None = None
     ) -> float:
-        """Return Student's upper bound of the mean, that of the next ``ahead`` rows or of the long run.
+        """Return Student's upper bound of the mean, in future or in the long run.
+
+        ``ahead`` is the number of future rows; None means the long run.
 
         ``mean + t * s * sqrt(1 / n + 1 / ahead)`` (Hahn and Meeker, "Statistical Intervals", 1991, section 4.7): the
         next rows are drawn too, and their mean is twice as uncertain as the long run if as many are seen.
@@ -88,7 +90,7 @@ class Promise:
 
 @lru_cache(maxsize=4096)
 def _student(confidence: float, freedom: int) -> float:
-    """Return the quantile of Student's distribution; a search asks for few of them, and often."""
+    """Return the quantile of Student's distribution, cached for searches."""
     return float(require("scipy.stats", what="testing a promise", extra="build").t.ppf(confidence, freedom))
 
 

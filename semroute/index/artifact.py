@@ -83,7 +83,7 @@ class Artifact:
         return categories, texts
 
     def vectors(self) -> Matrix:
-        """Return the ``(n, d)`` unit vectors of the stored examples, memory-mapped.
+        """Return the ``(n, d)`` unit vectors of the examples, memory-mapped.
 
         Raises:
             KeyError, ValueError: there are none, or they are damaged.

@@ -372,7 +372,7 @@ def at_threshold(probability: Vector, acceptable: NDArray[np.bool_], threshold: 
 
 
 def threshold_for(probability: Vector, acceptable: NDArray[np.bool_], precision: float) -> float | None:
-    """Return the lowest threshold whose precision is shown to be at least ``precision``.
+    """Return the lowest threshold shown to reach at least ``precision``.
 
     The precision is the share of acceptable answers among the accepted; it is shown where the lower end of its
     one-sided 95% interval (Wilson) reaches it, for the share itself would be too high every other time. Lower

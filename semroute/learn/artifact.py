@@ -158,7 +158,7 @@ def _reused_or_fitted(
     background: Background | None,
     previous: Artifact | None,
 ) -> tuple[Fitted, str]:
-    """Return the fit of the same data by an earlier index, or a new one; and the digest of the data."""
+    """Return an earlier fit of the same data or a new one, and its digest."""
     names, _ = named_texts(examples, groups)
     foreign = None if background is None else background.digest
     digest = fit_digest(vectors, examples.labels, groups, options, background=foreign, names=names)
@@ -343,7 +343,7 @@ def fit_examples(
 
 
 def named_texts(examples: Examples, groups: NDArray[np.int64]) -> tuple[list[str], list[int]]:
-    """Return the names and descriptions that count as examples, and their categories.
+    """Return names and descriptions that are examples, and their categories.
 
     ``groups`` is ``(n,)``, the near-duplicate groups of the examples.
     """

@@ -136,7 +136,7 @@ def background_for(
 
 
 def _vectors(encoder: Encoder, digest: str, progress: Progress) -> Matrix:
-    """Return the vectors of the background, from the user's cache folder where they are there."""
+    """Return the vectors of the background, cached in the user's folder."""
     texts = background_texts()
     name = hashlib.sha256(f"{digest} {encoder.fingerprint}".encode()).hexdigest()[:16]
     path = platformdirs.user_cache_path("semroute") / f"background-{name}.npy"
@@ -167,7 +167,7 @@ def _cached(path: Path, shape: tuple[int, int]) -> NDArray[Any] | None:
 
 
 def _keep(path: Path, halves: NDArray[Any]) -> None:
-    """Store vectors for the next build; without a cache folder, it computes them again."""
+    """Store vectors for the next build, if there is a cache folder."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as part, part.open("wb") as file:
@@ -233,7 +233,7 @@ def with_background(
 
 
 def _trained(data: Sequence[tuple[Matrix, Numbers]], options: FitOptions) -> list[MlpHead]:
-    """Return a head for each set of vectors and labels, whose last class is the background."""
+    """Return a head for each set of vectors, whose last class is background."""
     settings = HeadPlan(hidden=128, smoothing=0.1, epochs=12, fewest_steps=150, most_steps=1500, seed=options.seed)
     options.progress("background", 0, len(data))
     classes = int(data[-1][1].max()) + 1
@@ -275,7 +275,10 @@ def is_foreign(background: Matrix, rows: Matrix, labels: Numbers) -> NDArray[np.
 
 
 def _classes(rows: Matrix, labels: Numbers, background: Matrix) -> tuple[Matrix, Numbers]:
-    """Return both as the classes of one head, the examples repeated to about as many as the background."""
+    """Return the classes of one head: examples and background, balanced.
+
+    Examples are repeated to about as many as the background.
+    """
     repeats = min(MAX_REPEATS, max(1, round(len(background) / len(rows))))
     vectors = np.concatenate([np.repeat(rows, repeats, axis=0), background])
     other = np.full(len(background), labels.max(initial=-1) + 1, np.int64)
@@ -285,7 +288,7 @@ def _classes(rows: Matrix, labels: Numbers, background: Matrix) -> tuple[Matrix,
 def _held_shares(
     heads: Sequence[MlpHead], plan: Sequence[Split], vectors: Matrix, groups: Numbers, order: Numbers
 ) -> NDArray[np.float64]:
-    """Return the in-scope share of each held-out group, in the order of the fit's rows."""
+    """Return the in-scope share of held-out groups, in order of the rows."""
     share_of: dict[int, float] = {}
     for head, split in zip(heads, plan, strict=True):
         shares = in_scope_share(head.probabilities(vectors[split.held]))

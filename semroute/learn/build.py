@@ -201,7 +201,7 @@ class _Parts:
 def _embedded(
     encoder: Encoder, examples: Examples, previous: Artifact | None, progress: Progress
 ) -> tuple[Matrix, NDArray[np.int64]]:
-    """Embed the examples that the previous artifact has no vectors of, and group near twins."""
+    """Embed examples without stored vectors, and group near twins."""
     vectors = embed(encoder, examples.texts, progress, known_vectors=known_vectors(previous, encoder))
     return vectors, near_twins(examples.texts, examples.labels, vectors)
 
@@ -209,7 +209,10 @@ def _embedded(
 def _fit_and_tune(
     folder: Path | None, parts: _Parts, validation: _Validation | None, previous: Artifact | None
 ) -> tuple[Artifact, Scorer, TuneReport | None]:
-    """Fit, write the artifact where there is a folder, and tune its thresholds on validation rows."""
+    """Fit, write the artifact, and tune its thresholds on validation rows.
+
+    Nothing is written without a folder.
+    """
     # The validation rows are needed twice, for the bar and for the thresholds, so their vectors are cached.
     remembering = CachedEncoder(parts.encoder, REMEMBERED + (0 if validation is None else len(validation.rows)))
     options = parts.options
@@ -337,7 +340,7 @@ def _learn_languages(encoder: Encoder, examples: Examples) -> None:
 
 
 def _check_first_stage(choice: EncoderChoice, wanted: bool) -> None:
-    """Refuse an encoder that cannot have a first stage that is wanted, before long work."""
+    """Refuse a first stage that an encoder cannot have, before long work."""
     if not wanted:
         return
     if choice.kind == "static":
@@ -365,7 +368,7 @@ def _first_stage(
 
 
 def make_encoder(choice: EncoderChoice, work_folder: Path, env: Mapping[str, str] = os.environ) -> Encoder:
-    """Create an encoder of the wanted kind; its files are written to ``work_folder``.
+    """Create an encoder of the wanted kind, its files in ``work_folder``.
 
     ``env`` holds the key of a remote one.
     """

@@ -133,7 +133,10 @@ def fit_named(
 
 
 def _are_harmful(with_names: float, without: float, plan: Sequence[Split]) -> bool:
-    """Return True if accuracy drops by more than half a standard error, as in :func:`~semroute.learn.fit.choose`."""
+    """Return True if accuracy drops by more than half a standard error.
+
+    See :func:`~semroute.learn.fit.choose`.
+    """
     held = sum(len(split.held) for split in plan)
     return with_names < without - 0.5 * math.sqrt(without * (1 - without) / held)
 

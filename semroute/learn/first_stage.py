@@ -136,7 +136,10 @@ def fit_first_stage(
 def _unseen_scores(
     plan: FirstStagePlan, stage_fit: Fitted, index: Fitted, encoder: Encoder
 ) -> tuple[BothScores, Labels] | None:
-    """Return both stages' scores of labelled queries that neither was fitted on; None where there are none."""
+    """Return both stages' scores of labelled queries unseen by either.
+
+    None where there are none.
+    """
     if plan.rows is not None:
         first, second = plan.encoder.encode(plan.rows.texts), encoder.encode(plan.rows.texts)
         return BothScores(stage_fit.scorer.scores(first), index.scorer.scores(second)), plan.rows.labels

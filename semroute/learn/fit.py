@@ -570,7 +570,7 @@ def complete_fit(
 
 
 def _few(sizes: NDArray[np.int64]) -> dict[str, float]:
-    """Return the report's note of few examples in the typical category; empty with enough."""
+    """Return a note of few examples in the typical category; "" with enough."""
     typical = float(np.median(sizes))
     return {"few_examples": typical} if typical <= FEW_EXAMPLES else {}
 
@@ -583,7 +583,7 @@ def _head_plan(sizes: NDArray[np.int64], seed: int) -> HeadPlan:
 
 
 def usable_plan(plan: Sequence[Split], groups: NDArray[np.int64]) -> list[Split]:
-    """Return splits without held-out rows that have a near-duplicate in the fitted part."""
+    """Return splits without held-out near-duplicates of the fitted part."""
     plan_of_groups = [Split(split.fit, split.held[~np.isin(groups[split.held], groups[split.fit])]) for split in plan]
     return [split for split in plan_of_groups if len(split.held)]
 
@@ -612,7 +612,10 @@ def _measured(
 
 
 def _unvalidated(vectors: Matrix, labels: NDArray[np.int64], sizes: NDArray[np.int64], seed: int) -> Fitted:
-    """Fit prototypes alone: with an example or two a head knows no more, and the guesses below are for cosines."""
+    """Fit prototypes alone, without validation.
+
+    With an example or two a head knows no more, and the guesses below are for cosines.
+    """
     prototypes, counts = category_prototypes(vectors, labels, 1, seed=seed)
     report = {
         "groups": int(sizes.sum()),

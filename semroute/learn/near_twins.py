@@ -419,7 +419,10 @@ def _links(names: NDArray[np.object_], vectors: Matrix) -> Iterator[tuple[int, N
 
 
 def _contained(names: NDArray[np.object_], vectors: Matrix) -> dict[int, list[int]]:
-    """Return, by the later row, the earlier one of twins of which one has the other's whole text."""
+    """Return the earlier twin, by the later row, where one holds the other.
+
+    It holds its whole text.
+    """
     numbers = {name.split(" ", 1)[1]: row for row, name in enumerate(names)}
     pairs: dict[int, list[int]] = defaultdict(list)
     for row, name in enumerate(names):

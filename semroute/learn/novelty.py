@@ -61,7 +61,7 @@ class KindFolds:
 
 
 def kind_folds(rows: TrainingRows, group: Indices, seed: int) -> KindFolds | None:
-    """Split into folds of whole tasks, or of clusters where no tasks are named.
+    """Split into folds of whole tasks; of clusters without named tasks.
 
     Args:
         rows: training rows.
@@ -119,7 +119,7 @@ class NoveltyFigures:
 
     @property
     def pays(self) -> bool:
-        """True if blending lowers the squared error, and does not raise the calibration error."""
+        """True if blending lowers squared error without worse calibration."""
         return (
             self.squared_error < self.squared_error_before and self.calibration_error <= self.calibration_error_before
         )
@@ -236,7 +236,7 @@ def _distances(vectors: Matrix, references: Matrix, group: Indices, group_of_ref
 def _left_out(
     rows: TrainingRows, fitted_on: Sequence[Quality], predictions: Sequence[Quality], fold: Indices
 ) -> Quality:
-    """Return ``(n, m)`` predictions of unseen stacks that were fitted on the other folds.
+    """Return ``(n, m)`` out-of-fold predictions of the stacks.
 
     Args:
         rows: training rows.

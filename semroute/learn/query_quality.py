@@ -227,7 +227,9 @@ def _with_novelty(
     unseen: Sequence[Quality],
     left_out: Quality,
 ) -> tuple[QueryClassifier, Quality, NoveltyFigures]:
-    """Return the classifier with a novelty, its left-out predictions, and the figures on kinds that were left out.
+    """Return the classifier with a novelty, its predictions, and figures.
+
+    Predictions are out of fold; the figures are those on kinds that were left out.
 
     ``unseen`` has each head's predictions for kinds that it was not fitted on.
     """
@@ -245,7 +247,7 @@ def _calibrated(
     stack: Stack,
     known_quality: Known,
 ) -> QueryClassifier:
-    """Join the fitted heads by their weights, calibrated on the stack's out-of-fold predictions."""
+    """Join the heads by their weights, calibrated on out-of-fold predictions."""
     slope, shift = calibration(stack.left_out, known_quality)
     return QueryClassifier(
         models=rows.models,
@@ -366,7 +368,10 @@ def training_report(
 
 
 def _effort_shares(costs: CallCosts) -> dict[str, object]:
-    """Return each model's share of its mean output tokens by effort; nothing where no effort is known."""
+    """Return each model's length share by effort; nothing without efforts.
+
+    The share is relative to the model's mean output tokens.
+    """
     shares = {
         effort or "none asked": dict(zip(costs.models, row.tolist(), strict=True))
         for effort, row in zip(costs.efforts, costs.effort_share, strict=True)
@@ -375,6 +380,6 @@ def _effort_shares(costs: CallCosts) -> dict[str, object]:
 
 
 def data_fingerprint(rows: TrainingRows) -> str:
-    """Return the SHA-256 of queries, models, quality and, where there are any, signals, in hex."""
+    """Return the hex SHA-256 of queries, models, quality and any signals."""
     signals = b"" if rows.signals is None else signal_matrix(rows.signals).tobytes()
     return digest_of((*rows.models, *rows.queries), np.ascontiguousarray(rows.quality, np.float32).tobytes() + signals)

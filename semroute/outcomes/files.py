@@ -102,7 +102,7 @@ def cell_logprobs(cell: Mapping[str, object], model: str, line: int, report: Rep
 
 
 def _effort(cell: Mapping[str, object], model: str, line: int, report: Report) -> str:
-    """Return a cell's reasoning effort, "" without a known one; report one that is no text."""
+    """Return a cell's reasoning effort, or ""; report one that is no text."""
     effort = cell.get("effort")
     if effort is not None and not isinstance(effort, str):
         report(f'"effort" of {shortened(model)} must be text, such as "high", not {kind(effort)}', line)
@@ -511,7 +511,10 @@ def _matched(
     number: int,
     report: Report,
 ) -> list[int]:
-    """Return the rows of one text that a line of predictions is for; ``has_own`` gets those with the line's signals."""
+    """Return the rows of one text that a line of predictions is for.
+
+    ``has_own`` gets those with the line's signals.
+    """
     if signals is None:
         return list(rows)
     given = row_signals(line, number, report)

@@ -262,7 +262,7 @@ class TableBuilder:
         )
 
     def _effort_lengths(self) -> Iterator[EffortLength]:
-        """Yield the lengths at each effort of the models that have answers at several."""
+        """Yield lengths by effort of the models that have several efforts."""
         names = list(self._models)
         for column, lengths in self._lengths.items():
             answers, total = (sum(numbers) for numbers in zip(*lengths.values(), strict=True))

@@ -35,7 +35,7 @@ def log_lengths(queries: Sequence[str]) -> Doubles:
 
 
 def length_column(lengths: Doubles, mean_length: float, prior: Doubles) -> Quality:
-    """Return ``(n, m)`` deviation from the means by the length rule, for weight 1.
+    """Return the ``(n, m)`` deviation by the length rule, for weight 1.
 
     Errors of all models grow by the same factor, so that a weaker model loses more and longer queries go to the
     stronger one. It is the rule that is left where nothing else carries over.
@@ -61,7 +61,10 @@ class UnseenStack:
     length: tuple[float, float]
 
     def predict(self, predictions: Sequence[Quality], prior: Doubles, lengths: Doubles) -> Quality:
-        """Return ``(n, m)`` calibrated quality from the heads' predictions and :func:`log_lengths`."""
+        """Return ``(n, m)`` calibrated quality from heads and lengths.
+
+        For the lengths see :func:`log_lengths`.
+        """
         mean_length, weight = self.length
         raw = stacked(predictions, prior, self.weights) + weight * length_column(lengths, mean_length, prior)
         return calibrated(raw, self.slope, self.shift)
@@ -69,7 +72,7 @@ class UnseenStack:
 
 @dataclass(frozen=True)
 class Novelty:
-    """Distance of queries from the training queries, and the stack that answers for distant ones.
+    """Distance from the training queries, and the stack for distant ones.
 
     Attributes:
         references: ``(r, d)`` float16 unit rows: training queries, or a sample of them.
@@ -119,7 +122,7 @@ class Novelty:
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, *, heads: int, models: int, dimensions: int) -> Self | None:
-        """Build it from a classifier's arrays; None where older artifacts have none.
+        """Build it from a classifier's arrays; None for older artifacts.
 
         Raises:
             KeyError, ValueError: the arrays are not those of a novelty.

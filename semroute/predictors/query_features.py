@@ -351,7 +351,9 @@ BLOCKS = tuple(dict.fromkeys(name.split(":")[0] for name in FEATURES))
 
 
 def signal_matrix(signals: Sequence[Signals]) -> Matrix:
-    """Return ``(n, s)`` float32 features of conversations, a column for each of :data:`SIGNALS`.
+    """Return ``(n, s)`` float32 features of conversations, one per signal.
+
+    The columns are :data:`SIGNALS`.
 
     Counts are ``log(1 + x)``, of the turns those after the first; a single turn without tools has zeros.
     """

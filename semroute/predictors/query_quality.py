@@ -104,7 +104,7 @@ class CallCosts:
         return np.where(np.isfinite(priced), priced, self.flat[rows])
 
     def knows_effort(self, model: str, effort: str | None) -> bool:
-        """Return True if the cost of a model is expected by this effort, and not by its mean over all."""
+        """Return True if a model's cost is expected by effort, not by its mean."""
         known = effort in self.efforts and model in self.models
         return known and self.effort_share[self.efforts.index(effort or ""), self.models.index(model)] != 1.0
 
@@ -229,7 +229,7 @@ class QueryClassifier:
     def assess(
         self, texts: Sequence[str], vectors: Matrix, signals: Sequence[Signals] | None = None
     ) -> tuple[Matrix, NDArray[np.bool_] | None]:
-        """Predict as :meth:`predict` does, and mark what is unlike the training queries.
+        """Predict as :meth:`predict` does, and mark novel queries.
 
         Args:
             texts: ``n`` texts.
@@ -370,7 +370,7 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
 
 
 def _efforts(manifest: Mapping[str, Any], arrays: Arrays, models: int) -> dict[str, Any]:
-    """Return the efforts of costs, and their shares; nothing of older artifacts.
+    """Return the efforts of costs and their shares; none in older artifacts.
 
     Raises:
         ValueError: they do not fit together.

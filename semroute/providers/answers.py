@@ -211,7 +211,7 @@ class SentCalls:
                 self._signed.add(fragment.index)
 
     def rest(self, calls: Sequence[ToolCall]) -> tuple[ToolCallDelta, ...]:
-        """Return the fragments that are missing from the calls of a complete answer."""
+        """Return the missing fragments of the calls of a complete answer."""
         return tuple(self._missing(calls))
 
     def _missing(self, calls: Sequence[ToolCall]) -> Iterator[ToolCallDelta]:

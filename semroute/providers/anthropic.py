@@ -522,7 +522,10 @@ def _refuse(target: CallTarget, request: Request) -> None:
 
 
 def _loop_start(turns: Sequence[Turn]) -> int:
-    """Return the position of the first turn of the current tool loop: after the user's last own words."""
+    """Return the position of the current tool loop's first turn.
+
+    It follows the user's last own words.
+    """
     for place in reversed(range(len(turns))):
         if turns[place].role == "user" and not all(isinstance(part, Result) for part in turns[place].parts):
             return place + 1

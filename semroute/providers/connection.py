@@ -230,13 +230,19 @@ def build(
 
 @lru_cache(maxsize=1024)
 def _address(text: str) -> httpx.URL:
-    """Parse an address once: for a small request that took a tenth of the client's time."""
+    """Parse an address once.
+
+    For a small request that took a tenth of the client's time.
+    """
     return httpx.URL(text)
 
 
 @lru_cache(maxsize=1024)
 def _timeout(connect_s: float) -> httpx.Timeout:
-    """Return the limits of a call within httpx: that of the connection alone; see :class:`CallClock` for the others."""
+    """Return the timeouts within httpx: that of the connection alone.
+
+    See :class:`CallClock` for the others.
+    """
     return httpx.Timeout(None, connect=connect_s)
 
 

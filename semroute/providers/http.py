@@ -131,7 +131,7 @@ async def open_stream(
 
 
 class _Tokens:
-    """Token counter of a stream, entered for each event, which updates the clock.
+    """Token counter of a stream, which updates the clock at each event.
 
     The clock is paused while the reader holds the event; then progress counts, even if the reader leaves. A comment, a
     ping or the frame of an empty text is no sign of an answer.

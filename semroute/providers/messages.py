@@ -167,7 +167,10 @@ def called_name(choice: str | Mapping[str, object] | None, deployment: str) -> s
 
 
 def schema_of(request: Request) -> dict[str, object] | None:
-    """Return the schema of the answer, with the description of OpenAI's ``response_format`` as its own."""
+    """Return the answer's schema with the description of its format.
+
+    The format is OpenAI's ``response_format``.
+    """
     if request.json_schema is None:
         return None
     description = request.json_schema_options.get("description")
@@ -236,7 +239,10 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class SignedReasoning:
-    """Anthropic's signed reasoning, as its content ``block``; no other vendor reads it."""
+    """Anthropic's signed reasoning as a content ``block``.
+
+    No other vendor reads it.
+    """
 
     block: Mapping[str, object]
 
@@ -437,7 +443,9 @@ def ends_with_result(request: Request) -> bool:
 
 
 def signed_reasoning(message: Message) -> list[Mapping[str, object]]:
-    """Return the signed blocks of reasoning in an assistant's message, as Anthropic's content blocks.
+    """Return the signed reasoning of an assistant's message as blocks.
+
+    The blocks are Anthropic's.
 
     They stand in ``thinking_blocks``, where :attr:`~semroute.types.Completion.message` has them, or in the content, as
     of Anthropic's own messages. Source:

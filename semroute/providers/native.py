@@ -1,4 +1,4 @@
-"""Bodies that a client sent in the deployment's own format, and the answers to them.
+"""Native bodies: requests and answers in the deployment's own format.
 
 Everything that must not be changed goes upstream as it came, with the keys in the client's order, and the answer comes
 back as the vendor gave it: fields, blocks and events that this package does not know, tools of the vendor's own,
@@ -34,13 +34,16 @@ _MARKED = frozenset({"messages", "system", "tools", "content", "function"})
 
 
 def native_body(target: CallTarget, request: Request) -> NativeBody | None:
-    """Return the body as the client sent it if the deployment speaks its format, else None."""
+    """Return the client's own body if the deployment speaks its format.
+
+    None otherwise.
+    """
     native = request.native
     return native if native is not None and takes_native(target.deployment, native.format) else None
 
 
 def native_headers(target: CallTarget, request: Request) -> dict[str, str]:
-    """Return the headers that go with a native body: the vendor's names of beta features."""
+    """Return the headers of a native body: the vendor's beta features."""
     native = native_body(target, request)
     return {} if native is None else dict(native.headers)
 
@@ -150,7 +153,7 @@ def responses_body(
 
 
 def _without(body: Mapping[str, object], request: Request, found: Parameters) -> dict[str, object]:
-    """Return the top level of a body without the parameters that the deployment does not carry."""
+    """Return a body's top level without parameters that are not carried."""
     left_out = found.left_out
     if not left_out:
         return dict(body)
@@ -172,7 +175,7 @@ def _unmarked(name: str, value: Any) -> Any:
 
 
 def _samples(body: Mapping[str, object], found: Parameters) -> bool:
-    """Return True if a cascade draws a sample, at a temperature that is not the body's."""
+    """Return True if a cascade's temperature is not the body's."""
     temperature = found.named.get("temperature")
     return temperature is not None and temperature != body.get("temperature")
 
@@ -183,7 +186,10 @@ def _set_temperature(body: dict[str, object], found: Parameters) -> None:
 
 
 def _added_effort(request: Request, found: Parameters) -> object:
-    """Return the effort that a cascade's tier adds to a body; None where it adds none, or the body has its own."""
+    """Return the effort that a cascade's tier adds to a body.
+
+    None where it adds none, or the body has its own.
+    """
     native = request.native
     body: Mapping[str, Any] = {} if native is None else native.body
     output = body.get("output_config")
@@ -219,7 +225,10 @@ class _MessageFilter:
         self._writer = MessageWriter(self._fields, with_cache=with_cache) if is_strict else None
 
     def filtered(self, message: Any) -> Any:
-        """Return a message as the deployment takes it; the message itself where nothing is to be changed."""
+        """Return a message as the deployment takes it.
+
+        It is the same object where nothing changes.
+        """
         if not isinstance(message, Mapping) or message.get("role") != "assistant":
             return message
         if self._writer is not None:
@@ -247,7 +256,10 @@ def _without_fields(call: Any, names: frozenset[str]) -> Any:
 
 
 def _own_thinking(messages: list[Any]) -> Iterator[Any]:
-    """Yield the messages without thinking that no vendor of the format has signed."""
+    """Yield the messages without thinking that no vendor has signed.
+
+    Vendors are those of the format.
+    """
     for message in messages:
         content = message.get("content") if isinstance(message, Mapping) else None
         if not isinstance(content, list) or not any(map(_is_foreign, content)):
@@ -257,7 +269,7 @@ def _own_thinking(messages: list[Any]) -> Iterator[Any]:
 
 
 def _lacks_thinking_before_result(messages: Any) -> bool:
-    """Return True if the last message has a tool's result, and the answer before it does not begin with thinking."""
+    """Return True if a tool's result follows an answer without thinking."""
     if not isinstance(messages, list) or "tool_result" not in _kinds(messages[-1] if messages else None):
         return False
     answers = [one for one in messages if isinstance(one, Mapping) and one.get("role") == "assistant"]
@@ -282,7 +294,9 @@ def _is_foreign(block: Any) -> bool:
 def whole_chat(
     target: CallTarget, request: Request, answer: Mapping[str, Any], completion: Completion
 ) -> Mapping[str, Any] | None:
-    """Return the vendor's own body of an answer of OpenAI's format, with the logical model's name.
+    """Return the vendor's own answer of OpenAI's format.
+
+    The model has its logical name.
 
     None where the request had no native body, or where calls of the answer had to be put right (no ids, arguments that
     are no text): the client then gets the completion's.
@@ -300,7 +314,10 @@ def whole_chat(
 
 
 def whole_message(target: CallTarget, answer: Mapping[str, Any], completion: Completion) -> Mapping[str, Any] | None:
-    """Return the vendor's own body of an answer of Anthropic's format; see :func:`whole_chat`."""
+    """Return the vendor's own answer of Anthropic's format.
+
+    See :func:`whole_chat`.
+    """
     calls = [block.get("id") for block in answer["content"] if block.get("type") == "tool_use"]
     if calls != [call.id for call in completion.tool_calls]:
         return None
@@ -310,7 +327,7 @@ def whole_message(target: CallTarget, answer: Mapping[str, Any], completion: Com
 def whole_response(
     target: CallTarget, request: Request, answer: Mapping[str, Any], completion: Completion
 ) -> Mapping[str, Any] | None:
-    """Return the vendor's own body of an answer of Responses; see :func:`whole_chat`."""
+    """Return the vendor's own answer of Responses; see :func:`whole_chat`."""
     if native_body(target, request) is None:
         return None
     calls = [item.get("call_id") for item in answer["output"] if item.get("type") in _CALL_ITEMS]
@@ -320,7 +337,7 @@ def whole_response(
 
 
 class ChatEvents:
-    """Native events of one stream of OpenAI's format, with the logical model's name.
+    """Native events of OpenAI's stream, with the logical model's name.
 
     They end with the first call that has to be put right (no id, or no index): from there on a piece has its parsed
     content alone.
@@ -355,7 +372,7 @@ def _fragments(chunk: Mapping[str, Any]) -> Iterator[Any]:
 
 
 class MessageEvents:
-    """Native events of one stream of Anthropic's format, with the logical model's name.
+    """Native events of Anthropic's stream, with the logical model's name.
 
     Args:
         target: deployment and credential.
@@ -366,7 +383,7 @@ class MessageEvents:
         self._is_native = True
 
     def add(self, piece: Delta, data: Any) -> Delta:
-        """Return a piece with the event that it was read from; pings are the gateway's own."""
+        """Return a piece with its native event; pings are the gateway's own."""
         if not isinstance(data, dict) or data.get("type") == "ping":
             return piece
         block = data.get("content_block")
@@ -381,7 +398,7 @@ class MessageEvents:
 
 
 class ResponseEvents:
-    """Native events of one stream of OpenAI's Responses, with the logical model's name.
+    """Native events of a Responses stream, with the logical model's name.
 
     They end with the first call that has to be put right: from there on a piece has its parsed content alone.
 

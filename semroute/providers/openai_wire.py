@@ -176,7 +176,7 @@ def text(content: Content) -> str:
 
 
 def reasoning(message: OpenAIMessage) -> str:
-    """Return the reasoning in an answer or chunk, whatever its server's field; "" without any."""
+    """Return the reasoning of an answer or chunk, whatever its field; or ""."""
     has_fields = message.reasoning_content or message.reasoning or message.reasoning_details
     if not has_fields and not isinstance(message.content, list):
         return ""  # as nearly every chunk

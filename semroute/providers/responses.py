@@ -182,7 +182,10 @@ def read_answer(answer: dict[str, object], target: CallTarget, request: Request,
 
 @dataclass(slots=True)
 class _Said:
-    """Content of an answer, so far; ``has_own`` where it has items of tools that only this format has."""
+    """Content of an answer so far.
+
+    ``has_own`` is true where it has items of tools that only this format has.
+    """
 
     texts: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
@@ -473,7 +476,7 @@ class ResponsesAdapter:
         *,
         within_s: Within,
     ) -> AsyncGenerator[ServerSentEvent]:
-        """Yield the events of the answer, retrying without what was refused and may be left out."""
+        """Yield the answer's events, retrying without refused options."""
         body, headers = payload(target, request, self._sealed, stream=True), _headers(target, request)
         clock = CallClock.of(within_s)  # one for all
         while True:
@@ -497,7 +500,7 @@ class ResponsesAdapter:
                     raise
 
     def _mend(self, body: dict[str, Any], request: Request, error: RequestError, target: CallTarget) -> bool:
-        """Leave out of a body what was refused, if it may be left out; return False if there is nothing."""
+        """Remove a refused option from a body; False if there is none."""
         if error.code == REFUSED and error.status == 400:
             return self._sealed.strip(body, target)
         return leave_out(body, request, error)

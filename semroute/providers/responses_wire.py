@@ -1,4 +1,4 @@
-"""Wire models of OpenAI's Responses: items of the input, and response objects.
+"""Wire models of OpenAI's Responses: input items, response objects.
 
 Source: https://platform.openai.com/docs/api-reference/responses/object; fields that some servers leave out or fill
 differently are read leniently.
@@ -126,7 +126,7 @@ def logprobs(value: object) -> tuple[TokenLogprob, ...]:
 
 
 def finish_reason(response: ResponseObject, *, calls: bool, refuses: bool) -> FinishReason | None:
-    """Map status and details of a response to our finish reason; None if it has no status."""
+    """Map a response's status to our finish reason; None without status."""
     if response.status == "incomplete":
         reason = None if response.incomplete_details is None else response.incomplete_details.reason
         known: dict[str | None, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
@@ -139,7 +139,7 @@ def finish_reason(response: ResponseObject, *, calls: bool, refuses: bool) -> Fi
 
 
 def reasoning_of(items: Iterable[OutputItem]) -> str:
-    """Return the reasoning in the items of an answer: its summaries, or its text where there are none."""
+    """Return an answer's reasoning: its summaries, or its text without any."""
     found = []
     for item in items:
         if item.type == "reasoning":
@@ -243,7 +243,10 @@ class ItemWriter:
             yield self._call(call)
 
     def _said(self, content: object) -> Iterator[dict[str, object]]:
-        """Yield the parts of an answer; reasoning, which other vendors have there, is left out."""
+        """Yield the parts of an answer without reasoning.
+
+        Other vendors have reasoning there.
+        """
         if isinstance(content, str | None):
             content = [{"type": "text", "text": content}] if content else []
         if not isinstance(content, list | tuple):
@@ -287,7 +290,10 @@ class ItemWriter:
 
 
 def written_tool(tool: Tool) -> dict[str, object]:
-    """Return a tool as Responses have it: flat, and not strict unless it says so."""
+    """Return a tool in the flat shape of Responses.
+
+    It is not strict unless it says so.
+    """
     if tool.definition is not None:
         return _flat(tool.definition)
     function: dict[str, object] = {"type": "function", "name": tool.name}
@@ -306,7 +312,7 @@ def written_choice(choice: Mapping[str, object]) -> dict[str, object]:
 
 
 def _flat(nested: Mapping[str, object]) -> dict[str, object]:
-    """Flatten a mapping of Chat Completions, whose fields stand under its type."""
+    """Flatten a mapping of Chat Completions, nested under its type."""
     kind = nested.get("type")
     inner = nested.get(kind) if isinstance(kind, str) else None
     if not isinstance(inner, Mapping):

@@ -1,4 +1,6 @@
-"""Sealed items of Responses: encrypted reasoning and compactions, which one deployment alone can open.
+"""Sealed items of Responses, which one deployment alone can open.
+
+They are encrypted reasoning and compactions.
 
 A client sends them back with every request of a conversation. Source:
 https://platform.openai.com/docs/guides/reasoning#encrypted-reasoning-items; their refusal:
@@ -24,7 +26,7 @@ MOST = 20_000
 
 
 class SealedItems:
-    """Memory of sealed items, by their digests: who sealed them, and who refused them.
+    """Memory of sealed items by digest: who sealed and who refused them.
 
     Items that are not known, as after a restart, are sent to any deployment, which refuses what it cannot open.
 
@@ -51,7 +53,7 @@ class SealedItems:
                 listener({_digest(sealed).hex(): _place(target) for sealed in found})
 
     def listen(self, listener: Callable[[Mapping[str, str]], None]) -> None:
-        """Have a method called with each answer's items from now on, as long as its object lives.
+        """Call a method with the items of each answer while its object lives.
 
         It gets their digests, with the deployment that sealed them, and does not raise.
         """
@@ -60,7 +62,7 @@ class SealedItems:
             self._listeners.append(WeakMethod(listener))
 
     def unknown(self, body: Mapping[str, Any]) -> list[str]:
-        """Return the digests of the items in a body's input of which it is not known who sealed them."""
+        """Return the digests of a body's sealed items of unknown owner."""
         found = [sealed for item in _listed(body.get("input")) if (sealed := _content(item)) is not None]
         with self._lock:
             return [digest.hex() for digest in map(_digest, found) if digest not in self._owners]
@@ -72,7 +74,9 @@ class SealedItems:
                 _remember(self._owners, bytes.fromhex(digest), place, self._most)
 
     def keep_own(self, body: dict[str, Any], target: CallTarget) -> None:
-        """Leave out of a body's input what others sealed, what the deployment refused, and reasoning without content.
+        """Remove from a body's input the items that a deployment cannot read.
+
+        Those are what others sealed, what the deployment refused, and reasoning without content.
 
         Reasoning without content is known by its id alone, to a server that stored it: it stays where the client asks
         for storage.
@@ -81,7 +85,7 @@ class SealedItems:
         self._filter(body, lambda sealed: is_stored if sealed is None else self._may_open(sealed, _place(target)))
 
     def strip(self, body: dict[str, Any], target: CallTarget) -> bool:
-        """Leave all sealed items out of a body's input, and remember that the deployment refused them.
+        """Remove all sealed items, and remember that the deployment refused them.
 
         Returns:
             False if there are none.
@@ -125,7 +129,10 @@ def _content(item: object) -> str | None:
 
 
 def _place(target: CallTarget) -> str:
-    """Return what tells deployments apart, also those of several configurations in one process."""
+    """Return the identity of a deployment within a process.
+
+    It differs between the configurations of one process, too.
+    """
     return f"{target.deployment.name} at {target.deployment.base_url}"
 
 

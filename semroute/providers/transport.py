@@ -1,4 +1,4 @@
-"""HTTP transport of httpx's clients over aiohttp, at a fraction of the CPU time.
+"""HTTP transport for httpx over aiohttp, which takes less CPU time.
 
 httpx's own transport parses HTTP in Python and walks its pool for every call; aiohttp does the first in C and not the
 second. The client stays httpx's, and so do its errors: retries and costs depend on whether a call may have reached the
@@ -59,7 +59,7 @@ _connecting: ContextVar[tuple[Trace | None, float | None]] = ContextVar("semrout
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """HTTP/1.1 over aiohttp's connections, without proxies, redirects or cookies.
+    """HTTP/1.1 over aiohttp, without proxies, redirects or cookies.
 
     Connections belong to the event loop that opened them; in another loop, or in a forked child, others are opened. The
     ``trace`` extension is awaited for two steps alone, ``connection.connect_tcp.started`` before a connection is made
@@ -185,7 +185,10 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
 
 def _close_left_open(session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop) -> None:
-    """Close what the owner of a transport has left open, which aiohttp would complain about on standard error."""
+    """Close the connections that a transport's owner left open.
+
+    aiohttp would complain about them on standard error.
+    """
     if loop.is_closed():
         with suppress(StopIteration):  # there is nothing left to wait for
             session.close().send(None)
@@ -256,7 +259,7 @@ class LeanClient(httpx.AsyncClient):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Connections with httpx's limits, and without those that a server has closed.
+    """Connection pool with httpx's limits, free of closed connections.
 
     aiohttp learns of a closed connection from the event loop, which may not have looked since: after a blocked loop the
     first request would be lost in it, and could not be sent again, since the server may have read it.
@@ -382,7 +385,10 @@ class _OpenBody(httpx.AsyncByteStream):
 
 
 def _headers(headers: httpx.Headers) -> list[tuple[str, str]]:
-    """Return the headers of a request, except for its framing in chunks, which aiohttp adds itself."""
+    """Return a request's headers without chunk framing.
+
+    aiohttp adds that itself.
+    """
     # aiohttp loses the first of two that are one but for their letters' case.
     spelt: dict[bytes, bytes] = {}
     return [

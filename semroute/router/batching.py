@@ -68,7 +68,9 @@ class DecisionBatcher:
         self._owner = os.getpid()
 
     async def decide(self, text: str, request: Request) -> Decision:
-        """Return the decision of a query; one that is cancelled before its batch begins costs nothing.
+        """Return the decision of a query.
+
+        One that is cancelled before its batch begins costs nothing.
 
         Raises:
             SemrouteError: as ``decide`` for this query alone.
@@ -88,7 +90,10 @@ class DecisionBatcher:
         return decision
 
     def close(self) -> None:
-        """Let the thread end when nothing waits any more; the next query starts a new one."""
+        """Let the thread end when nothing waits.
+
+        The next query starts a new one.
+        """
         with self._lock:
             thread, self._thread = self._thread, None
             is_own = self._owner == os.getpid()
@@ -124,7 +129,7 @@ class DecisionBatcher:
 
 
 def _hand_over(batch: Sequence[_WaitingQuery], decisions: Sequence[Decision | None]) -> None:
-    """Hand decisions over to the event loops that wait for them, to each loop all at once."""
+    """Hand decisions to the event loops that wait, all at once to each."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Decision | None], Decision | None]]] = {}
     for query, decision in zip(batch, decisions, strict=True):
         by_loop.setdefault(query.loop, []).append((query.result, decision))

@@ -105,7 +105,7 @@ class _Heard:
         return (time.perf_counter() - self.started) * 1000
 
     def completed(self, completion: Completion, decision: Decision) -> Completion:
-        """Note the completion, and return it with its decision and the outcome's id."""
+        """Log the completion; return it with its decision and outcome id."""
         self.completion = replace(completion, decision=decision, outcome_id=self.name)
         self.attempts, self.kind = completion.attempts, None
         return self.completion
@@ -178,7 +178,9 @@ class Recorder:
         made: Sequence[Attempt] = (),
         on_delta: OnDelta | None = None,
     ) -> Completion:
-        """Return an answer with its decision, and record its outcome: complete, failed, cancelled.
+        """Return an answer with its decision, and log its outcome.
+
+        It is complete, failed or cancelled.
 
         Args:
             call: makes the answer; it is given the callback of the stream.
@@ -432,7 +434,10 @@ class Answering:
         return pinned_decision(text, limits, self._config)
 
     def with_tiers(self, decision: Decision, limits: Constraints = ANYTHING) -> Decision:
-        """Return a decision with models, groups and effort of each tier; the same without a cascade."""
+        """Return a decision with models, groups and effort of each tier.
+
+        It is the same without a cascade.
+        """
         cascade = self._cascade(decision, limits)
         if cascade is None:
             return decision

@@ -357,7 +357,10 @@ def _classifier(live: LoadedIndex, config: Config, pool: Pool) -> Strategy | Non
 
 
 def _tier_efforts(config: Config, pool: Pool) -> dict[str, str]:
-    """Return the effort at which a cascade begins with a model that a strategy has chosen; none without a cascade."""
+    """Return the effort at which a cascade begins with a chosen model.
+
+    None without a cascade.
+    """
     efforts: dict[str, str | None] = {}
     if config.cascade.start == "decided":
         for tier in config.cascade.tiers:

@@ -1,4 +1,4 @@
-"""Default router of a program: the one that :func:`route` opens, and keeps."""
+"""Default router of a program, which :func:`route` opens and keeps."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ HttpClient: TypeAlias = "httpx.AsyncClient | Callable[[], httpx.AsyncClient] | N
 
 
 class RouterOptions(TypedDict, total=False):
-    """Keywords that ``Router.load`` and ``Router.from_examples`` share; all may be left out.
+    """Options that ``Router.load`` and ``Router.from_examples`` share.
 
     Attributes:
         config: a configuration, its sections or its file; None takes ``semroute.yaml`` of the working folder if there
@@ -87,7 +87,7 @@ class RouterOptions(TypedDict, total=False):
 
 
 def config_of(options: RouterOptions, encoders: Mapping[str, Any] | None = None) -> Config:
-    """Return the configuration that the options hold or name, with their plugins.
+    """Return the configuration that options hold or name, with plugins.
 
     Raises:
         TypeError: there is no option of a name.
@@ -335,7 +335,9 @@ class LoadedIndex:
 
     @property
     def waits(self) -> bool:
-        """True if the encoder may wait for a server: then a query is decided in a thread of its own.
+        """True if the encoder may wait for a server.
+
+        Then a query is decided in a thread of its own.
 
         In one thread for all, a server that hangs would hold up every query.
         """

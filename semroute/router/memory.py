@@ -43,7 +43,7 @@ log = logging.getLogger("semroute")
 
 @dataclass(frozen=True, slots=True)
 class MemoryParts:
-    """Index in memory, the configuration with its fallback, and what ends with it."""
+    """Index in memory, its configuration with a fallback, and its resources."""
 
     live: LoadedIndex
     config: Config
@@ -52,7 +52,10 @@ class MemoryParts:
 
 @dataclass(frozen=True, slots=True)
 class MemorySource:
-    """Input of an index in memory, as :meth:`semroute.Router.from_examples` takes it."""
+    """Input of an in-memory index.
+
+    See :meth:`semroute.Router.from_examples`.
+    """
 
     examples: ExampleTexts
     models: Mapping[str, ModelNames] | None
@@ -225,7 +228,7 @@ def _labelled(rows: LabelledTexts, read: CategorySet) -> list[LabelledQuery]:
 def _encoder(
     given: Encoder | None, config: Config, env: Mapping[str, str]
 ) -> tuple[Encoder, list[Callable[[], object]]]:
-    """Return the encoder, and what closes it; nothing does where it was handed in."""
+    """Return the encoder and its closer; one handed in is left open."""
     if given is not None:
         _check_given(given)
         return given, []

@@ -1,4 +1,4 @@
-"""Policies of a router: the one that serves, the one on trial, and those that a request may ask for by name.
+"""Policies of a router: serving, on trial, and those asked for by name.
 
 Each is the configuration with the sections of a file laid over it, such as the ``policy.yaml`` of ``semroute
 tune-policy``: strategies, thresholds, rules and cascade. Models and deployments are the configuration's.
@@ -84,7 +84,7 @@ def _open(live: LoadedIndex, config: Config) -> NamedPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PolicyPair:
-    """Chain that serves, the policy on trial beside it, and those that a request may ask for.
+    """Serving policy, the policy on trial, and those asked for by name.
 
     Read once for a query: it sees the old artifact or the new one, never parts of both.
     """
@@ -100,7 +100,9 @@ class PolicyPair:
         return self.chain.asks or trial or any(policy.chain.asks for policy in self.named.values())
 
     def asked_by(self, constraints: Constraints) -> PolicyPair:
-        """Return the policies that decide on a request: serving and trial, or the one that it asks for.
+        """Return the policies that decide on a request.
+
+        They are the serving and the trial policy, or the one that it asks for.
 
         Raises:
             InputError: it asks for a category that the index does not have, or for a policy that there is not.

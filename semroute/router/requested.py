@@ -1,4 +1,4 @@
-"""Requested decisions: a preference, a category or a policy in place of a model.
+"""Requested decisions: a preference, category or policy, no model.
 
 A name asks for it where there is room for nothing but a model's name, as in a request to the gateway.
 """
@@ -27,7 +27,10 @@ STALL = "stall"
 
 
 def as_requested(decision: Decision, constraints: Constraints) -> Decision:
-    """Return a decision marked with the policy that the caller asks for, without the propensity of a free choice."""
+    """Return a decision marked with the policy that its caller asks for.
+
+    The propensity of a free choice is removed.
+    """
     if constraints.policy is None and constraints.category is None:
         return decision
     decision = without_propensity(decision)
@@ -81,7 +84,7 @@ def preferred(decision: Decision, preference: Preference, config: Config) -> Dec
 
 
 def _effort(decision: Decision, name: str, *, is_last: bool) -> tuple[str | None, ...]:
-    """Return the effort of the first or last tier that calls a name; empty where it has none."""
+    """Return the effort of the first or last tier of a name; "" for none."""
     tiers = zip(decision.cascade, decision.efforts, strict=False)
     efforts = [effort for tier, effort in tiers if name in tier]
     found = efforts[-1 if is_last else 0] if efforts else None
@@ -89,7 +92,9 @@ def _effort(decision: Decision, name: str, *, is_last: bool) -> tuple[str | None
 
 
 def escalated(decision: Decision, above: str, config: Config, why: str) -> Decision:
-    """Return a decision that asks the models above another one first, from the lowest price up.
+    """Return a decision that asks the models above another one first.
+
+    They are in the order of their prices.
 
     Where none of those that it names costs more, the same model is asked at the effort of its last tier; where that is
     that of its first tier, the decision stays the same. Where a price is not known, those after it in the decision's
@@ -120,12 +125,17 @@ def escalated(decision: Decision, above: str, config: Config, why: str) -> Decis
 
 
 def named_models(decision: Decision) -> tuple[str, ...]:
-    """Return the models that a decision names: those of its cascade's tiers, or its candidates."""
+    """Return the models that a decision names.
+
+    They are those of its cascade's tiers, or its candidates.
+    """
     return tuple(dict.fromkeys(name for tier in decision.cascade for name in tier)) or decision.candidates
 
 
 def revised(decision: Decision, candidates: tuple[str, ...], strategy: str, reason: str) -> Decision:
-    """Return a decision with other candidates, which are called in their order, without a cascade and its efforts.
+    """Return a decision with other candidates, called in their order.
+
+    It has no cascade and none of its efforts.
 
     Its model was not drawn, so that no propensity holds for it.
     """
@@ -143,7 +153,10 @@ def revised(decision: Decision, candidates: tuple[str, ...], strategy: str, reas
 
 
 def without_propensity(decision: Decision) -> Decision:
-    """Return a decision of which no propensity is known, since something else than the assignment chose."""
+    """Return a decision without propensity.
+
+    Something else than the assignment chose.
+    """
     opinions = tuple(
         opinion if opinion.draw is None else replace(opinion, draw=replace(opinion.draw, probability=None))
         for opinion in decision.opinions
@@ -174,7 +187,10 @@ AUTO_NAMES: Mapping[str, Preference] = dict(_preference_names())
 
 
 def plain_name(name: str) -> str:
-    """Return the plainest name for the same: ``auto/best`` for ``claude-auto-best``, and ``auto`` for its aliases."""
+    """Return the plainest of equivalent model names.
+
+    ``claude-auto-best`` is ``auto/best``, and the aliases of ``auto`` are ``auto``.
+    """
     preference = AUTO_NAMES.get(name)
     if preference is None:
         return name
@@ -217,12 +233,18 @@ def callable_names(config: Config) -> tuple[str, ...]:
 
 
 def policy_names(config: Config) -> Sequence[str]:
-    """Return the policies that a caller can ask for: those with a name, and where one is on trial, both."""
+    """Return the policies that a caller can ask for by name.
+
+    Where one is on trial, both.
+    """
     return (*(POLICIES if config.trial.policy is not None else ()), *config.policies)
 
 
 def name_clashes(config: Config, categories: Collection[str]) -> Iterator[Problem]:
-    """Yield a warning for each model, group, category or policy whose name asks a gateway for something else."""
+    """Yield a warning for each name that asks a gateway for something else.
+
+    Names are those of models, groups, categories and policies.
+    """
     for name in callable_names(config):
         if name in AUTO_NAMES:
             section = "groups" if name in config.groups else "deployments"

@@ -188,7 +188,7 @@ class Router:
         options: RouterOptions,
         reloader: Reloader | None = None,
     ) -> Self:
-        """Open the log, then the router, which closes both; a failure closes them here."""
+        """Open the log, then the router; a failure closes both here."""
         env, log = options.get("env", os.environ), options.get("log")
         with ExitStack() as on_failure:
             for close in closers:
@@ -508,7 +508,7 @@ class Router:
         return UNTRACED if self._tracer is None else self._tracer.decision()
 
     def _answers(self, decision: Decision, limits: Constraints) -> Answering:
-        """Return the policy that answers a decision: serving, on trial, or the one that its request asks for."""
+        """Return the policy that answers: serving, on trial, or asked for."""
         if limits.policy is not None and (named := self._named.get(limits.policy)) is not None:
             return named.answering
         trial = self._trial
@@ -597,7 +597,7 @@ class Router:
         return not was_closed
 
     def _release(self) -> None:
-        """Release everything, the log last: what fails does not keep the rest open."""
+        """Release everything, the log last, whatever fails on the way."""
         with ExitStack() as stack:
             close = getattr(self._log, "close", None)
             if callable(close):
@@ -636,7 +636,7 @@ class Router:
             self._answering.without_models = live.without_models
 
     def _pinned(self, request: Request, limits: Constraints) -> Decision | None:
-        """Return the decision of a caller who pins what is called; None if the query is to be decided."""
+        """Return the decision of a pinned call; None if it is to be decided."""
         return self._answering.pinned(routable_text(request.messages), limits) if limits.is_pinned else None
 
     async def _adecide(self, request: Request, constraints: Constraints, log: bool) -> Decision:
@@ -671,7 +671,7 @@ class Router:
             raise DeadlineError(message) from None
 
     def _answerable(self, decision: Decision, request: Request, constraints: Constraints) -> Decision:
-        """Return a decision with its cascade, or with its models in the order that its request is due."""
+        """Return a decision with its cascade, or its models in due order."""
         decision = as_requested(decision, constraints)
         decision = self._answers(decision, constraints).with_tiers(decision, constraints)
         return decision if constraints.is_pinned else ordered(decision, request, constraints, self._config)

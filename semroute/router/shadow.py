@@ -1,4 +1,4 @@
-"""Blind comparison of a trial's answers on live traffic, within a budget, behind the requests.
+"""Blind comparison of a trial's answers on live traffic, on a budget.
 
 After a request was answered, the policy that was not followed answers it as well, and a judge compares the two without
 their names. It is asked in both orders, since judges prefer an answer for its place (Zheng et al., "Judging
@@ -121,7 +121,10 @@ class BlindComparer:
 
     @classmethod
     def of(cls, config: Config, log: OutcomeSink | None) -> BlindComparer | None:
-        """Return the comparer that a configuration asks for; None without one, or without a log that keeps it."""
+        """Return the configured comparer.
+
+        None without one, or without a log that keeps it.
+        """
         trial = config.trial
         if trial.policy is None or trial.judge is None or trial.max_usd is None or not isinstance(log, ComparisonLog):
             return None
@@ -141,7 +144,9 @@ class BlindComparer:
         trial: Experiment | None,
         dispatcher: Dispatcher,
     ) -> None:
-        """Compare an answered request in the background, if it is to be; return at once and never raise.
+        """Compare an answered request in the background, if it is to be.
+
+        It returns at once and never raises.
 
         Args:
             request: the request.
@@ -198,7 +203,10 @@ class BlindComparer:
         return _Case(request, limits, completion, other, by_trial, answering, dispatcher, comparison)
 
     async def _compare(self, case: _Case) -> None:
-        """Compare within the budget, and write how it ended; never raise but when cancelled."""
+        """Compare within the budget, and log the end.
+
+        It never raises but when cancelled.
+        """
         try:
             estimate = await self._estimate(case)
             if estimate is None:
@@ -233,7 +241,10 @@ class BlindComparer:
             log.warning("the cost of a comparison could not be written: %s", _kind(error))
 
     async def _estimate(self, case: _Case) -> float | None:
-        """Return the most that a comparison is expected to cost, USD; None if it cannot be made now."""
+        """Return the highest expected cost of a comparison, USD.
+
+        None if it cannot be made now.
+        """
         from semroute.learn.labelling import MAX_CHARACTERS
 
         tiers = case.other.cascade or (case.other.candidates,)
@@ -317,7 +328,10 @@ class BlindComparer:
         return judging_caller(case.dispatcher, case.limits, case.attempts)
 
     async def finish(self) -> None:
-        """Let the comparisons of the running loop end, and cancel those that do not; take no further ones."""
+        """Let the running loop's comparisons end, and cancel late ones.
+
+        No further ones are taken.
+        """
         self._is_closing = True
         loop = asyncio.get_running_loop()
         tasks = {task for task, its in self._tasks.copy().items() if its is loop}
@@ -330,7 +344,7 @@ class BlindComparer:
             await asyncio.wait(late)
 
     def finish_everywhere(self) -> None:
-        """Let the comparisons end on every loop that has some, as :meth:`finish` does on the running one."""
+        """Let the comparisons end on every loop, as :meth:`finish` does on one."""
         for loop in self.loops:
             try:
                 run_on(loop, self.finish(), CLOSE_S)
@@ -344,7 +358,10 @@ class BlindComparer:
 
 
 def conversation(request: Request) -> str:
-    """Return the texts of a request for a judge: one message as it is, several with their roles."""
+    """Return a request's texts for a judge.
+
+    One message is as it is, several have their roles.
+    """
     texts = [(str(message_field(one, "role")), _text(one)) for one in request.messages]
     if len(texts) == 1:
         return texts[0][1]
@@ -356,7 +373,7 @@ def _text(message: Mapping[str, Any]) -> str:
 
 
 def _has_text(completion: Completion) -> bool:
-    """Return True for an answer that is text alone: calls of tools are not compared."""
+    """Return True for text alone: calls of tools are not compared."""
     return bool(completion.text.strip()) and not completion.tool_calls
 
 

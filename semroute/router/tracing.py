@@ -1,4 +1,6 @@
-"""Traces by OpenTelemetry: spans of requests, decisions and attempts, with the names of its conventions for GenAI.
+"""Traces by OpenTelemetry: spans of requests, decisions and attempts.
+
+Names are those of its conventions for generative AI.
 
 A request to the gateway is a span of kind SERVER, its decision one of kind INTERNAL, and every attempt at a deployment
 one of kind CLIENT that is named ``chat MODEL``. No span has a word of a prompt or an answer, a key, or an error's

@@ -1,1 +1,1 @@
-"""Gateway: an HTTP server that speaks the vendors' formats and routes what it is asked."""
+"""Gateway: HTTP server of the vendors' formats that routes requests."""

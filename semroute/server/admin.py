@@ -1,4 +1,6 @@
-"""Administration of the gateway over HTTP: keys, trial share, reload and export, each by a right of its own.
+"""Administration over HTTP: keys, trial share, reload and export.
+
+Each needs a right of its own.
 
 What changes something, an export, and every refusal is a line of the audit log, written before it is done: where the
 log cannot be written, nothing is done.
@@ -108,7 +110,7 @@ class Administration:
             return await self._reload()
 
     async def trial(self, caller: AdminCaller, _: Mapping[str, Any]) -> Mapping[str, object]:
-        """Show the policy on trial, its share, and the card of its blind comparisons."""
+        """Show the policy on trial, its share, and its comparison card."""
         await self._check(caller, "trial", "trial.read")
         section = self._router.config.trial
         try:

@@ -1,4 +1,4 @@
-"""Affinity of a conversation to its model: stay while that pays, and never a hard pin.
+"""Affinity of a conversation to its model, while that pays.
 
 The decision of the router stands, except that
 
@@ -53,7 +53,9 @@ def turn_cost(price: Price, input_tokens: int, output_tokens: int, cached: int =
 
 @dataclass(frozen=True, slots=True)
 class SwitchComparison:
-    """Expected costs of the next ask, USD, with the tool calls that it is likely to take; None without a price.
+    """Expected costs of the next ask, USD, staying and switching.
+
+    They include the tool calls that it is likely to take; None without a price.
 
     One ask alone would never pay for a cache that serves the turns after it. So what staying has cost so far, against
     the other model with the prefix in its cache, counts as well: when it exceeds the price of filling that cache, the
@@ -72,7 +74,10 @@ class SwitchComparison:
 
     @property
     def stays(self) -> bool:
-        """True unless switching is known to cost less: what it loses is known, what it brings is not."""
+        """True unless switching is known to cost less.
+
+        Its losses are known, its gains are not.
+        """
         return self.stay is None or self.switch is None or self.switch >= self.stay + self.forgone
 
     def __str__(self) -> str:
@@ -120,22 +125,25 @@ class SessionTurn:
         self.move: Move | None = None
 
     def ask(self) -> None:
-        """Ask what other processes know of the conversation, while its caller is being admitted."""
+        """Ask other processes for the conversation, during admission."""
         self._reading = self._sessions.begin_read(self._caller, self._name, self._request)
 
     async def begin(self) -> None:
-        """Take what other processes know of the conversation, once its caller is admitted."""
+        """Take over other processes' conversation, after admission."""
         await self._sessions.take(self._caller, self._name, self._reading)
         self._session = self._sessions.find(self._caller, self._name)
 
     @cached_property
     def input_tokens(self) -> int:
-        """Estimated tokens of the request, counted once for all that asks for them."""
+        """Estimated tokens of the request, counted once."""
         return estimate_tokens(self._request)
 
     @property
     def limits(self) -> Constraints:
-        """Limits of the call: the deployment that has the conversation cached is preferred among those of its model."""
+        """Limits of the call; the deployment with the cached prefix is first.
+
+        It is preferred among those of its model.
+        """
         session = self._session
         if session is None or self._limits.deployment is not None or self._task is not None:
             return self._limits
@@ -162,7 +170,9 @@ class SessionTurn:
             self._sessions.share(self._caller, self._name, session)
 
     def outgrows(self, error: ContextLengthError) -> bool:
-        """Turn to larger models after providers found the request too long; False if there is none.
+        """Turn to larger models after the request proved too long.
+
+        False if there is none.
 
         Nothing of the answer may have been sent yet. It turns once.
         """
@@ -177,7 +187,10 @@ class SessionTurn:
         return bool(self._larger)
 
     def explained(self, error: DispatchError) -> DispatchError:
-        """Return an error with the counts that a client looks for, if the request is too long; else the same error."""
+        """Return an error with token counts, if the request is too long.
+
+        Otherwise it is the same error.
+        """
         overflow = overflow_of(error, self._config, self._needs, self._possible())
         return error if overflow is None else overflow_error(error, overflow)
 
@@ -197,7 +210,7 @@ class SessionTurn:
         return self._limits.is_pinned
 
     def _moves(self, completion: Completion) -> bool:
-        """Return False where the model only stood in for another one that could not answer."""
+        """Return False where the model only stood in for another one."""
         decision = self._decision
         if decision is None or decision.cascade or not decision.candidates:
             return True
@@ -240,12 +253,15 @@ class SessionTurn:
         return replace(decision, reason=f"{decision.reason}; {reason}")
 
     def _forgo(self, model: str, other: str) -> None:
-        """Note what this turn costs more at a model than at another one with a cache of its own."""
+        """Note the extra cost of this turn over another model's own cache."""
         if model not in self._config.members(other):
             self._stayed = other, max(0.0, (self._cost(model) or 0.0) - (self._cost(other, is_warm=True) or 0.0))
 
     def _unstalled(self, decision: Decision, model: str) -> Decision:
-        """Leave a model that repeats itself for one above it; stay with it, at more effort, where there is none."""
+        """Leave a model that repeats itself for one above it.
+
+        Where there is none, it stays, at more effort.
+        """
         if decision.efforts and model in self._config.members(decision.candidates[0]):
             self.move = "stays"
             return decision
@@ -256,7 +272,7 @@ class SessionTurn:
         return self._with_first(decision, model, SESSION, f"it repeats itself, and nothing is above {model}")
 
     def _kept_cheap(self, decision: Decision, task: str) -> Decision:
-        """Send housekeeping to the model where it costs least, what is cached of the conversation included."""
+        """Send housekeeping to the cheapest model, its cache included."""
         allowed = _bounds(decision)
         models = dict.fromkeys(deployment.model for deployment in self._config.deployments)
         priced = [
@@ -271,7 +287,7 @@ class SessionTurn:
         return self._with_first(decision, cheapest, HOUSEKEEPING, reason)
 
     def _fitting(self, decision: Decision) -> Decision:
-        """Add the models that a request fits, cheapest first, where it is too long for all that were chosen."""
+        """Add the models that a too long request fits, cheapest first."""
         chosen = self._models(decision.candidates)
         if _bounds(decision) is not None or any(self._fits(model) for model in chosen):
             return decision
@@ -296,7 +312,9 @@ class SessionTurn:
         return revised(decision, candidates, strategy, reason)
 
     def _may_answer(self, model: str, decision: Decision) -> bool:
-        """Return True if the decision allows a model: it names it, or the model is no cheaper than its first.
+        """Return True if the decision allows a model.
+
+        It names the model, or the model is no cheaper than its first one.
 
         A strategy that chose a model named the others for failover alone. A rule that filters models, or that names
         them, bounds what may answer.
@@ -313,7 +331,10 @@ class SessionTurn:
         return own is not None and others is not None and own >= others
 
     def _is_left(self, model: str, decision: Decision) -> bool:
-        """Return True unless a filter of a rule or a plugin excludes a model: the caller's limits hold at any time."""
+        """Return True unless a rule's or plugin's filter excludes a model.
+
+        The caller's limits hold at any time.
+        """
         allowed = _bounds(decision, filters_only=True)
         return allowed is None or model in self._models(allowed)
 
@@ -329,7 +350,9 @@ class SessionTurn:
                 yield deployment
 
     def _ask_cost(self, name: str) -> float | None:
-        """Return the expected cost of this ask at a model: this turn, and those that follow with the results of tools.
+        """Return the expected cost of this ask at a model, USD.
+
+        It counts this turn, and those that follow with the results of tools.
 
         Those find the prefix in a cache. Their number is the mean of the conversation's asks so far.
         """
@@ -337,7 +360,9 @@ class SessionTurn:
         return None if first is None or later is None else first + (turns_of_an_ask(self._request) - 1.0) * later
 
     def _cost(self, name: str, *, is_warm: bool = False) -> float | None:
-        """Return the expected cost of this turn at a model's cheapest deployment that takes it, USD.
+        """Return the expected cost of this turn at a model, USD.
+
+        It is that of its cheapest deployment that takes the turn.
 
         None where no price is known. With ``is_warm`` it is as if that deployment had the prefix in its cache.
         """
@@ -359,7 +384,10 @@ class SessionTurn:
 
 
 def turns_of_an_ask(request: Request) -> float:
-    """Return how many answers an ask of a conversation took, on average before its last ask; 1 at its beginning."""
+    """Return the mean number of answers to an ask of a conversation.
+
+    It is taken before the last ask, and 1 at its beginning.
+    """
     roles = [role_of(message) for message in request.messages]
     asks = roles.count("user") - 1
     return max(1.0, roles.count("assistant") / asks) if asks > 0 else 1.0

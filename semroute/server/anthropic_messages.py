@@ -58,7 +58,7 @@ class Messages:
     """Anthropic's Messages as a server's format."""
 
     def read(self, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> ServedCall:
-        """Return the call in a body, with the names of beta features in the headers.
+        """Return the call in a body, with the beta features of its headers.
 
         Raises:
             InputError: the body cannot be used; the message names the path.
@@ -129,7 +129,10 @@ def _blocks(completion: Completion) -> list[dict[str, object]]:
 
 
 def _input(arguments: str) -> dict[str, object]:
-    """Return a call's arguments as the object that this format has; text that is none stands under ``arguments``."""
+    """Return a call's arguments as an object.
+
+    Text that is none stands under ``arguments``.
+    """
     try:
         value = json.loads(arguments or "{}")
     except (ValueError, RecursionError):
@@ -138,7 +141,7 @@ def _input(arguments: str) -> dict[str, object]:
 
 
 def usage_of(usage: Usage | None) -> dict[str, object]:
-    """Return token counts in Anthropic's shape, whose input tokens are those that no cache had."""
+    """Return token counts in Anthropic's shape: input without cached tokens."""
     if usage is None:
         return {"input_tokens": 0, "output_tokens": 0}
     cached = usage.cached_tokens + usage.cache_write_tokens
@@ -151,7 +154,9 @@ def usage_of(usage: Usage | None) -> dict[str, object]:
 
 
 class _MessageStream:
-    """Encoder of a streamed answer as Anthropic's events: one content block is open at a time.
+    """Encoder of a streamed answer as Anthropic's events.
+
+    One content block is open at a time.
 
     Fragments of parallel calls may come interleaved (OpenAI's format allows it). Those of the first call are sent as
     they come; those of the others, and text after a call, wait for the end, since a block that is closed stays closed.
@@ -253,7 +258,7 @@ class _MessageStream:
         yield _line(kind, event)
 
     def _counted(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the start of a message, with an estimate where it counts no token of the input."""
+        """Return a message's start, with an estimate for missing input tokens."""
         usage = message.get("usage") or {}
         names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
         if any(usage.get(name) for name in names):
@@ -265,7 +270,10 @@ class _MessageStream:
         yield self._piece({"type": "thinking_delta", "thinking": text})
 
     def _sign(self, block: ReasoningBlock) -> Iterator[bytes]:
-        """Close a block of reasoning with its signature, which the client sends back to its own vendor's models."""
+        """Close a block of reasoning with its signature.
+
+        The client sends it back to models of its own vendor.
+        """
         if block.redacted is not None:
             yield from self._enter("redacted", block.to_dict())
         else:

@@ -114,7 +114,10 @@ def _messages(messages: object, features: list[str]) -> Iterator[Mapping[str, ob
 
 
 def _check_block(block: Any, allowed: frozenset[str], path: str, features: list[str]) -> None:
-    """Check a block of a known type; one that other formats do not have is a feature."""
+    """Check a block of a known type.
+
+    One that other formats do not have is a feature.
+    """
     kind = block.get("type") if isinstance(block, Mapping) else None
     if not isinstance(kind, str):
         raise wrong(path, "is not a block with a type")
@@ -207,7 +210,10 @@ def _tool(tool: Any, path: str, features: list[str]) -> Tool:
 
 
 def _reasoning(body: Mapping[str, Any], extra: dict[str, object], features: list[str]) -> dict[str, Any]:
-    """Return the fields of thinking, effort and structured output; what has no field goes into ``extra``."""
+    """Return the fields of thinking, effort and structured output.
+
+    What has no field goes into ``extra``.
+    """
     fields: dict[str, Any] = {}
     thinking = body.get("thinking")
     given: Mapping[str, Any] = thinking if isinstance(thinking, Mapping) else {}

@@ -1,4 +1,4 @@
-"""Application of the gateway: its routes, from a client's body through the router to the answer."""
+"""Application of the gateway: routes from client's body to answer."""
 
 from __future__ import annotations
 
@@ -102,7 +102,9 @@ def create_app(
     tell: Callable[[], None] | None = None,
     settle: Callable[[], None] = lambda: None,
 ) -> Operation:
-    """Return the gateway as an ASGI application; it closes the router when the server ends.
+    """Return the gateway as an ASGI application that owns its router.
+
+    The router is closed when the server ends.
 
     Args:
         router: decides and calls.
@@ -149,7 +151,10 @@ def _routed(gateway: Gateway, admin: Administration) -> RouteTable:
 
 
 def routes_of(gateway: Gateway, admin: Administration) -> Mapping[str, Mapping[str, Handler]]:
-    """Return the handlers of a gateway's routes by path and method; :mod:`semroute.server.openapi` describes them."""
+    """Return the handlers of the gateway's routes by path and method.
+
+    :mod:`semroute.server.openapi` describes them.
+    """
     return {
         "/v1/chat/completions": {"POST": partial(gateway.complete, OPENAI)},
         "/v1/responses": {"POST": partial(gateway.complete, RESPONSES)},
@@ -176,7 +181,7 @@ def routes_of(gateway: Gateway, admin: Administration) -> Mapping[str, Mapping[s
 
 
 class RouteTable:
-    """ASGI application of routes: one look-up, and no middleware between server and handler.
+    """ASGI application of routes: one look-up, no middleware.
 
     Args:
         routes: handlers of each path by method; HEAD goes where GET does.
@@ -186,7 +191,7 @@ class RouteTable:
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; an error of the gateway's own is answered with a 500, and raised for its log."""
+        """Answer a request; an unexpected error is a 500, raised for the log."""
         http, path = HttpRequest(scope, receive), scope["path"]
         handlers = self._routes.get(path) or self._routes.get(path.removesuffix("/"), {})
         handler = handlers.get("GET" if scope["method"] == "HEAD" else scope["method"])
@@ -233,7 +238,9 @@ class Gateway:
         self._state, self._show = state, show
 
     def _caller(self, http: HttpRequest, right: Right | None = None) -> VirtualKey | None:
-        """Return the key of a request, which its record takes; a right that it needs must be the key's.
+        """Return a request's key, which must have the right that is needed.
+
+        The request's record takes the key.
 
         Raises:
             UnknownCallerError, ForbiddenError: keys are used, and it has none, or not the right.
@@ -288,7 +295,7 @@ class Gateway:
         return _json(200, {"input_tokens": max(1, estimate_tokens(request))})
 
     async def models(self, http: HttpRequest) -> Response:
-        """List the model names, in the shape of the vendor whose headers the request has."""
+        """List the model names in the shape of the vendor of the headers."""
         is_anthropics = "anthropic-version" in http.headers
         try:
             self._caller(http)
@@ -371,7 +378,7 @@ class Gateway:
 
 
 def _outcome_id(body: Mapping[str, Any]) -> str:
-    """Return an outcome's id; the id of an answer, which has it in it, will do."""
+    """Return an outcome's id, also from the id of an answer that has it."""
     given = body.get("outcome_id")
     if not isinstance(given, str) or not given:
         raise InputError("outcome_id: is missing; it is the x-semroute-outcome-id of the answer")
@@ -457,7 +464,7 @@ async def _disconnected(receive: Receive) -> None:
 
 
 class EventResponse(Response):
-    """Response of server-sent events that ends its answer when the client leaves."""
+    """Response of server-sent events that ends when the client leaves."""
 
     def __init__(self, chunks: AsyncIterator[bytes], events: AnswerEvents, headers: Mapping[str, str]) -> None:
         super().__init__(headers=headers)
@@ -485,7 +492,7 @@ class EventResponse(Response):
 
 
 def answer_headers(completion: Completion) -> dict[str, str]:
-    """Return the headers of a whole answer: its decision, model, cost and outcome."""
+    """Return the headers of an answer: decision, model, cost and outcome."""
     cost = completion.total_cost
     headers = {} if completion.decision is None else decision_headers(completion.decision)
     headers |= _headers({"model": completion.model, "deployment": completion.deployment})
@@ -495,7 +502,7 @@ def answer_headers(completion: Completion) -> dict[str, str]:
 
 
 def decision_headers(decision: Decision) -> dict[str, str]:
-    """Return the headers of a decision: before an answer its first candidate is its model."""
+    """Return the headers of a decision, with its first candidate as model."""
     found = {"model": decision.model, "category": decision.category or "", "strategy": decision.strategy}
     return _headers(found | {"decision-ms": f"{decision.elapsed_ms:.2f}"})
 
@@ -505,12 +512,18 @@ def _decided(record: ServedRecord) -> dict[str, str]:
 
 
 def turn_headers(turn: SessionTurn) -> dict[str, str]:
-    """Return the header of a conversation's move: ``stays``, ``switches`` or ``new``; none where it has none."""
+    """Return the header of a conversation's move, if any.
+
+    It is ``stays``, ``switches`` or ``new``.
+    """
     return {} if turn.move is None else _headers({"session": turn.move})
 
 
 def _failed_stream(format: ServerFormat, call: ServedCall, error: SemrouteError) -> Response:
-    """Return a stream of an error alone: Codex looks for a context overflow there, and not at the status of HTTP."""
+    """Return a stream of one error.
+
+    Codex looks for a context overflow there, and not at the status of HTTP.
+    """
     stream = format.stream(call)
     chunks = [*stream.start(), *stream.fail(served_error(format, error))]
     return Response(b"".join(chunks), media_type="text/event-stream")
@@ -559,7 +572,10 @@ def _format_of(path: str) -> ServerFormat:
 
 
 def _unserved(http: HttpRequest, methods: Collection[str]) -> Response:
-    """Return the refusal of a request to a path that has these methods; without any it is not served at all."""
+    """Return the refusal of a request to a path that has these methods.
+
+    Without any, the path is not served at all.
+    """
     message = f"{http.method} {http.url.path} is not served here; GET /v1/models lists the models"
     refusal = _error(_format_of(http.url.path).error(405 if methods else 404, "not_found", message))
     if methods:  # RFC 9110, 15.5.6: it must be there

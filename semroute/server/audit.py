@@ -1,4 +1,6 @@
-"""Audit log of the gateway's rights: who used one, or was refused; lines are added and never changed.
+"""Audit log of the gateway's rights: who used one, or was refused.
+
+Lines are added and never changed.
 
 Each line holds the SHA-256 of the line before it, so that a line that was changed, removed or put in between is found.
 Lines that were cut off at the end leave no trace in the file: compare the digest of the last line with one that was
@@ -84,7 +86,7 @@ class AuditCheck:
 
 
 class AuditLog:
-    """Audit log in a file of JSON lines, which several processes may append to.
+    """Audit log in a file of JSON lines, shared by several processes.
 
     Args:
         path: the file; made with the first line, for its owner alone.

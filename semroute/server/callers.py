@@ -1,4 +1,4 @@
-"""Callers of the gateway: authentication by virtual keys, and their limits and budgets."""
+"""Callers of the gateway: authentication by virtual keys, and limits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class UnknownCallerError(SemrouteError):
 
 
 class ForbiddenError(SemrouteError):
-    """Request for a model that its key may not use, or without the right that it needs."""
+    """Request for a model or a right that its key does not have."""
 
 
 class CallerLimitError(SemrouteError):
@@ -116,7 +116,10 @@ class Callers:
         turn: SessionTurn,
         on_decision: Callable[[Decision], None] | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
-        """Stream the answer to a turn within its key's limits; all else as of :meth:`complete`."""
+        """Stream the answer to a turn within its key's limits.
+
+        All else is as in :meth:`complete`.
+        """
         async with self._admitted(call, key, turn) as (admitted, bill):
             await turn.begin()
             has_begun = is_complete = False
@@ -143,7 +146,7 @@ class Callers:
                     _pass_on(error, turn, bill)
 
     async def route(self, call: ServedCall, key: VirtualKey | None) -> Decision:
-        """Decide a request within its key's limits, by the metadata of its key; no model answers it.
+        """Decide a request within its key's limits, without an answer.
 
         Raises:
             ForbiddenError, CallerLimitError: the key does not allow it.
@@ -156,7 +159,9 @@ class Callers:
             return decision
 
     async def judge(self, outcome_id: str, quality: float, comment: str | None, key: VirtualKey | None) -> str:
-        """Store feedback on an answer; a key's own answers are the only ones that there are for it.
+        """Store feedback on an answer.
+
+        A key can name its own answers alone.
 
         Raises:
             InputError, StateError: as :meth:`Router.afeedback`.
@@ -210,7 +215,9 @@ def _allowed(call: ServedCall, key: VirtualKey) -> Request:
 
 
 def _pass_on(error: DispatchError, turn: SessionTurn, bill: _CallCharge) -> None:
-    """Return if larger models are to be tried; otherwise raise the error, with the counts of a request too long.
+    """Return if larger models may be tried; otherwise raise the error.
+
+    A request that is too long has its token counts in the error.
 
     Raises:
         DispatchError: nobody could answer.
@@ -221,7 +228,7 @@ def _pass_on(error: DispatchError, turn: SessionTurn, bill: _CallCharge) -> None
 
 
 class _CallCharge:
-    """Tokens and USD of a call, as far as they are known; None keeps what was reserved."""
+    """Tokens and USD of a call so far; None keeps what was reserved."""
 
     def __init__(self) -> None:
         self.tokens: int | None = None
@@ -235,7 +242,7 @@ class _CallCharge:
         self.tokens = None if usage is None else usage.input_tokens + usage.output_tokens
 
     def decide(self, decision: Decision) -> None:
-        """Take the counts of a decision: those of the models that were asked where the query goes."""
+        """Take the counts of a decision: those of models asked to decide."""
         cost, counted = decision.cost, [one.usage for one in decision.attempts if one.usage is not None]
         self.usd = 0.0 if cost is None else cost.usd
         self.tokens = sum(usage.input_tokens + usage.output_tokens for usage in counted)

@@ -1,4 +1,4 @@
-"""Explanation of a decision in a header of its answer, where the request asks for one.
+"""Explanation of a decision in an answer's header, on request.
 
 Compact JSON in ASCII, without a word of the query; ``POST /v1/route`` has the whole decision in its body.
 """
@@ -24,7 +24,9 @@ _TEXT_LENGTHS = (200, 30)
 
 
 def explanation_headers(headers: Mapping[str, str], decision: Decision | None) -> dict[str, str]:
-    """Return the explanation as a header; empty unless the request asks for it, and before there is a decision.
+    """Return the explanation as a header, if the request asks for it.
+
+    It is empty before there is a decision.
 
     Args:
         headers: of the request, by names in lower case.
@@ -36,7 +38,10 @@ def explanation_headers(headers: Mapping[str, str], decision: Decision | None) -
 
 
 def explanation(decision: Decision) -> str:
-    """Return a decision as ASCII JSON of at most :data:`MAX_BYTES`; ``shortened`` is true where fields are missing."""
+    """Return a decision as ASCII JSON of at most :data:`MAX_BYTES`.
+
+    ``shortened`` is true where fields are missing.
+    """
     for length in _TEXT_LENGTHS:
         fields = _fields(decision, length)
         text = _compact(fields)
@@ -49,7 +54,7 @@ def explanation(decision: Decision) -> str:
 
 
 def _fields(decision: Decision, length: int) -> dict[str, object]:
-    """Return what is shown of a decision, each text clipped to ``length`` characters."""
+    """Return the shown fields of a decision, texts clipped to ``length``."""
     return {
         "model": _clipped(decision.model, length),
         "category": decision.category and _clipped(decision.category, length),

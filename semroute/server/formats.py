@@ -1,4 +1,4 @@
-"""Wire formats that the gateway serves: from a client's body to a request, and from a completion to the answer."""
+"""Wire formats of the gateway: requests from bodies, and answers."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class ServerFormat(Protocol):
     """One vendor's format, seen from the server's side."""
 
     def read(self, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> ServedCall:
-        """Return the call in a body; of the headers only a vendor's names of beta features are read.
+        """Return the call in a body, with beta features from its headers.
 
         Raises:
             InputError: the body cannot be used; the message names the path.
@@ -116,11 +116,11 @@ class ServerFormat(Protocol):
         ...
 
     def error(self, status: int, kind: str, message: str, wait_s: float | None = None) -> ServedError:
-        """Return an error in the format's own shape; ``kind`` is one of :data:`KINDS`."""
+        """Return an error in the format's shape; ``kind`` is in :data:`KINDS`."""
         ...
 
     def overflow(self, overflow: Overflow) -> str:
-        """Return the vendor's sentence for a request that is too long, or for too long an answer."""
+        """Return the vendor's sentence for a request or answer too long."""
         ...
 
 
@@ -142,7 +142,7 @@ KINDS: tuple[tuple[type[Exception], int, str], ...] = (
 
 
 def asked_model(body: Mapping[str, Any]) -> str:
-    """Return the model name in a body, whose field is the same in every format.
+    """Return the model name in a body; its field is the same everywhere.
 
     Raises:
         InputError: it is missing.
@@ -181,7 +181,9 @@ def served_error(format: ServerFormat, error: Exception) -> ServedError:
 
 
 def vendor_headers(headers: Mapping[str, str], allowed: Collection[str]) -> dict[str, str]:
-    """Return the headers that go upstream with a body: those of a list, and nothing that a header cannot carry.
+    """Return the headers that go upstream with a body.
+
+    They are those of a list, without values that a header cannot carry.
 
     Args:
         headers: the client's; of a repeated one all values are kept, joined as HTTP joins them.
@@ -199,7 +201,7 @@ _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan
 
 
 def json_bytes(value: object) -> bytes:
-    """Return JSON in UTF-8, as compact as the vendors write it; a number that JSON has no word for becomes null."""
+    """Return compact JSON in UTF-8; a number JSON has no word for is null."""
     try:
         return _compact(value).encode()
     except ValueError:

@@ -1,4 +1,4 @@
-"""Generations of the gateway: one router after another, replaced without dropping a request."""
+"""Generations of the gateway: routers replaced without a lost request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("semroute")
 
 
 class _Generation:
-    """One router with its application, and the number of requests that use them."""
+    """One router with its application, and the number of its requests."""
 
     def __init__(self, router: Router, app: Application) -> None:
         self.router, self.app = router, app
@@ -84,7 +84,7 @@ class Generations:
         return self._current.router
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request with the router of the moment, until the end of its answer."""
+        """Serve a request with the current router, to the end of its answer."""
         await self._current(scope, receive, send)
 
     async def open(self) -> None:
@@ -106,7 +106,9 @@ class Generations:
             await asyncio.to_thread(self.router.close)
 
     async def reload(self) -> bool:
-        """Replace the router by one of the files as they are now; requests under way keep theirs.
+        """Replace the router by one of the current files.
+
+        Requests under way keep theirs.
 
         Returns:
             False if the new one could not be opened: the old one goes on serving, and the error is logged.

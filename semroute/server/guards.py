@@ -1,4 +1,4 @@
-"""Guards before every route: hosts, origins, framing, and size of header and body.
+"""Guards of every route: host, origin, framing, header and body size.
 
 A page in a browser can reach a server on loopback: by a name that it lets point there (DNS rebinding), which the Host
 header shows, or across origins, which the Origin header shows.

@@ -1,4 +1,6 @@
-"""Housekeeping of coding agents: titles, summaries, probes and compactions, by the words with which they begin.
+"""Housekeeping of coding agents, recognised by its first words.
+
+It is titles, summaries, probes and compactions.
 
 The patterns are data (``housekeeping.json``), each with its source. They are narrow on purpose: housekeeping that
 is not recognised costs some cents, and a question that is taken for housekeeping may cost a good answer.
@@ -69,7 +71,7 @@ def patterns() -> tuple[Pattern, ...]:
 
 
 def housekeeping_of(request: Request) -> str | None:
-    """Return the housekeeping task that a request is; None for a normal request."""
+    """Return the housekeeping task of a request; None for a normal one."""
     return next((pattern.task for pattern in patterns() if pattern.matches(request)), None)
 
 

@@ -94,7 +94,7 @@ class VirtualKey(BaseModel):
 
 
 class KeyRing:
-    """Virtual keys of a file, read again when it changes. Safe to share between threads.
+    """Virtual keys of a file, read again when it changes; thread-safe.
 
     Args:
         path: the file; without it there are no keys, and none is wanted.
@@ -108,7 +108,10 @@ class KeyRing:
 
     @property
     def is_empty(self) -> bool:
-        """True if there is no key, revoked ones included: then nobody is asked for one."""
+        """True if there is no key, revoked ones included.
+
+        Then nobody is asked for one.
+        """
         return not self._current()
 
     def find(self, secret: str | None) -> VirtualKey | None:
@@ -186,7 +189,10 @@ def revoke_key(path: Path, name: str) -> VirtualKey:
 
 
 def disable_key(path: Path, name: str, *, disabled: bool = True) -> VirtualKey:
-    """Refuse a key until it is enabled again, or enable it; arguments and errors are those of :func:`revoke_key`."""
+    """Refuse a key until it is enabled again, or enable it.
+
+    Arguments and errors are those of :func:`revoke_key`.
+    """
     return _changed(path, name, disabled=disabled)
 
 

@@ -82,7 +82,10 @@ class Metrics:
         return Gauge(f"semroute_{name}", help, labels, multiprocess_mode=mode, registry=self._registry)  # type: ignore[arg-type]
 
     def _child(self, metric: Labelled, *labels: str) -> Labelled:
-        """Return a metric with labels, which prometheus_client would look up behind a lock for each request."""
+        """Return a metric with labels, cached.
+
+        prometheus_client would look it up behind a lock for each request.
+        """
         found = self._children.get((metric, *labels))
         if found is None:
             found = self._children[metric, *labels] = metric.labels(*labels)

@@ -1,4 +1,4 @@
-"""Model names that the gateway takes, listed in both vendors' shapes with their limits."""
+"""Model names of the gateway, listed in both vendors' shapes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from semroute.router.requested import AUTO, LISTED_ALIASES, callable_names, poli
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """Model name in the list, with the limits that hold for every model behind it.
+    """Model name in the list, with the limits of every model behind it.
 
     Attributes:
         id: the name.
@@ -71,7 +71,10 @@ def _least(limits: Iterable[int | None]) -> int | None:
 
 
 def openai_list(models: Sequence[ListedModel]) -> Mapping[str, object]:
-    """Return the list of names in OpenAI's shape, with ``context_window`` and ``max_output_tokens`` where known."""
+    """Return the list of names in OpenAI's shape, with known limits.
+
+    These are ``context_window`` and ``max_output_tokens``.
+    """
     data = [
         {"id": model.id, "object": "model", "created": 0, "owned_by": "semroute"}
         | _known({"context_window": model.context, "max_output_tokens": model.max_output})
@@ -81,7 +84,10 @@ def openai_list(models: Sequence[ListedModel]) -> Mapping[str, object]:
 
 
 def anthropic_list(models: Sequence[ListedModel]) -> Mapping[str, object]:
-    """Return the list of names in Anthropic's shape, with ``max_input_tokens`` and ``max_tokens`` where known."""
+    """Return the list of names in Anthropic's shape, with known limits.
+
+    These are ``max_input_tokens`` and ``max_tokens``.
+    """
     at = datetime.fromtimestamp(0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     data = [
         {"type": "model", "id": model.id, "display_name": model.id, "created_at": at}

@@ -64,7 +64,7 @@ class ChatCompletions:
     """OpenAI's Chat Completions as a server's format."""
 
     def read(self, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> ServedCall:
-        """Return the call in a body, with the names of beta features in the headers.
+        """Return the call in a body, with the beta features of its headers.
 
         Raises:
             InputError: the body cannot be used; the message names the path.
@@ -116,7 +116,9 @@ class ChatCompletions:
 
 
 def _request(body: Mapping[str, Any], headers: Mapping[str, str]) -> Request:
-    """Return the request in a body, with the body itself for deployments of OpenAI's format.
+    """Return the request in a body, with the body itself for native use.
+
+    Deployments of OpenAI's format get it.
 
     Raises:
         InputError: the body cannot be used; the message names the path.
@@ -133,7 +135,10 @@ def _request(body: Mapping[str, Any], headers: Mapping[str, str]) -> Request:
 
 
 def _is_plain(message: Mapping[str, Any]) -> bool:
-    """Return True for text of a role that every format has: nearly every message."""
+    """Return True for text of a role that every format has.
+
+    Nearly every message is.
+    """
     has_more = len(message) > 2 or not isinstance(message.get("content"), str)
     return not has_more and message.get("role") in ("user", "assistant", "system", "developer")
 
@@ -164,7 +169,10 @@ def _features(message: Mapping[str, Any], path: str) -> Iterator[str]:
 
 
 def error_body(kind: str, message: str) -> dict[str, object]:
-    """Return the body of an error; ``kind`` is one of :data:`semroute.server.formats.KINDS`."""
+    """Return the body of an error.
+
+    ``kind`` is one of :data:`semroute.server.formats.KINDS`.
+    """
     type_, code = _TYPES[kind]
     return {"error": {"message": message, "type": type_, "param": None, "code": code}}
 
@@ -178,7 +186,10 @@ def _includes_usage(options: object) -> bool:
 
 
 def answer_id(completion: Completion) -> str:
-    """Return the id of an answer: its outcome's, if it was logged, so that feedback can name it."""
+    """Return an answer's id, which names its outcome for feedback.
+
+    Without a log it is a new one.
+    """
     return f"chatcmpl-{completion.outcome_id or token_hex(16)}"
 
 
@@ -265,7 +276,10 @@ class _ChunkStream:
         return b": ping\n\n"
 
     def _pass_on(self, chunk: Mapping[str, Any]) -> Iterator[bytes]:
-        """Yield a chunk of a vendor of this format; the token counts, which are always asked for, only if wanted."""
+        """Yield a chunk of a vendor of this format, token counts if wanted.
+
+        The gateway always asks for the counts.
+        """
         is_count = chunk.get("usage") is not None
         if not self._call.include_usage:
             if is_count and not chunk.get("choices"):

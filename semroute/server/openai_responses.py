@@ -1,4 +1,4 @@
-"""OpenAI's Responses, served without state: each request brings its whole conversation.
+"""OpenAI's Responses without state: a request has its conversation.
 
 Source: https://platform.openai.com/docs/api-reference/responses/create, .../responses-streaming
 """
@@ -55,7 +55,7 @@ class Responses:
     """OpenAI's Responses as a server's format."""
 
     def read(self, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> ServedCall:
-        """Return the call in a body, with the names of beta features in the headers.
+        """Return the call in a body, with the beta features of its headers.
 
         Raises:
             InputError: the body cannot be used; the message names the path.
@@ -83,7 +83,7 @@ class Responses:
         return ServedError(status, error_body(kind, message), wait_s)
 
     def overflow(self, overflow: Overflow) -> str:
-        """Return OpenAI's sentence for a request that is too long, which has no counts here."""
+        """Return OpenAI's sentence for a request too long; it has no counts."""
         if overflow.longest_answer is not None:
             expected = f"Expected a value <= {overflow.longest_answer}, but got {overflow.output_tokens} instead."
             return f"Invalid 'max_output_tokens': integer above maximum value. {expected}"
@@ -94,7 +94,9 @@ class Responses:
 
 
 def request_of(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Request:
-    """Return the request in a body of Responses, with the body itself for deployments of the format.
+    """Return the request in a body, with the body itself for native use.
+
+    Deployments of Responses get it.
 
     Raises:
         InputError: the body cannot be used; the message names the path.
@@ -143,7 +145,7 @@ class _ConversationReader:
         self.features: list[str] = []
 
     def messages(self, items: object) -> Sequence[Mapping[str, object]]:
-        """Return the items as messages; calls join the assistant's message before them."""
+        """Return items as messages; calls join the assistant's before them."""
         if isinstance(items, str):
             return [{"role": "user", "content": items}]
         messages: list[dict[str, Any]] = []
@@ -201,7 +203,10 @@ class _ConversationReader:
             yield from self._tools_of(tool, f"tools[{index}]")
 
     def _tools_of(self, tool: Any, path: str) -> Iterator[Mapping[str, object]]:
-        """Yield a tool, or those of a namespace: other formats have no namespaces, so that these stand in the names."""
+        """Yield a tool, or those of a namespace, which joins their names.
+
+        Other formats have no namespaces.
+        """
         kind = tool.get("type") if isinstance(tool, Mapping) else None
         if kind in _OPTIONAL:
             return
@@ -219,7 +224,7 @@ class _ConversationReader:
             raise _wrong(f"{path}.type", "is missing")
 
     def choice(self, choice: object) -> object:
-        """Return the tool choice; None where it demands a tool of the vendor's own."""
+        """Return the tool choice; None for one of the vendor's own tools."""
         if not isinstance(choice, Mapping) or choice.get("type") == "allowed_tools":
             return choice
         kind = choice.get("type")
@@ -247,7 +252,7 @@ def _joined(namespace: object, name: object) -> object:
 
 
 def namespaces_of(tools: object) -> Namespaces:
-    """Return namespace and own name of each tool that stands in one, by its joined name."""
+    """Return namespace and own name of namespaced tools, by joined name."""
     found: dict[str, tuple[str, str]] = {}
     for tool in tools if isinstance(tools, list) else ():
         if isinstance(tool, Mapping) and tool.get("type") == "namespace":
@@ -402,7 +407,7 @@ def _call_item(id: str, call: ToolCall, namespaces: Namespaces, status: str = "c
 
 
 class _OpenItem:
-    """Item of the output that is being streamed: the text so far, and its position."""
+    """Item of the output that is being streamed: its text and position."""
 
     def __init__(self, kind: str, id: str, position: int, call: ToolCallDelta | None = None) -> None:
         self.kind, self.id, self.position, self.call = kind, id, position, call
@@ -450,7 +455,7 @@ class _ResponseStream:
             yield from self._fragment(fragment)
 
     def _pass_on(self, event: Mapping[str, Any]) -> Iterator[bytes]:
-        """Yield an event of a vendor of this format, with the gateway's id and numbers."""
+        """Yield a vendor's event, with the gateway's id and numbers."""
         kind, index, item, response = (event.get(name) for name in ("type", "output_index", "item", "response"))
         if not isinstance(kind, str) or not kind.isprintable():
             return
@@ -474,7 +479,10 @@ class _ResponseStream:
         yield self._event(kind, fields)
 
     def _begun_output(self, response: Mapping[str, Any]) -> Mapping[str, object]:
-        """Return the output of a response together with the items that another deployment had begun."""
+        """Return a response's output after the items of another deployment.
+
+        That one had begun them.
+        """
         begun = [self._output[key] for key in sorted(self._output) if key < self._first]
         return {"output": [*begun, *(response.get("output") or ())]} if begun else {}
 

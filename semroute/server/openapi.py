@@ -1,4 +1,4 @@
-"""OpenAPI description of the gateway: its routes, their bodies, and every status that they answer with.
+"""OpenAPI description of the gateway: routes, bodies, every status.
 
 The three chat formats are described as far as this gateway reads them; for the rest of their fields see the vendors'
 own descriptions. Source of the form: https://spec.openapis.org/oas/v3.1.1.html

@@ -1,4 +1,4 @@
-"""Operation of the gateway: request ids, records, bounded concurrency, and an orderly end."""
+"""Operation of the gateway: request ids, concurrency, orderly end."""
 
 from __future__ import annotations
 
@@ -219,7 +219,10 @@ def _end_of(record: ServedRecord) -> RequestEnd:
 
 
 async def show_breakers(generations: Generations, metrics: Metrics) -> None:
-    """Set the breaker states in the metrics; where they cannot be read, the last ones stay."""
+    """Set the breaker states in the metrics.
+
+    Where they cannot be read, the last ones stay.
+    """
     router = generations.router
     endpoints = endpoints_of(router.config)
     try:
@@ -230,7 +233,7 @@ async def show_breakers(generations: Generations, metrics: Metrics) -> None:
 
 
 class _RecordedAnswer:
-    """ASGI ``send`` of one answer, which keeps its status and adds its request id."""
+    """ASGI ``send`` of one answer: keeps its status, adds its request id."""
 
     def __init__(self, send: Send, record: ServedRecord, state: GatewayState) -> None:
         self._send, self._record, self._state = send, record, state

@@ -1,4 +1,6 @@
-"""Context overflow: a request that is too long for every model, and the counts that clients look for.
+"""Context overflow: requests too long for every model, and counts.
+
+Clients look for the counts.
 
 Agents shorten their conversation, or ask for a shorter answer, when they read their vendor's sentence; each format has
 its own (:meth:`semroute.server.formats.ServerFormat.overflow`).
@@ -65,7 +67,10 @@ class ContextOverflowError(ContextLengthError):
 
 
 def overflow_error(error: DispatchError, overflow: Overflow) -> OutputLimitError | ContextOverflowError:
-    """Return the error of a call that failed for its length, or for that of its answer."""
+    """Return the error of a call that failed for its length.
+
+    That is the request's, or its answer's.
+    """
     kind = ContextOverflowError if overflow.longest_answer is None else OutputLimitError
     found = kind(str(error), deployment=error.deployment, status=error.status)
     found.attempts, found.overflow = error.attempts, overflow
@@ -73,7 +78,9 @@ def overflow_error(error: DispatchError, overflow: Overflow) -> OutputLimitError
 
 
 def overflow_of(error: DispatchError, config: Config, needs: Needs, names: Sequence[str]) -> Overflow | None:
-    """Return the counts if a call failed since the request is too long; None if it failed for another reason.
+    """Return the counts if a call failed since the request is too long.
+
+    None if it failed for another reason.
 
     Args:
         error: the failure, before or after a provider was asked.
@@ -101,14 +108,14 @@ def overflow_of(error: DispatchError, config: Config, needs: Needs, names: Seque
 
 
 def is_too_short(deployment: Deployment, config: Config, needs: Needs) -> bool:
-    """Return True if a deployment's context window, or longest answer, is all that keeps it from answering."""
+    """Return True if only a deployment's context or output is too short."""
     if not fits(deployment, config, needs):
         return False
     return not fits(deployment, config, replace(needs, input_tokens=0, max_output_tokens=1))
 
 
 def _exceeded_answer(deployment: Deployment, config: Config, needs: Needs) -> int | None:
-    """Return the longest answer of a deployment, if it could answer a request for no more than that."""
+    """Return a deployment's longest answer, if that alone was exceeded."""
     limit = model_card(deployment.model, config).max_output
     if limit is None or fits(deployment, config, replace(needs, max_output_tokens=min(limit, needs.max_output_tokens))):
         return None

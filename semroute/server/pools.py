@@ -1,4 +1,4 @@
-"""Pools of the gateway where there is no ``semroute.yaml``: by the keys in the environment, and the demonstration's."""
+"""Pools without a ``semroute.yaml``: from environment, or the demo."""
 
 from __future__ import annotations
 
@@ -64,7 +64,10 @@ def _variable(vendor: str) -> str:
 
 
 def demo_config(base_url: str) -> Config:
-    """Return a configuration whose models all are the test double's, at ``base_url`` (OpenAI's format)."""
+    """Return a configuration of the test double's models.
+
+    The double serves OpenAI's format at ``base_url``.
+    """
     deployments: list[dict[str, Any]] = [
         {"name": f"demo-{model}", "model": model, "base_url": base_url, "price": DEMO_PRICES[size]}
         for model, size in SIZES.items()

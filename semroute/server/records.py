@@ -1,4 +1,4 @@
-"""Records of the requests that the gateway served, for its metrics and its log lines; none has a word of a prompt."""
+"""Records of served requests for metrics and log, without prompts."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class ServedRecord:
 
 
 def new_record(scope: MutableMapping[str, Any]) -> ServedRecord:
-    """Return the record of a request that begins, and keep it in its ASGI scope."""
+    """Return the record of a new request, kept in its ASGI scope."""
     path = scope.get("path", "")
     given = [value for name, value in scope["headers"] if name == b"x-request-id"]
     record = ServedRecord(request_id(given[0] if given else b""), path if path in ROUTES else OTHER, scope["method"])
@@ -145,13 +145,15 @@ def new_record(scope: MutableMapping[str, Any]) -> ServedRecord:
 
 
 def record_of(scope: MutableMapping[str, Any]) -> ServedRecord:
-    """Return the record of a request under way; where nobody keeps one, a new one."""
+    """Return the record of a request under way, new where nobody keeps one."""
     record = scope.get(_SLOT)
     return record if isinstance(record, ServedRecord) else new_record(scope)
 
 
 def request_id(given: bytes) -> str:
-    """Return a client's request id where it is at most 64 plain characters, else a new one.
+    """Return a client's request id, or a new one.
+
+    A client's has at most 64 plain characters.
 
     What a client sends goes into log lines and an answer's headers: nothing else may stand in it.
     """

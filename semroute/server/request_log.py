@@ -1,4 +1,4 @@
-"""Request log of the gateway: one line a request on standard error, without prompts, keys or headers."""
+"""Request log: one line a request, without prompts, keys or headers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RequestLog:
 
 
 def log_fields(record: ServedRecord, elapsed_s: float) -> dict[str, object]:
-    """Return the fields of a request's line; those that are not known are left out.
+    """Return the fields of a request's line, without unknown ones.
 
     ``time`` is UTC in ISO 8601, ``ms`` the time until the last byte, ``first_token_ms`` until the first piece.
     """
@@ -82,7 +82,10 @@ def json_line(record: ServedRecord, elapsed_s: float) -> str:
 
 
 def text_line(record: ServedRecord, elapsed_s: float) -> str:
-    """Return a request's line for people: time, status, route and milliseconds, then ``name=value``."""
+    """Return a request's line for people.
+
+    It has time, status, route and milliseconds, then ``name=value``.
+    """
     fields = log_fields(record, elapsed_s)
     first = " ".join(str(fields.pop(name)) for name in ("time", "status", "method", "route", "ms"))
     rest = " ".join(f"{name}={value}" for name, value in fields.items())
@@ -104,7 +107,7 @@ class _JsonLines(logging.Formatter):
 
 
 def log_as_json(*names: str) -> None:
-    """Write the warnings and errors of these loggers as JSON lines on standard error, and nowhere else."""
+    """Write these loggers' warnings as JSON lines on standard error only."""
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines())
     for name in names:

@@ -1,4 +1,4 @@
-"""Sessions: which conversation a request continues, which model answered it last, and what that model has cached.
+"""Sessions: a request's conversation, its last model, and its cache.
 
 An id may come by header (Claude Code, Codex, opencode), as OpenAI's ``prompt_cache_key``, or as the user of the request
 (Claude Code puts its session there). Agents send the conversations of subagents, and users all of theirs, under one id:
@@ -108,7 +108,10 @@ class Session:
     forgone: dict[str, float] = field(default_factory=dict)
 
     def owns(self, request: Request) -> tuple[str, str] | None:
-        """Return the model that made the calls whose results end the request, and its deployment; None if none."""
+        """Return model and deployment of the calls whose results end a request.
+
+        None if there are none.
+        """
         trailing = trailing_results(request)
         return self.owner if trailing and {_digest(call) for call in trailing} <= self.calls else None
 
@@ -132,7 +135,7 @@ class Session:
             self._count(completion.usage, completion.deployment, estimated, at)
 
     def forgo(self, model: str, usd: float) -> None:
-        """Add what staying cost more than another model would have, with the prefix in its cache."""
+        """Add the extra cost of staying over a model with a cached prefix."""
         self.forgone[model] = self.forgone.get(model, 0.0) + usd
 
     def _count(self, usage: Usage, deployment: str, estimated: int, at: float) -> None:
@@ -389,7 +392,7 @@ class Sessions:
         return found
 
     def start(self, caller: str | None, name: bytes) -> Session:
-        """Return the session of a conversation, made if there is none, as the one that was used last."""
+        """Return a conversation's session, new or not, as the latest used."""
         sessions, now = self._living(caller), self.clock()
         session = sessions.get(name)
         if session is None or now - session.used > self.ttl_s:
@@ -417,7 +420,7 @@ class Sessions:
             self._stored_in = place
 
     def begin_read(self, caller: str | None, name: bytes, request: Request) -> SessionReading | None:
-        """Ask Redis for what other processes know of the conversation that a request continues.
+        """Ask Redis for other processes' sessions of a request's conversation.
 
         Nothing is taken over before :meth:`take`: a caller who is refused meanwhile changes nothing.
 
@@ -429,7 +432,7 @@ class Sessions:
         return self._store.begin_read(_shared_name(caller, name), self._unknown_items(request))
 
     async def take(self, caller: str | None, name: bytes, reading: SessionReading | None) -> None:
-        """Take over a newer session of another process, and who sealed the items of a request."""
+        """Take over another process's newer session, and owners of its items."""
         if reading is None:
             return
         shared = await reading.result()
@@ -442,7 +445,10 @@ class Sessions:
             self._keep(sessions, name, newer)
 
     def _unknown_items(self, request: Request) -> list[str]:
-        """Return the digests of a request's last sealed items of which only another process may know the owner."""
+        """Return the digests of last sealed items with an unknown owner.
+
+        Another process may know it.
+        """
         native = request.native
         if native is None or native.format != "responses":
             return []
@@ -471,7 +477,10 @@ class Sessions:
             sessions.popitem(last=False)
 
     def _living(self, caller: str | None) -> OrderedDict[bytes, Session]:
-        """Return a caller's sessions; from time to time all that are too old are dropped, and callers without any."""
+        """Return a caller's sessions, now and then without the oldest.
+
+        Callers without any are dropped then, too.
+        """
         now = self.clock()
         if now - self._swept > self.ttl_s:
             self._swept = now
@@ -507,7 +516,7 @@ def identity(headers: Mapping[str, str], request: Request) -> bytes:
 
 
 def _ids(headers: Mapping[str, str], request: Request) -> Iterator[tuple[str, str]]:
-    """Yield the ids that a client sends, each with its kind, the most telling first."""
+    """Yield the ids that a client sends with their kinds, best first."""
     for name in HEADERS:
         if value := headers.get(name):
             yield "header", value
@@ -519,7 +528,7 @@ def _ids(headers: Mapping[str, str], request: Request) -> Iterator[tuple[str, st
 
 
 def _prefix(request: Request, *, with_system: bool) -> Iterator[str]:
-    """Yield the texts of the first user message, and of the system prompt before it."""
+    """Yield the texts of the system prompt and the first user message."""
     for message in request.messages:
         role = role_of(message)
         if role in ("system", "developer") and with_system:
@@ -530,7 +539,7 @@ def _prefix(request: Request, *, with_system: bool) -> Iterator[str]:
 
 
 def role_of(message: object) -> object:
-    """Return the role of a message; None of what is none, which the router refuses later."""
+    """Return the role of a message; None of one that is refused later."""
     return message.get("role") if isinstance(message, Mapping) else None
 
 

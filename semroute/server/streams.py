@@ -1,4 +1,4 @@
-"""Streamed answers: server-sent events with signs of life, and an end when the client leaves."""
+"""Streamed answers: server-sent events with pings, ended on leaving."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class AnswerEvents:
         return bool(self._events)
 
     async def next(self, within_s: float) -> Delta | Completion | None:
-        """Return the next event; None if there is none within ``within_s`` seconds.
+        """Return the next event; None without one in ``within_s`` seconds.
 
         Raises:
             Exception: the answer failed.
@@ -122,7 +122,7 @@ async def encoded(
     format: ServerFormat,
     ping_s: float = PING_S,
 ) -> AsyncGenerator[bytes]:
-    """Yield an answer's server-sent events; those that are there already go out together.
+    """Yield server-sent events; those that are ready go out together.
 
     Args:
         events: the answer.

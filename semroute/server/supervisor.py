@@ -1,4 +1,4 @@
-"""Supervisor of several workers: they share one socket, and a dead one is replaced.
+"""Supervisor of workers that share a socket; dead ones are replaced.
 
 A worker is a new process, not a fork: it opens its own router, and inherits no thread, lock or connection.
 """

@@ -59,7 +59,7 @@ HEADER_READ_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """Settings of every process of one server, which can be sent to another process.
+    """Settings of a server's processes, which can be sent to another one.
 
     Attributes:
         index: folder of the index; None as for :meth:`Router.load`.
@@ -141,7 +141,10 @@ class ServeSettings:
             return None
 
     def stamp(self, router: Router) -> object:
-        """Return the identity of the files from which a router was opened, and of those that would come before."""
+        """Return the identity of a router's files, and of any before them.
+
+        The latter would be found first.
+        """
         folder = locate_index(self.index, router.config)
         if folder is None and not isinstance(router.live.artifact, MemoryArtifact):
             folder = router.live.artifact.folder
@@ -152,7 +155,10 @@ class ServeSettings:
 
 
 def with_spool(config: Config) -> Config:
-    """Return a configuration whose log has a spool, unless it is to have none: a worker may be killed."""
+    """Return a configuration whose log has a spool, unless it refuses one.
+
+    A worker may be killed.
+    """
     if config.log.spool is not None or config.log.enabled is False:
         return config
     section = config.log.model_copy(update={"spool": config.file_folder / SPOOL})
@@ -168,7 +174,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 class DrainingServer(uvicorn.Server):
-    """Server that stays reachable while it drains: running answers end, new requests get a 503.
+    """Server that drains: answers end, new requests get a 503.
 
     The first SIGTERM or SIGINT begins the drain, which ends with the last answer or after ``drain_s``; a second one
     ends at once. SIGHUP reloads.
@@ -227,7 +233,9 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     def _end_slow_heads(self) -> None:
-        """Close connections that have neither a request under way nor a timer of uvicorn's, for too long.
+        """Close connections that stay without a request or a timer too long.
+
+        The timer is uvicorn's.
 
         uvicorn bounds the time between two requests, but not that within a header.
         """
@@ -244,7 +252,10 @@ class DrainingServer(uvicorn.Server):
                 connection.transport.close()
 
     def _begin_reload(self) -> None:
-        """Reload, or once more after a reload that is under way: it may have read the files before they changed."""
+        """Reload, or once more after a reload that is under way.
+
+        That one may have read the files before they changed.
+        """
         self._is_reload_wanted = True
         if self._reload is None or self._reload.done():
             self._reload = asyncio.get_running_loop().create_task(self._reload_wanted())
@@ -261,7 +272,10 @@ def _is_without_request(connection: object) -> bool:
 
 
 def _may_reload() -> bool:
-    """Return whether SIGHUP may be handled here: nohup has it ignored, and only the main thread gets signals."""
+    """Return True if SIGHUP may be handled here.
+
+    nohup has it ignored, and only the main thread gets signals.
+    """
     if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
         return False
     return signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
@@ -304,7 +318,7 @@ def serve_on(
     router: Router,
     on_start: Callable[[], object] = lambda: None,
 ) -> None:
-    """Serve until a signal ends it; the router is closed, and the log flushed, before it returns.
+    """Serve until a signal; close the router and flush its log at the end.
 
     A signal that ended it is raised again afterwards, as by uvicorn.
     """

@@ -250,7 +250,10 @@ class Chain:
 
 
 def _requested_at(names: Sequence[str]) -> int:
-    """Return the position of a category that the caller asks for: that of ``semantic``, else after the rules."""
+    """Return the position of a category that the caller asks for.
+
+    It is that of ``semantic``, else after the rules.
+    """
     if "semantic" in names:
         return names.index("semantic")
     return names.index("rules") + 1 if "rules" in names else 0

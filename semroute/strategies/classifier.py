@@ -83,7 +83,7 @@ class ClassifierStrategy:
         return [self._result(*one) for one in zip(contexts, predicted, costs, unlike, signals, strict=True)]
 
     def _signals(self, contexts: Sequence[RoutingContext]) -> list[Signals]:
-        """Return the signals of the conversations; none for a predictor that takes none."""
+        """Return the conversations' signals; none for a predictor without."""
         if self._assess_signals is None:
             return [NO_SIGNALS] * len(contexts)
         requests = [context.request for context in contexts]
@@ -92,7 +92,7 @@ class ClassifierStrategy:
     def _predicted(
         self, texts: Sequence[str], vectors: Matrix, signals: Sequence[Signals]
     ) -> tuple[NDArray[np.float64], list[bool]]:
-        """Return the predicted quality, and of each text whether it is unlike the training queries."""
+        """Return the predicted quality, and which texts are novel."""
         if self._assess_signals is not None:
             quality, unlike = self._assess_signals(texts, vectors, signals)
         elif self._assess is not None:

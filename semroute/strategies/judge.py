@@ -104,7 +104,7 @@ class Question:
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 over every word of the question and its owner, to cache its answer."""
+        """SHA-256 of the question and its owner, to cache its answer."""
         asked = [CACHE_OWNER.get(), self.candidates, list(map(dict, self.request.messages)), self.as_json]
         return hashlib.sha256(json.dumps(asked).encode()).digest()
 

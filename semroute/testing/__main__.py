@@ -1,4 +1,4 @@
-"""``python -m semroute.testing --port 8099``: a provider at the prompt, until Ctrl-C.
+"""``python -m semroute.testing --port 8099``: a provider to call.
 
 Another process steers it by ``POST /_control`` and reads ``GET /_stats`` (:mod:`semroute.testing.server`).
 """

@@ -94,7 +94,10 @@ def _tuning(body: Mapping[str, Any]) -> None:
 
 
 def _check_loop(thinking: Any, messages: list[Any]) -> None:
-    """Require the reasoning before a tool call whose result comes last, as thinking models do."""
+    """Require reasoning before a tool call whose result comes last.
+
+    Thinking models do.
+    """
     if not isinstance(thinking, dict) or thinking.get("type") != "enabled" or len(messages) < 2:
         return
     kinds = [

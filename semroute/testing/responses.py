@@ -229,7 +229,7 @@ def _usage(answer: Answer) -> dict[str, object]:
 
 
 def _items(ask: ChatRequest, answer: Answer) -> Iterator[tuple[dict[str, object], str]]:
-    """Yield the items of an answer, each with the text that a stream gives in pieces."""
+    """Yield the items of an answer, each with its streamed text."""
     serial = ask.serial
     if answer.reasoning:
         item: dict[str, object] = {"type": "reasoning", "id": f"rs_{serial}"}
@@ -306,7 +306,7 @@ def _item_events(
 
 
 def _terms(item: Mapping[str, Any]) -> tuple[str, str, dict[str, Any] | None, str | None]:
-    """Return the name of an item's pieces, the field of their text, its part, and the name of the part's index."""
+    """Return the names of an item's pieces, text field, part and index."""
     if item["type"] == "reasoning":
         return "reasoning_summary_text", "text", item["summary"][0], "summary_index"
     if item["type"] == "function_call":
@@ -317,7 +317,10 @@ def _terms(item: Mapping[str, Any]) -> tuple[str, str, dict[str, Any] | None, st
 
 
 def error(failure: Failure) -> tuple[int, dict[str, str], dict[str, object]]:
-    """Return the status, headers and body of an error; with the status 200, a response that failed."""
+    """Return status, headers and body of an error.
+
+    With the status 200 it is a response that failed.
+    """
     if failure.status != 200:
         return openai.error(failure)
     shown = {"code": failure.code or "server_error", "message": failure.message}

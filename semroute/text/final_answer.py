@@ -50,7 +50,7 @@ _COUNT_WANTED = re.compile(
 _NUMBER_IN = re.compile(r"(?<![\w.,])-?\d{1,3}(?:,\d{3}){1,8}(?:\.\d{1,12})?|(?<![\w.,])-?\d{1,24}(?:\.\d{1,12})?")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _WARNED_OF = re.compile(r"\\|\d[A-Za-z_]")
-"""What the parser of Python warns of: escapes, numbers that run into words. Compared as it is written."""
+"""Warnings of Python's parser, of escapes and numbers that run into words: such text is compared as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,10 @@ class FinalAnswer:
     is_percent: bool = False
 
     def agrees_with(self, other: FinalAnswer) -> bool:
-        """Return True if both say the same; 50% is 50 and 0.5, 90 minutes are 1.5 hours."""
+        """Return True if both answers are equal.
+
+        50% is 50 and 0.5, 90 minutes are 1.5 hours.
+        """
         if self.kind != other.kind:
             return False
         if self.kind != "number":
@@ -144,7 +147,10 @@ def _json_answer(text: str, options: dict[str, str], is_exact: bool) -> FinalAns
 
 
 def _quoted(text: str, options: dict[str, str], is_exact: bool) -> FinalAnswer | None:
-    """Read an answer whose ends are marked: the value of a program has no full stop and no markup of its own."""
+    """Read an answer whose ends are marked: the value of a program.
+
+    It has no full stop and no markup of its own.
+    """
     if is_exact and not options:
         return _literal(text.strip().strip("`").strip())
     return _read(text, options, is_marked=True)
@@ -172,7 +178,10 @@ def _marked(text: str) -> list[str]:
 
 
 def _innermost(text: str) -> str:
-    """Return what the last of nested marks marks, as in "final answer: the answer is B"."""
+    """Return the text of the last of nested marks.
+
+    An example is "final answer: the answer is B".
+    """
     while (inner := _STATED.search(text)) is not None and any(map(str.isalnum, inner[1])):
         text = inner[1]
     return text
@@ -246,7 +255,10 @@ def _read(text: str, options: dict[str, str], *, is_marked: bool, is_exact: bool
 
 
 def _without_sentence(text: str) -> str:
-    """Return the value of a program without the sentence around it: markup, a code span, a closing full stop."""
+    """Return a program's value without the sentence around it.
+
+    Removed are markup, a code span and a closing full stop.
+    """
     text = _WRAPPING.sub(r"\1", text.strip())
     span = _CODE_SPAN.match(text)
     if span is not None:
@@ -260,7 +272,7 @@ def _without_sentence(text: str) -> str:
 
 
 def _literal(text: str) -> FinalAnswer | None:
-    """Read the value of a program, compared as Python's literals are, or letter by letter.
+    """Read the value of a program, as a Python literal or as text.
 
     A text is compared without its quotation marks: some write them, and some do not.
     """
@@ -286,7 +298,7 @@ def _unquoted(text: str) -> str:
 
 
 def _option(text: str, options: dict[str, str]) -> FinalAnswer | None:
-    """Return the option of an answer without a mark: at its start, or its last line."""
+    """Return the option of an unmarked answer: at its start or last line."""
     plain = _without_markup(text)
     lines = [line.strip("*_ \t") for line in plain.splitlines() if line.strip("*_ \t")]
     for line in (lines[0], lines[-1]) if lines else ():

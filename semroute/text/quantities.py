@@ -60,7 +60,10 @@ _MEASURES = {
 
 
 def same_quantity(first: Fraction, unit: str, second: Fraction, other_unit: str) -> bool:
-    """Return True if two numbers with units are equal; a number without unit takes the other's."""
+    """Return True if two quantities are equal.
+
+    A number without unit takes the other's.
+    """
     if not unit or not other_unit or unit == other_unit:
         return first == second
     one, other = _MEASURES.get(unit), _MEASURES.get(other_unit)
@@ -70,7 +73,7 @@ def same_quantity(first: Fraction, unit: str, second: Fraction, other_unit: str)
 
 
 def number(text: str) -> tuple[Fraction, str, bool] | None:
-    """Return value, unit and whether it is a percentage of a folded text that is a number; None if it is none."""
+    """Return value, unit and percentage of a folded number, or None."""
     found = _NUMBER.fullmatch(text) if len(text) <= MOST_CHARACTERS else None
     if found is None:
         return None
@@ -93,7 +96,7 @@ def number(text: str) -> tuple[Fraction, str, bool] | None:
 
 
 def _unit(words: str) -> str:
-    """Return the canonical unit at the beginning of the words after a number; empty where it is not known."""
+    """Return the unit at the beginning of the words after a number, or ""."""
     found = _UNITS.match(words)
     if found is None:
         return ""
@@ -142,7 +145,10 @@ _COMMA = re.compile(r"\s*(?:,|;)\s*(?:and |or )?|\s+(?:and|or)\s+")
 
 
 def listed(text: str) -> str | None:
-    """Return the canonical form of a folded text that is a list of two items or more; None if it is none."""
+    """Return the canonical form of a folded list; None if it is none.
+
+    A list has two items or more.
+    """
     wrapped = _WRAPPED.fullmatch(text)
     opening = wrapped[1][-1] if wrapped else ""
     items = [item.strip() for item in _COMMA.split(wrapped[2] if wrapped else text)]

@@ -1,4 +1,4 @@
-"""Signals of an agent's conversation: its tool loop, whether it repeats itself, and its plan mode.
+"""Signals of an agent's conversation: tools, repetition, plan mode.
 
 Messages are read in OpenAI's shape, and tool calls and results in Anthropic's too. Linear in the messages.
 """
@@ -55,7 +55,7 @@ class ToolHistory:
 
     @property
     def is_stalled(self) -> bool:
-        """True if the agent makes the same call again, with the same result, or meets the same error."""
+        """True if the agent repeats a call with its result, or an error."""
         return max(self.repeated_calls, self.repeated_errors) >= STALL
 
     def __str__(self) -> str:
@@ -93,7 +93,10 @@ def tool_history(messages: Sequence[object]) -> ToolHistory:
 
 
 def is_in_plan_mode(messages: Sequence[object]) -> bool:
-    """Return True if a coding agent's newest word on it is that it plans, and changes nothing yet."""
+    """Return True if a coding agent plans, and changes nothing yet.
+
+    Its newest word on it counts.
+    """
     for message in reversed(messages):
         if message_field(message, "role") not in ("user", "system", "developer"):
             continue
@@ -130,7 +133,7 @@ run of equal calls and that of equal errors at the end; whether the agent plans.
 
 
 def signals_of(messages: Sequence[object], *, has_tools: bool = False) -> Signals:
-    """Return the signals of a conversation; none for a single turn without tools.
+    """Return a conversation's signals; none for one turn without tools.
 
     The log and a trained classifier both call this function, so that a decision sees what training saw. Signals hold
     nothing of the conversation's text.
@@ -155,7 +158,7 @@ def signals_of(messages: Sequence[object], *, has_tools: bool = False) -> Signal
 
 
 def signal_words(signals: Signals) -> str:
-    """Return signals in words, such as ``3 turns, tool loop 5``; "" without any."""
+    """Return signals as text, such as ``3 turns, tool loop 5``, or ""."""
     words = [f"{signals['turns']:g} turn{'s' * (signals['turns'] != 1)}"] if "turns" in signals else []
     others = {name: value for name, value in signals.items() if name != "turns"}
     words += [name.replace("_", " ") + ("" if value is True else f" {value:g}") for name, value in others.items()]
@@ -175,7 +178,7 @@ def _has_result(message: object) -> bool:
 
 
 def _results(messages: Sequence[object]) -> Iterator[_Result]:
-    """Yield the results of tools in order, each with its call where that is known."""
+    """Yield the results of tools in order, with their calls if known."""
     calls: dict[object, ToolCallKey] = {}
     for message in messages:
         calls.update(_calls(message))

@@ -1,4 +1,6 @@
-"""Text that many queries share: the examples of a few-shot prompt, a preamble, a closing instruction.
+"""Templates: text that many queries share, such as a preamble.
+
+Others are the examples of a few-shot prompt, and a closing instruction.
 
 Two queries of one template look alike to an encoder, since most of their text is the same. What each says itself is
 between the beginning and the end that it shares with others.
@@ -19,7 +21,7 @@ MIN_ROWS = 8
 
 
 def own_parts(texts: Sequence[str]) -> list[str | None]:
-    """Return what each text says besides the template that it shares with others.
+    """Return the part of each text that is not shared with others.
 
     The order of the texts does not matter. Beginnings are found between neighbours in sorted order, in ``O(n log n)``
     comparisons.
@@ -50,7 +52,10 @@ def _word_start(text: str, length: int) -> int:
 
 
 def _shared_lengths(texts: Sequence[str]) -> list[int]:
-    """Return the length of the beginning that each text shares with at least ``MIN_ROWS - 1`` different others."""
+    """Return the length of each text's shared beginning.
+
+    At least ``MIN_ROWS - 1`` different others share it.
+    """
     ordered = sorted(set(texts))
     # By characters, as this function compares, and not by components of paths.
     between = [len(os.path.commonprefix(pair)) for pair in pairwise(ordered)]  # noqa: RUF071

@@ -1,4 +1,4 @@
-"""Anthropic's content blocks in OpenAI's shape: tool calls, their results, and images.
+"""Anthropic's content blocks in OpenAI's shape: calls, results, images.
 
 Source: https://docs.anthropic.com/en/api/messages
 """
@@ -13,7 +13,10 @@ _BLOCKS = frozenset({"tool_use", "tool_result", "image"})
 
 
 def has_blocks(message: Mapping[str, Any]) -> bool:
-    """Return True if a message has blocks that OpenAI's format has in another shape."""
+    """Return True if a message has blocks that OpenAI's format lacks.
+
+    It has their content in another shape.
+    """
     content = message.get("content")
     if not isinstance(content, list | tuple):
         return False

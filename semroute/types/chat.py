@@ -65,7 +65,7 @@ class ToolCall:
         return json_fields(self)
 
     def to_openai(self) -> dict[str, object]:
-        """Return the call as it stands in an assistant's message of OpenAI's format."""
+        """Return the call as in an assistant's message of OpenAI's format."""
         called = {"name": self.name, "input" if self.type == "custom" else "arguments": self.arguments}
         call: dict[str, object] = {"id": self.id, "type": self.type, self.type: called}
         if self.signature is not None:
@@ -108,7 +108,7 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningBlock:
-    """Signed block of a model's reasoning, which its vendor wants back within a tool loop.
+    """Signed block of reasoning, which its vendor wants in a tool loop.
 
     Source: https://platform.claude.com/docs/en/build-with-claude/extended-thinking#preserving-thinking-blocks.
 
@@ -294,7 +294,7 @@ class Delta:
         return cls(completion.text, completion.logprobs or (), tuple(calls), reasoning, blocks)
 
     def with_native(self, native: tuple[Mapping[str, Any], ...]) -> Delta:
-        """Return the piece with the events of the vendor's stream that it was read from."""
+        """Return the piece with the vendor's events that it was read from."""
         # By hand: dataclasses.replace takes four times as long, for every token of a stream.
         return Delta(self.text, self.logprobs, self.tool_calls, self.reasoning, self.reasoning_blocks, native)
 
@@ -348,7 +348,7 @@ def tier_words(position: int, count: int | None = None) -> str:
 
 
 def tier_label(candidate: str, effort: str | None) -> str:
-    """Return what a tier calls, for people: its model, and its reasoning effort where it has one."""
+    """Return the label of a tier: its model, and its effort if it has one."""
     return candidate if effort is None else f"{candidate} at {effort} effort"
 
 
@@ -501,7 +501,7 @@ class Completion:
         return total_cost((*deciding, *self.attempts)) or self.cost
 
     def to_dict(self) -> dict[str, object]:
-        """Return the completion as JSON-ready values, with the cost of all attempts."""
+        """Return the completion as JSON-ready values, with all attempts' cost."""
         cost = self.total_cost
         return json_object(
             {

@@ -255,7 +255,10 @@ class Decision:
 
     @property
     def unlike_training(self) -> bool:
-        """True if a learned strategy that decided says that the query is unlike what it was trained on."""
+        """True if a learned strategy that decided finds the query novel.
+
+        It is then unlike what the strategy was trained on.
+        """
         return any(opinion.unlike_training for opinion in self.opinions)
 
     @property

@@ -1,4 +1,4 @@
-"""OpenAI's shapes of tools, tool choices, response formats and whole bodies.
+"""OpenAI's shapes: tools, tool choices, response formats, bodies.
 
 Source: https://platform.openai.com/docs/api-reference/chat/create
 """
@@ -36,7 +36,7 @@ _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 class ShapeError(ValueError):
-    """Value in a shape that OpenAI does not define, with its path from the outside in."""
+    """Value in no shape of OpenAI's, with its path from the outside in."""
 
     def __init__(self, found: str, *path: str | int) -> None:
         self.found = found
@@ -49,7 +49,9 @@ class ShapeError(ValueError):
 
 
 def request_fields(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a :class:`~semroute.types.Request` for a body of Chat Completions.
+    """Return the :class:`~semroute.types.Request` fields of a chat body.
+
+    The body is one of Chat Completions.
 
     Raises:
         InputError: the body cannot be used; the message names the path.
@@ -179,7 +181,7 @@ def _function(fields: Mapping[str, Any], *path: str) -> Tool:
 
 
 def tool_choice_of(value: object) -> str | Mapping[str, object]:
-    """Return a tool choice: a mode or the name of a tool, or a mapping that neither can say.
+    """Return a tool choice: a mode, a tool's name, or another mapping.
 
     Raises:
         ShapeError: it is neither text nor one of OpenAI's mappings.
@@ -197,7 +199,7 @@ def tool_choice_of(value: object) -> str | Mapping[str, object]:
 
 
 def chosen_name(choice: object) -> str | None:
-    """Return the name of the tool that a choice demands in OpenAI's form; None without one."""
+    """Return the tool's name in OpenAI's tool choice; None without one."""
     if not isinstance(choice, Mapping) or choice.get("type") not in ("function", "custom"):
         return None
     inner = choice.get(choice["type"])
@@ -208,12 +210,14 @@ def chosen_name(choice: object) -> str | None:
 
 
 def is_response_format(value: Mapping[str, Any]) -> bool:
-    """Return True if a mapping is OpenAI's ``response_format``, and no schema itself."""
+    """Return True if a mapping is OpenAI's ``response_format``, no schema."""
     return value.get("type") == "json_schema" and "json_schema" in value
 
 
 def schema_of(response_format: Mapping[str, Any]) -> tuple[Mapping[str, object], dict[str, object]]:
-    """Return the schema of a ``response_format``, and its options ``name``, ``description`` and ``strict``.
+    """Return the schema of a ``response_format``, and its options.
+
+    These are ``name``, ``description`` and ``strict``.
 
     Raises:
         ShapeError: it has no schema, or a field of a wrong type.
@@ -230,7 +234,7 @@ def schema_of(response_format: Mapping[str, Any]) -> tuple[Mapping[str, object],
 
 
 def model_schema(model: Any) -> tuple[dict[str, object], dict[str, object]]:
-    """Return the schema of a pydantic model class, with closed objects, and its name.
+    """Return the closed schema of a pydantic model class, and its name.
 
     OpenAI enforces a schema only if its objects are closed and all of their properties required; a model without
     defaults is then followed to the letter.

@@ -181,7 +181,9 @@ class NoveltyPredictor(QualityPredictor, Protocol):
     """Predictor that also marks queries unlike those that it was trained on."""
 
     def assess(self, texts: Sequence[str], vectors: Matrix) -> tuple[Matrix, NDArray[np.bool_] | None]:
-        """Predict as :meth:`predict` does, with a ``(n,)`` mask of the queries unlike the training queries.
+        """Predict as :meth:`predict` does, with an ``(n,)`` mask of novelty.
+
+        It marks the queries unlike the training queries.
 
         The mask is None where that is not known.
         """
@@ -190,7 +192,7 @@ class NoveltyPredictor(QualityPredictor, Protocol):
 
 @runtime_checkable
 class SignalPredictor(QualityPredictor, Protocol):
-    """Predictor that also takes the signals of the conversations that the queries are from."""
+    """Predictor that also takes the signals of the queries' conversations."""
 
     @property
     def needs_signals(self) -> bool:
@@ -200,7 +202,10 @@ class SignalPredictor(QualityPredictor, Protocol):
     def assess(
         self, texts: Sequence[str], vectors: Matrix, signals: Sequence[Mapping[str, float]] | None = None
     ) -> tuple[Matrix, NDArray[np.bool_] | None]:
-        """Predict as of :class:`NoveltyPredictor`, with the signals of each text's conversation."""
+        """Predict with the signals of each text's conversation.
+
+        See :class:`NoveltyPredictor`.
+        """
         ...
 
 

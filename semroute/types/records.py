@@ -199,7 +199,7 @@ class LoggedOutcome:
 
 @dataclass(frozen=True, slots=True)
 class LoggedComparison:
-    """Blind comparison of the two answers that the policies of a trial give to one request.
+    """Blind comparison of two policies' answers to one request.
 
     Attributes:
         id: 32 hexadecimal digits.

@@ -1,4 +1,4 @@
-"""Tracing protocol: decisions and attempts, without prompts, answers or keys."""
+"""Tracing protocol: decisions and attempts, without content or keys."""
 
 from __future__ import annotations
 

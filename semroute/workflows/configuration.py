@@ -1,4 +1,4 @@
-"""Check of a configuration against index, environment and plugins; a first one."""
+"""Configuration checks, and a first configuration."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _problem_dict(problem: Problem) -> dict[str, object]:
 
 
 def check_configuration(path: Path | None = None, index: Path | None = None) -> ConfigCheck:
-    """Compare a configuration with its index, the environment and the price list.
+    """Compare a configuration with index, environment and prices.
 
     Args:
         path: the file; None takes ``semroute.yaml`` of the working folder.

@@ -1,4 +1,4 @@
-"""Connection of a coding agent to the gateway: the change of its configuration, and its undoing."""
+"""Connection of a coding agent to the gateway, and its undoing."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class ConfigurationChange:
 
 
 def connect(agent: Agent, address: str, *, home: Path, env: Mapping[str, str]) -> ConfigurationChange:
-    """Return the change that connects an agent to a gateway; nothing is written.
+    """Return the change that connects an agent; nothing is written.
 
     Args:
         agent: one of :data:`AGENTS`.
@@ -150,7 +150,9 @@ def connect(agent: Agent, address: str, *, home: Path, env: Mapping[str, str]) -
 
 
 def disconnect(agent: Agent, *, home: Path, env: Mapping[str, str]) -> ConfigurationChange:
-    """Return the change that restores the settings of before; other settings stay as they are now.
+    """Return the change that restores the settings of before.
+
+    Other settings stay as they are now.
 
     Raises:
         InputError: the agent was not connected, or the file cannot be read.

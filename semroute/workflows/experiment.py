@@ -59,7 +59,7 @@ def set_share(workspace: Workspace, share: float) -> Path:
 
 
 def write_share(section: ExperimentConfig, share: float) -> Path:
-    """Set the traffic share as :func:`set_share` does, by the section ``trial``."""
+    """Set the traffic share in the section ``trial``; see :func:`set_share`."""
     if section.policy is None:
         raise InputError(_NO_POLICY)
     if not 0.0 <= share <= 1.0:
@@ -74,7 +74,7 @@ def write_share(section: ExperimentConfig, share: float) -> Path:
 
 
 def comparison_card(config: Config, log: OutcomeLog) -> ComparisonCard | None:
-    """Return the card of the blind comparisons of a trial; None where nothing is compared.
+    """Return the card of a trial's blind comparisons; None without any.
 
     Raises:
         ConfigError: the policy's file cannot be used.

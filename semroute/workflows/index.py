@@ -1,4 +1,4 @@
-"""Contents of an index and its overlapping categories, and small changes of it."""
+"""Contents of an index, its overlapping categories, small changes."""
 
 from __future__ import annotations
 

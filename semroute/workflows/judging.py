@@ -106,7 +106,7 @@ class JudgeRun:
             self.judged += 1
 
     def allows(self, ahead: float) -> bool:
-        """True if the budget allows grades of at most so many USD.
+        """Return True if the budget allows grades of at most so many USD.
 
         Otherwise the run is marked as stopped.
         """

@@ -1,4 +1,4 @@
-"""Session of labelling answers: the rows that are left, and the file for labels."""
+"""Labelling session of answers: remaining rows, file for labels."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class LabelingSession:
         return (self.table.responses or [])[row][self.table.models.index(model)] or ""
 
     def has_rows_of(self, judged_by: str) -> bool:
-        """True if the file already holds labels of this judge."""
+        """Return True if the file already holds labels of this judge."""
         return any(row.get("judged_by") == judged_by for row in self._written)
 
     def answers(self) -> Iterator[Answer]:
@@ -231,7 +231,7 @@ def _key(signals: object) -> _SignalsKey:
 
 
 def _judged_models(written: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, _SignalsKey], frozenset[str]]:
-    """Return the models with labelled answers, by query, task and signals of the conversation."""
+    """Return models with labelled answers by query, task and signals."""
     rows_of: dict[_SignalsKey, list[Mapping[str, Any]]] = {}
     for row in written:
         rows_of.setdefault(_key(row.get("signals")), []).append(row)

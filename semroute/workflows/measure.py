@@ -205,7 +205,7 @@ def sweep_fallback(
     write: bool = False,
     progress: Progress = silent,
 ) -> FallbackSweep:
-    """Try every fallback threshold on labelled queries, one for all categories.
+    """Try every fallback threshold, one for all categories, on labels.
 
     Args:
         labelled: file of labelled queries.

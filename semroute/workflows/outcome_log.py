@@ -1,4 +1,4 @@
-"""Contents of the outcome log: export, description, and new outcomes as they come."""
+"""Contents of the outcome log: export, description, new outcomes."""
 
 from __future__ import annotations
 

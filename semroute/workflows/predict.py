@@ -1,4 +1,4 @@
-"""Prediction of each model's quality for queries, and the resulting choice."""
+"""Prediction of each model's quality for queries, and the choice."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def predict_quality(
     progress: Progress = silent,
     warn: Warn = unheard,
 ) -> QueryPredictions:
-    """Predict the quality of each model's answers, and choose a model per query.
+    """Predict the quality of each model's answers; choose a model a query.
 
     Args:
         queries: file of queries; ``-`` is standard input.
@@ -177,7 +177,7 @@ def _quality(
     workspace: Workspace,
     progress: Progress,
 ) -> tuple[Matrix, NDArray[np.bool_] | None]:
-    """Return ``(n, models)`` predicted quality, and a mask of queries unlike the training queries.
+    """Return ``(n, models)`` predicted quality, and a mask of novelty.
 
     Texts are embedded only for a classifier that uses vectors.
     """
@@ -187,7 +187,7 @@ def _quality(
 
 
 def _signals(row: QueryRow) -> Signals:
-    """Return the signals of a row: those of its messages, or those that it has beside a text."""
+    """Return a row's signals: its messages', or those beside its text."""
     return row.signals if isinstance(row.query, str) else signals_of(row.query)
 
 

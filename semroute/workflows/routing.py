@@ -1,4 +1,4 @@
-"""Routing of queries and streams, nearest examples, and the rules that match."""
+"""Routing of queries and streams, neighbours, and matching rules."""
 
 from __future__ import annotations
 

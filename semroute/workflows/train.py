@@ -139,7 +139,9 @@ class TrainInputs:
 def _cross_fitted(
     worth: Worth, predicted: Doubles, quality: Doubles, paid: Doubles, expected: Doubles, group: Indices
 ) -> Worth:
-    """Return a value with the results of values, and of best single models, that other folds chose.
+    """Return a value with the results of values chosen on other folds.
+
+    So are the best single models of the comparison.
 
     With fewer than :data:`FEWEST` different queries it stays as it is.
     """

@@ -273,7 +273,7 @@ def _rasa_examples(examples: Tree, path: Path, notes: ImportNotes) -> Iterator[t
 
 
 def _rasa_lines(tree: Tree, path: Path, notes: ImportNotes, *, allow_bare: bool) -> Iterator[tuple[str, int]]:
-    """Yield the items of a block; with ``allow_bare`` also lines without a dash."""
+    """Yield the items of a block; with ``allow_bare`` also undashed lines."""
     value = tree.value()
     if not isinstance(value, str):
         notes.skip(path, f"is {kind(value)} where examples are expected", tree.line)

@@ -1,4 +1,4 @@
-"""Policy families in which two cheap models must give the same final answer.
+"""Policy families that accept an answer on which two models agree.
 
 Different models err in different ways, so an answer that two of them give is seldom wrong, and nothing is trained for
 it. Both are charged, and a third, more expensive model where they disagree. ``scripts/bench_agreement.py`` compares it

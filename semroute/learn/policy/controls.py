@@ -1,4 +1,4 @@
-"""Controls of a tuned policy, and how often its goal is kept on other rows.
+"""Controls of a tuned policy, and how often its goal holds elsewhere.
 
 Rows that have chosen a policy flatter it. Here a policy is chosen on some rows and measured on the others: fold by fold
 for the comparison with controls at the same cost, and on two hundred random halves for the share of them in which the
@@ -36,7 +36,7 @@ MOST_MODELS = 23
 
 @dataclass(frozen=True, slots=True)
 class HoldoutResults:
-    """Policies chosen on one random half of the rows and measured on the other.
+    """Policies chosen on one random half of the rows, tested on the other.
 
     Attributes:
         splits: number of random halves.
@@ -163,7 +163,10 @@ def _outcomes(search: PolicySearch, found: Tuned) -> PolicyOutcomes:
 
 
 def _chosen(search: PolicySearch, found: Tuned) -> Point:
-    """Return the choice; where the goal cannot be reached, the strongest model, or the cheapest for a budget."""
+    """Return the choice, or the default where the goal cannot be reached.
+
+    The default is the strongest model, or the cheapest for a budget.
+    """
     if found.chosen is not None:
         return found.chosen
     if search.goal.max_cost is not None:
@@ -192,7 +195,9 @@ def _rows(
 
 
 def _paths(point: Point, part: PolicyData) -> NDArray[np.int64]:
-    """Return ``(n, 2)`` the models that a policy calls on each row, one bit each, and the one whose answer it returns.
+    """Return the ``(n, 2)`` models that a policy calls and answers with.
+
+    The first column has one bit for each model called, the second the number of the one whose answer is returned.
 
     A replay in which each model costs its bit and is as good as its number.
     """

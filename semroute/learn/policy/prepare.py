@@ -1,4 +1,4 @@
-"""Train the classifiers of a policy, and predict the rows that it is tuned and tested on.
+"""Train the classifiers of a policy, and predict its rows.
 
 By default every row does both, with predictions of classifiers that were not fitted on it, and the classifiers that
 serve are fitted on all rows. A part may be held out for the test alone instead.
@@ -62,7 +62,7 @@ class PolicyInputs:
 
 @dataclass(frozen=True, slots=True)
 class PolicySplit:
-    """Rows that policies are tuned and tested on, with the classifiers trained on the first.
+    """Rows to tune and test policies on, and the tuning rows' classifiers.
 
     Attributes:
         tuning: rows that policies are created and ordered on, with out-of-fold predictions.
@@ -78,7 +78,7 @@ class PolicySplit:
 
     @property
     def is_cross_fitted(self) -> bool:
-        """Return True if the tuning rows test too, by predictions that were not fitted on them."""
+        """Return True if the tuning rows test too, predicted out of fold."""
         return self.held is self.tuning
 
 

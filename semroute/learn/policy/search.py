@@ -344,7 +344,9 @@ class PolicySearch:
                 for point, (quality, cost) in zip(self.points, means.tolist(), strict=True)]  # fmt: skip
 
     def _finalists(self, tuning: PolicyData, tuning_rows: Indices, strongest: int, promise: Promise) -> tuple[str, ...]:
-        """Return the families that win without one part of the tuning rows, the most frequent winner first.
+        """Return the families that win without one part of the tuning rows.
+
+        The most frequent winner comes first.
 
         Single models are part of every sequence, and a finalist only where no other is.
         """
@@ -372,7 +374,7 @@ def _tuned_on(rows: Indices, point: Point) -> PolicyOutcomes:
 
 
 def tested(point: Point, prepared: PolicySplit) -> PolicyOutcomes:
-    """Return the outcomes of a policy on the rows that test, with predictions that were not fitted on them."""
+    """Return a policy's outcomes on test rows, predicted out of fold."""
     return point.tuned if prepared.is_cross_fitted else point.play(prepared.held)
 
 

@@ -1,4 +1,4 @@
-"""Blind comparisons of a trial in the outcome log, which is the ledger of their budget as well.
+"""Blind comparisons in the outcome log, and the ledger of their budget.
 
 A comparison is written with its estimated cost before any call is made for it, and with its real cost afterwards. So
 what was spent is known to every process and replica that shares the log, and after a restart; a process that dies on
@@ -21,7 +21,7 @@ _LOCK = 7361904
 
 
 def reserve(engine: Engine, comparison: LoggedComparison, max_usd: float) -> bool:
-    """Write a comparison with its estimated cost, if the budget of its trial has room for it.
+    """Write a comparison with its estimated cost, if its budget allows it.
 
     Args:
         engine: the database.

@@ -252,7 +252,9 @@ class OutcomeLog:
             return judge(self._engine, name, value, comment, owner=owner)
 
     def reserve_comparison(self, comparison: LoggedComparison, max_usd: float) -> bool:
-        """Write a blind comparison if the budget of its trial allows it, as :func:`comparisons.reserve` does.
+        """Write a blind comparison if its budget allows it.
+
+        See :func:`comparisons.reserve`.
 
         Raises:
             StateError: the database cannot be written.
@@ -348,7 +350,10 @@ def open_log(log: Log, env: Mapping[str, str], *, must_exist: bool = False, may_
 
 
 def _replay(log: Log, database: Database) -> None:
-    """Write what processes that were killed have spooled; what fails waits for the next one that opens the log."""
+    """Write the outcomes that killed processes have spooled.
+
+    What fails waits for the next process that opens the log.
+    """
     if not log.spool:
         return
     inserter = Inserter(database.engine)
@@ -359,7 +364,7 @@ def _replay(log: Log, database: Database) -> None:
 
 
 def _spool_of(log: Log) -> Spool | None:
-    """Open the spool of a log that is to be written; one that cannot be is a warning."""
+    """Open the spool of a log; one that cannot be opened is a warning."""
     if not log.spool:
         return None
     try:

@@ -72,7 +72,10 @@ class Database:
 
     @property
     def known_policy(self) -> RedactionPolicy | None:
-        """Redaction policy; None while the key of its hashes, which is in the database, is not known."""
+        """Redaction policy; None until the key of its hashes is known.
+
+        That key is in the database.
+        """
         return self._keep if self._keep.text != "hashed" or self._keep.key else None
 
     def _prepare(self) -> None:

@@ -69,7 +69,7 @@ def as_labelled(outcome: LoggedOutcome) -> dict[str, Any] | None:
 
 
 def _effort(outcome: LoggedOutcome, calls: Sequence[LoggedCall]) -> str | None:
-    """Return the reasoning effort that the judged answer was asked for with; None where none is known."""
+    """Return the reasoning effort of the judged answer; None if unknown."""
     # Logs from before calls had it have that of tiers.
     of_tier = next((tier.effort for tier in outcome.tiers if tier.tier == outcome.tier), None)
     return calls[-1].effort or of_tier if calls else of_tier

@@ -1,4 +1,4 @@
-"""Spool of outcomes that a database has not taken yet, in files that outlive a killed process.
+"""Spool of outcomes for the database, in files that outlive a crash.
 
 A process appends each outcome's rows to a file of its own before the answer is sent, and empties it when the database
 has them. The files of a process that was killed are found by the next one that opens the log: their locks went with
@@ -37,7 +37,7 @@ _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class Spool:
-    """Two files of a process, which take turns: one is appended to while the outcomes of the other are written.
+    """Two files of a process that take turns: append to one, drain the other.
 
     Not safe to share between threads; its owner locks. No method raises once it is open: where the disk is full, or the
     folder gone, outcomes wait in memory alone, which is reported once.
@@ -78,7 +78,10 @@ class Spool:
         self._is_filled[self._current] = True
 
     def flip(self) -> None:
-        """Append to the other file from now on, if that is empty: all outcomes of this one are being written."""
+        """Append to the other file from now on, if it is empty.
+
+        All outcomes of this one are being written.
+        """
         if not self._is_filled[1 - self._current]:
             self._current = 1 - self._current
 
@@ -147,7 +150,10 @@ def replay(folder: Path, insert: Callable[[Rows], None]) -> int:
 
 
 def _portions(lines: list[bytes], path: Path) -> Iterator[Rows | None]:
-    """Yield the rows of some outcomes at a time; None, and nothing after it, for those of another version."""
+    """Yield the rows of some outcomes at a time.
+
+    None, and nothing after it, for those of another version.
+    """
     merged: Rows = ([], [], [], [])
     damaged = 0
     for line in filter(None, lines):

@@ -300,7 +300,7 @@ class WriterCounts:
 
 
 class _Waiting(NamedTuple):
-    """Outcome that waits: its estimated bytes, and its rows where they were spooled."""
+    """Outcome that waits: estimated bytes, and its rows if spooled."""
 
     outcome: Outcome
     size: int

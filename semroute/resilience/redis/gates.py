@@ -279,7 +279,10 @@ class RedisGates:
     async def _send_sampled(
         self, asked: Sequence[Permit], signals: Sequence[SamplingSignals], selection: Selection, number: float
     ) -> SampledPermit:
-        """Send the script of :meth:`acquire_sampled`; ``asked`` has the permit that is wanted, at each endpoint."""
+        """Send the script of :meth:`acquire_sampled`.
+
+        ``asked`` has the permit that is wanted, at each endpoint.
+        """
         endpoints, first = [one.endpoint for one in asked], asked[0]
         wanted = {
             "id": first.id,
@@ -315,7 +318,7 @@ class RedisGates:
         return f"{self._prefix_of_ids}-{next(self._numbers)}"
 
     async def _unless_cancelled(self, sent: asyncio.Future[Acquired]) -> Acquired:
-        """Return the answer to a request for a permit; cancelled, release what it gets."""
+        """Return a permit request's answer; release its permit when cancelled."""
         try:
             return await asyncio.shield(sent)
         except asyncio.CancelledError:
