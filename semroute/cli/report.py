@@ -136,6 +136,8 @@ def whole(report: LogReport) -> Iterator[RenderableType]:
     yield _titled("time of answers", latency_table(report))
     if report.models:
         yield _titled("models", models_table(report))
+        if report.efforts:
+            yield _titled("reasoning effort", efforts_table(report))
         yield _titled("categories", categories_table(report))
         yield _titled("what was paid for", purposes_table(report))
     if report.keys:
@@ -194,6 +196,18 @@ def models_table(report: LogReport) -> DataTable:
         tokens = (f"{count:,}" for count in (spent.calls, spent.input_tokens, spent.output_tokens))
         table.add_row(Text(group.name, style="cyan"), *tokens, usd(spent.usd), percent(group.share), judged)
     return _cut(table, len(report.models))
+
+
+def efforts_table(report: LogReport) -> DataTable:
+    """Return cost by model and reasoning effort."""
+    table = plain_table("calls", "mean tokens out", "mean USD", "USD", "share of USD", first="model")
+    for group in report.efforts[:MOST]:
+        spent = group.spent
+        length, price = f"{spent.output_tokens / spent.calls:,.0f}", usd(spent.usd / spent.calls)
+        table.add_row(
+            Text(group.name, style="cyan"), f"{spent.calls:,}", length, price, usd(spent.usd), percent(group.share)
+        )
+    return _cut(table, len(report.efforts))
 
 
 def categories_table(report: LogReport) -> DataTable:
@@ -363,7 +377,7 @@ def advise(
     """Advise for each category if its cascade pays, or the last tier alone.
 
     A cascade whose first tiers are rejected too often costs more than the last tier alone. Cost and time are those of
-    the log; what a query would have cost elsewhere is reckoned from the tokens of its answer. Tiers are taken as
+    the log; what a query would have cost elsewhere is estimated from the tokens of its answer. Tiers are taken as
     semroute.yaml has them now.
     """
     from semroute.cli.console import print_json

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.evaluate.metrics import Interval, Rate, finite, mean_interval, plain
-from semroute.types import LoggedCall, LoggedOutcome
+from semroute.types import LoggedCall, LoggedOutcome, tier_label
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,7 @@ class LogColumns:
         answered, escalated, cascaded: 0 or 1.
         categories: names by number; an outcome without a category has the name "".
         by_model, by_category, by_purpose, by_key: cost of the calls.
+        by_effort: cost of the calls by model and reasoning effort, "" for calls that asked for none.
         keys: outcomes by the gateway's virtual key.
         by_day: USD by day (number of days since the epoch) and model.
         checks: check results by check: accepted, rejected.
@@ -148,6 +149,7 @@ class LogColumns:
     by_category: defaultdict[str, Spent] = field(default_factory=lambda: defaultdict(Spent))
     by_purpose: defaultdict[str, Spent] = field(default_factory=lambda: defaultdict(Spent))
     by_key: defaultdict[str, Spent] = field(default_factory=lambda: defaultdict(Spent))
+    by_effort: defaultdict[tuple[str, str], Spent] = field(default_factory=lambda: defaultdict(Spent))
     keys: Counter[str] = field(default_factory=Counter)
     by_day: defaultdict[tuple[int, str], float] = field(default_factory=lambda: defaultdict(float))
     checks: Counter[tuple[str, bool]] = field(default_factory=Counter)
@@ -178,6 +180,7 @@ class LogColumns:
             self.keys[key] += 1
         for call in outcome.calls:
             self.by_model[call.model].add(call)
+            self.by_effort[call.model, call.effort or ""].add(call)
             self.by_category[name].add(call)
             self.by_purpose[purpose(call, outcome)].add(call)
             if key is not None:
@@ -397,6 +400,7 @@ class LogReport:
         first, last: seconds since the epoch; None without outcomes.
         saving: the bill against the strongest model's.
         models, categories, purposes, keys: cost by model, category, purpose and virtual key, most expensive first.
+        efforts: cost by reasoning effort of the models that were asked for one, most expensive first.
         escalation: among queries of cascades.
         checks: share of accepted answers by check.
         latency: quantiles.
@@ -414,6 +418,7 @@ class LogReport:
     last: float | None
     saving: Saving
     models: tuple[Group, ...]
+    efforts: tuple[Group, ...]
     categories: tuple[Group, ...]
     purposes: tuple[Group, ...]
     keys: tuple[Group, ...]
@@ -454,6 +459,7 @@ def report(outcomes: Iterable[LoggedOutcome]) -> LogReport:
                   feedback=mean_interval(collected.judged.get(name, ()), low=0, high=1))
             for name, spent in collected.by_model.items()
         ),
+        efforts=_sorted(_efforts(collected, total)),
         categories=_sorted(_categories(collected, total, cascaded, escalated)),
         purposes=tuple(
             Group(name, collected.by_purpose[name], _share(collected.by_purpose[name].usd, total))
@@ -480,6 +486,14 @@ def report(outcomes: Iterable[LoggedOutcome]) -> LogReport:
         estimated_calls=sum(spent.estimated for spent in collected.by_model.values()),
         columns=collected,
     )  # fmt: skip
+
+
+def _efforts(collected: LogColumns, total: float) -> Iterator[Group]:
+    models = {model for model, effort in collected.by_effort if effort}
+    for (model, effort), spent in collected.by_effort.items():
+        if model in models:
+            name = tier_label(model, effort) if effort else f"{model} without an effort"
+            yield Group(name, spent, _share(spent.usd, total))
 
 
 def _categories(

@@ -61,6 +61,27 @@ def test_the_tables_fit_a_terminal_and_split_the_times(monkeypatch: pytest.Monke
     assert KEY not in shown.output
 
 
+@pytest.mark.usefixtures("asked")
+def test_the_costs_of_efforts_are_shown_where_a_tier_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "reasoning effort" not in run("report").stdout
+    config = yaml.safe_load(Path("semroute.yaml").read_text())
+    with FakeProvider(key=KEY) as provider:
+        provider.script(answer("I'm sorry, but I can't help with that."), answer("Eight minutes."))
+        config["deployments"] = [{**one, "base_url": provider.base_url} for one in config["deployments"]]
+        config["cascade"] = {"tiers": [{"use": "small", "effort": "low"}, {"use": "small", "effort": "high"}]}
+        Path("semroute.yaml").write_text(yaml.safe_dump(config))
+        assert main(["ask", "how long do I boil an egg"]) == 0
+    shown = run("report")
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    for words in ("reasoning effort", "small at low effort", "small at high effort", "small without an effort"):
+        assert words in shown.stdout
+    efforts = json.loads(run("report", "--json").stdout)["efforts"]
+    assert {one["name"]: one["spent"]["calls"] for one in efforts} == {
+        "small at low effort": 1, "small at high effort": 1, "small without an effort": 2,
+    }  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("asked")
 def test_a_page_is_written_and_a_wrong_folder_refused(capsys: pytest.CaptureFixture[str]) -> None:

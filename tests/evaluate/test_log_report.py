@@ -36,6 +36,20 @@ def test_the_bill_is_the_sum_of_all_calls_and_is_held_against_the_strongest_mode
     assert sum(group.share for group in made.purposes) == pytest.approx(1.0)
 
 
+def test_calls_are_summed_by_effort_for_the_models_that_were_asked_for_one() -> None:
+    made = report([
+        outcome(call("large", 0.5, effort="high", output_tokens=900), call("large", 0.1, effort="low")),
+        outcome(call("large", 0.3, effort="high", output_tokens=700), call("small", 0.1)),
+        outcome(call("large", 0.2)),
+    ])  # fmt: skip
+    assert [(one.name, one.spent.calls, one.spent.output_tokens, one.share) for one in made.efforts] == [
+        ("large at high effort", 2, 1600, pytest.approx(0.8 / 1.2)),
+        ("large without an effort", 1, 10, pytest.approx(0.2 / 1.2)),
+        ("large at low effort", 1, 10, pytest.approx(0.1 / 1.2)),
+    ]
+    assert report([outcome(call("small", 0.1))]).efforts == ()
+
+
 def test_failed_calls_and_samples_have_separate_purposes() -> None:
     failed = call("small", None, tier=0, error_kind="UnavailableError")
     sample = call("small", 0.1, tier=0, role="sample")

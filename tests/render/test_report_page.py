@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from evaluate.logged import climbed, outcome
+from evaluate.logged import call, climbed, outcome
 
 from semroute.errors import InputError
 from semroute.evaluate.drift import FITS, Compared, DriftBaseline, drift
@@ -44,6 +44,13 @@ def test_the_page_shows_the_saving_the_split_and_the_warning(made: LogReport) ->
     for words in ("not escalated", "rejected answers", "9.0 times as slow", "is taken to use the tokens"):
         assert words in text
     assert text.count("<svg") == 4
+
+
+@pytest.mark.slow
+def test_the_page_has_a_table_of_efforts_only_where_one_was_asked_for(made: LogReport) -> None:
+    assert "By reasoning effort" not in report_page(made, title="all queries")
+    text = report_page(report([outcome(call("large", 0.5, effort="high"))]), title="all queries")
+    assert "<td>large at high effort</td><td>1</td><td>10</td><td>0.5000</td>" in text
 
 
 @pytest.mark.slow
