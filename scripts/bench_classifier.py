@@ -24,8 +24,9 @@ from harness.processes import semroute
 from harness.report import DATA, OUT, VECTORS, head, publish, row, with_interval
 
 from semroute.config import Config
+from semroute.evaluate.duplicates import duplicates
 from semroute.evaluate.metrics import Resampling, interval
-from semroute.evaluate.replay import Fold, duplicates, k_folds, task_folds
+from semroute.evaluate.replay import Fold, k_folds, task_folds
 from semroute.learn.estimators import ForestEstimator, out_of_fold
 from semroute.learn.stacking import squared_error
 from semroute.predictors.query_features import BLOCKS, FEATURES, QueryInputs

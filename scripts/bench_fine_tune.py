@@ -29,8 +29,9 @@ from harness.report import DATA, OUT, VECTORS, head, publish, row, with_interval
 from numpy.typing import NDArray
 
 from semroute.encoders.export import DEFAULT_MODEL, load
+from semroute.evaluate.duplicates import duplicates
 from semroute.evaluate.metrics import Resampling, interval
-from semroute.evaluate.replay import Fold, duplicates, k_folds, task_folds
+from semroute.evaluate.replay import Fold, k_folds, task_folds
 from semroute.learn.estimators import TrainingRows
 from semroute.learn.finetuning import FineTuning, QualityModel, fine_tune, tune_part
 from semroute.learn.query_quality import train_queries

@@ -30,7 +30,7 @@ from floor_bench.plot import plot
 from harness.outcomes import FILES, embedded, read_costs
 from harness.report import DATA, OUT, VECTORS, head, publish
 
-from semroute.evaluate.replay import duplicates
+from semroute.evaluate.duplicates import duplicates
 from semroute.evaluate.risk import Promise
 from semroute.index import BothScores
 from semroute.learn.policy.prepare import PolicyInputs, prepare, shuffled, split, unseen_data

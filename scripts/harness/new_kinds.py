@@ -17,8 +17,9 @@ from harness.report import head, row, with_interval
 from semroute.evaluate.baselines import EvaluationData, cluster_table, lengths
 from semroute.evaluate.baselines import prompt_length as fitted_length
 from semroute.evaluate.curves import aurocs, calibration_errors, strong_share_curves
+from semroute.evaluate.duplicates import duplicates
 from semroute.evaluate.metrics import Resampling, interval, perfect_calibration_error, ratio, trapezoid
-from semroute.evaluate.replay import Fold, duplicates, task_folds
+from semroute.evaluate.replay import Fold, task_folds
 from semroute.learn.estimators import TrainingRows
 from semroute.learn.query_quality import train_queries
 from semroute.outcomes.table import OutcomeTable, numbered

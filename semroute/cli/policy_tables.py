@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def study_headline(study: Study) -> DataTable:
     """Return policies and data compared, and the sample size needed."""
-    from semroute.evaluate.replay import NEAR
+    from semroute.evaluate.duplicates import NEAR
 
     found = study.duplicates
     near = "not compared by vectors" if found.near is None else f"{found.near:,} with a vector within {NEAR}"

@@ -38,13 +38,13 @@ from semroute.evaluate.comparison_results import (
     task_figures,
 )
 from semroute.evaluate.controls import Choices, ControlData, Controls, control_figures, matched_choices
+from semroute.evaluate.duplicates import duplicates
 from semroute.evaluate.metrics import Resampling, interval
 from semroute.evaluate.offpolicy import Method, OffPolicyEstimate, complete, doubly_robust, ips, probabilities, snips
 from semroute.evaluate.replay import (
     Curve,
     Fold,
     choose,
-    duplicates,
     expected_costs,
     k_folds,
     replay,

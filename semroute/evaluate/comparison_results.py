@@ -25,6 +25,7 @@ from semroute.evaluate.curves import (
     perf_gain,
     strong_share_curves,
 )
+from semroute.evaluate.duplicates import Duplicates
 from semroute.evaluate.metrics import (
     RESAMPLES,
     Interval,
@@ -36,7 +37,7 @@ from semroute.evaluate.metrics import (
     outcomes_to_detect,
 )
 from semroute.evaluate.offpolicy import Method, OffPolicyEstimate
-from semroute.evaluate.replay import POINTS, Curve, Duplicates, Fold
+from semroute.evaluate.replay import POINTS, Curve, Fold
 from semroute.outcomes.table import numbered
 from semroute.text.names import known_names
 from semroute.types import Matrix

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from semroute.catalog import estimate_query_tokens
 from semroute.errors import InputError
+from semroute.evaluate.duplicates import shared
 from semroute.evaluate.metrics import Resampling
 from semroute.outcomes.costs import Costs
 from semroute.outcomes.table import Floats, OutcomeTable, group_means, numbered
 from semroute.predictors.query_quality import CallCosts, Numbers
-from semroute.text.normalise import normalize
-from semroute.text.templates import own_parts
 from semroute.types import Matrix
 from semroute.types.protocols import Doubles, Indices
 
@@ -239,142 +238,6 @@ def cascade_curve(
         cost=resampling.resampled(stacked[:, 1]) / counts,
         shares=np.array(shares),
     )
-
-
-# Duplicate queries: by their normalised text, and by nearly identical vectors.
-#
-# A policy that was fitted on one duplicate has seen the other's answer, so both belong on the same side of a split.
-
-NEAR = 0.98
-"""Cosine from which two queries count as duplicates; at 0.95 questions from one template begin to."""
-
-MIN_OVERLAP = 0.8
-"""Jaccard index of the words from which own parts of one template say the same."""
-
-MAX_COMPARED = 50_000
-"""Maximum number of rows whose vectors are compared pairwise (half a minute on two cores); beyond, texts alone are."""
-
-_CELLS = 4_000_000
-_BLOCK = 50_000
-
-
-@dataclass(frozen=True, slots=True)
-class Duplicates:
-    """Groups of duplicate queries.
-
-    Attributes:
-        group: ``(n,)`` number of each row's group; most groups have one row.
-        same_text: rows whose normalised text another row has too.
-        near: rows with a vector within :data:`NEAR` of another row's, those of the same text included; None where
-            vectors were not compared.
-    """
-
-    group: NDArray[np.int64]
-    same_text: int
-    near: int | None
-
-
-def duplicates(queries: Sequence[str], vectors: Matrix | None = None) -> Duplicates:
-    """Group queries by normalised text and, if given, by cosine of vectors.
-
-    Queries of one template, such as a few-shot prompt, are grouped where their own parts are nearly the same, see
-    :mod:`~semroute.text.templates`. Vectors are compared up to :data:`MAX_COMPARED` rows.
-
-    Args:
-        queries: ``n`` texts.
-        vectors: ``(n, d)`` unit rows.
-    """
-    numbers: dict[str, int] = {}
-    text = np.fromiter(
-        (numbers.setdefault(normalize(query), len(numbers)) for query in queries), np.int64, len(queries)
-    )
-    same_text = int((np.bincount(text, minlength=1)[text] > 1).sum()) if len(text) else 0
-    if vectors is None or len(queries) > MAX_COMPARED:
-        return Duplicates(text, same_text, None)
-    pairs = near_pairs(vectors)
-    near = len(np.unique(pairs))
-    # One pair of rows for each two texts: a text that comes a thousand times is compared once.
-    named = np.sort(text[pairs], axis=1)
-    _, first = np.unique(named, axis=0, return_index=True)
-    pairs = pairs[np.sort(first)]
-    pairs = _drop_distinct(queries, pairs[text[pairs[:, 0]] != text[pairs[:, 1]]])
-    return Duplicates(_merge_groups(text, pairs, queries, vectors), same_text, near)
-
-
-def shared(group: NDArray[np.int64], train: NDArray[np.int64], test: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return ``(len(train),)`` True where a row shares a group with ``test``."""
-    return np.isin(group[train], group[test])
-
-
-def near_pairs(vectors: Matrix, min_cosine: float = NEAR) -> NDArray[np.int64]:
-    """Return ``(p, 2)`` rows with a cosine of at least ``min_cosine``.
-
-    The lower number is first.
-    """
-    pairs = [np.zeros((0, 2), np.int64)]
-    block = max(1, _CELLS // max(1, len(vectors)))
-    for start in range(0, len(vectors), block):
-        rows, columns = np.nonzero(vectors[start : start + block] @ vectors[start:].T >= min_cosine)
-        later = columns > rows
-        pairs.append(np.column_stack([rows[later], columns[later]]) + start)
-    return np.concatenate(pairs)
-
-
-def _drop_distinct(queries: Sequence[str], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the pairs without those of one template whose own parts differ."""
-    own = [None if part is None else frozenset(normalize(part).split()) for part in own_parts(queries)]
-    kept = [_overlap(own[first], own[second]) >= MIN_OVERLAP for first, second in pairs.tolist()]
-    return pairs[np.array(kept, np.bool_)]
-
-
-def _overlap(first: frozenset[str] | None, second: frozenset[str] | None) -> float:
-    """Return the Jaccard index of the words.
-
-    1 where neither, or only one, follows a template.
-    """
-    if not first or not second:
-        return 1.0
-    return len(first & second) / len(first | second)
-
-
-def _merge_groups(
-    group: NDArray[np.int64], pairs: NDArray[np.int64], queries: Sequence[str], vectors: Matrix
-) -> NDArray[np.int64]:
-    """Merge groups by complete linkage.
-
-    All texts of a group are near each other, so that no chain joins strangers.
-
-    The nearest pairs come first, equal ones by their texts, so that the order of the rows does not matter.
-    """
-    near: dict[int, set[int]] = {}
-    for first, second in group[pairs].tolist():
-        near.setdefault(first, {first}).add(second)
-        near.setdefault(second, {second}).add(first)
-    texts: dict[int, str] = {}
-    for number, query in zip(group.tolist(), queries, strict=True):
-        texts.setdefault(number, normalize(query))
-    cosine = np.zeros(len(pairs))
-    for start in range(0, len(pairs), _BLOCK):
-        rows = pairs[start : start + _BLOCK]
-        cosine[start : start + _BLOCK] = np.einsum("ij,ij->i", vectors[rows[:, 0]], vectors[rows[:, 1]])
-    rank = {number: position for position, number in enumerate(sorted(texts, key=texts.__getitem__))}
-    links = sorted(
-        (-round(float(cosine[row]), 5), *sorted((rank[first], rank[second])), first, second)
-        for row, (first, second) in enumerate(group[pairs].tolist())
-    )
-    members = {number: {number} for number in near}
-    common = {number: set(neighbours) for number, neighbours in near.items()}  # near all members
-    home = {number: number for number in near}
-    for *_, first, second in links:
-        kept, moved = sorted((home[first], home[second]), key=lambda cluster: -len(members[cluster]))
-        if kept == moved or not members[moved] <= common[kept]:
-            continue
-        members[kept] |= members.pop(moved)
-        common[kept] &= common.pop(moved)
-        home.update(dict.fromkeys(members[kept], kept))
-    lowest = {number: min(members[cluster]) for number, cluster in home.items()}
-    merged = np.array([lowest.get(number, number) for number in group.tolist()], np.int64)
-    return np.unique(merged, return_inverse=True)[1] if len(group) else group
 
 
 # Splits of queries into rows to fit on and rows to evaluate on.

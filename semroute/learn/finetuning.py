@@ -27,7 +27,8 @@ from semroute.encoders.export import (
 )
 from semroute.encoders.onnx import Tokens, length_batches, padded
 from semroute.encoders.quantize import quantize
-from semroute.evaluate.replay import duplicates, k_folds
+from semroute.evaluate.duplicates import duplicates
+from semroute.evaluate.replay import k_folds
 from semroute.learn.category_head import warmed_up
 from semroute.learn.estimators import Known, TrainingRows
 from semroute.predictors.quality_heads import Quality, TunedHead

@@ -9,8 +9,9 @@ from itertools import count, product
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute.evaluate.duplicates import duplicates
 from semroute.evaluate.metrics import auroc, expected_calibration_error, finite
-from semroute.evaluate.replay import Fold, choose, duplicates, replay, values
+from semroute.evaluate.replay import Fold, choose, replay, values
 from semroute.learn.estimators import (
     BoostingEstimator,
     ClusterEstimator,

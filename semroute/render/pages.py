@@ -13,9 +13,9 @@ from semroute._optional import require
 from semroute.errors import InputError
 from semroute.evaluate.comparison_results import Study
 from semroute.evaluate.drift import FITS, Compared
+from semroute.evaluate.duplicates import NEAR
 from semroute.evaluate.log_report import LogReport, moment, ms, notes, percent, usd, warnings
 from semroute.evaluate.metrics import Interval
-from semroute.evaluate.replay import NEAR
 from semroute.render import plots
 from semroute.render.plots import svg
 from semroute.storage import atomic_write

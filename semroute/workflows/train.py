@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from semroute.errors import InputError
-from semroute.evaluate.replay import call_costs, choose, duplicates, k_folds, replay, table_tokens
+from semroute.evaluate.duplicates import duplicates
+from semroute.evaluate.replay import call_costs, choose, k_folds, replay, table_tokens
 from semroute.learn.answer_quality import (
     JudgedAnswers,
     Trained,

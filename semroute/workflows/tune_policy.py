@@ -14,8 +14,8 @@ import semroute
 from semroute.errors import InputError
 from semroute.evaluate.baselines import EvaluationData
 from semroute.evaluate.drift import DriftBaseline, named
+from semroute.evaluate.duplicates import duplicates
 from semroute.evaluate.metrics import finite
-from semroute.evaluate.replay import duplicates
 from semroute.evaluate.risk import Promise
 from semroute.learn.policy.controls import TunedControls, tuned_controls
 from semroute.learn.policy.prepare import PolicyInputs, PolicySplit, prepare, shuffled, split

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from predictors.query_quality.query_heads import made
 
-from semroute.evaluate.replay import duplicates
+from semroute.evaluate.duplicates import duplicates
 from semroute.learn.policy.agreement import ByAgreement, ByClassifierAndAgreement
 from semroute.learn.policy.prepare import split
 from semroute.learn.policy.search import Goal

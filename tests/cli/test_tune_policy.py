@@ -14,7 +14,8 @@ from predictors.query_quality.query_heads import MODELS, made
 
 from semroute.cli.main import main
 from semroute.config import load_config
-from semroute.evaluate.replay import choose, duplicates
+from semroute.evaluate.duplicates import duplicates
+from semroute.evaluate.replay import choose
 from semroute.index import BothScores, open_artifact
 from semroute.learn.artifact import with_thresholds
 from semroute.learn.policy.families import AnswerPlan, ByCategory, CategoryTable, PolicyData
