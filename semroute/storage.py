@@ -246,6 +246,17 @@ def store_file(folder: Path, name: str, suffix: str, content: bytes) -> dict[str
     return {"file": path.name, "sha256": digest}
 
 
+def is_special(path: Path) -> bool:
+    """Return True if a path is there and no regular file, such as a pipe.
+
+    One look decides: between two, another process may have removed it.
+    """
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def checked_file(folder: Path, entry: Any) -> tuple[Path, bytes]:
     """Return path and content of a manifest entry's file, checked by its hash.
 
@@ -255,7 +266,7 @@ def checked_file(folder: Path, entry: Any) -> tuple[Path, bytes]:
     """
     try:
         path, wanted = folder / Path(str(entry["file"])).name, entry["sha256"]
-        if path.exists() and not path.is_file():
+        if is_special(path):
             raise ValueError(f"{path.name} is not a regular file")
         content = path.read_bytes()
     except FileNotFoundError:

@@ -376,7 +376,7 @@ class TextGraph:
         self.width = width
         threads = threads or available_cores()
         self._model_path = model_path
-        is_large = model_path.is_file() and model_path.stat().st_size >= LARGE
+        is_large = _size(model_path) >= LARGE
         sharing = min(threads, MAX_SHARING) if is_large else 1
         self._sharing = sharing
         self._threads = max(1, threads // sharing)
@@ -540,6 +540,14 @@ def runtime() -> Any:
         for name in missing:
             os.environ.pop(name, None)
     return onnxruntime
+
+
+def _size(path: Path) -> int:
+    """Return a file's bytes; 0 without a file, which opening it reports."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _session(path: Path, threads: int) -> Any:

@@ -40,7 +40,7 @@ from semroute.data.examples import Notes, Report, combined, shortened
 from semroute.data.rows import csv_rows, file_lines, json_rows, kind, parquet_rows, query_text, row_signals, usable
 from semroute.errors import DataError, InputError
 from semroute.outcomes.table import NUMBERS, OutcomeTable, TableBuilder, is_drawn
-from semroute.storage import json_line
+from semroute.storage import is_special, json_line
 from semroute.text.signals import Signals
 from semroute.types import Matrix
 
@@ -299,7 +299,7 @@ def only_appender(path: Path) -> Iterator[None]:
         InputError: another process, named in the message, appends to it; or no lock can be made there.
     """
     file = path.resolve()
-    if file.exists() and not file.is_file():
+    if is_special(file):
         yield
         return
     lock, holder = filelock.FileLock(file.with_name(f".{file.name}.lock")), file.with_name(f".{file.name}.writer")

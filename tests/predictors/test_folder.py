@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -67,6 +68,25 @@ def test_concurrent_readers_see_only_complete_artifacts(tmp_path: Path) -> None:
     assert seen == sorted(seen)
     assert len(set(seen)) > 3
     assert number_of(tmp_path) == 149
+
+
+def test_a_file_that_two_writers_replace_between_two_looks_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 0)
+    look, overtaken = Path.stat, list[Path]()
+
+    def overtaking(path: Path, **options: bool) -> os.stat_result:
+        found = look(path, **options)
+        if path.suffix == ".npz" and not overtaken:
+            overtaken.append(path)
+            write(tmp_path, 1)
+            write(tmp_path, 2)
+        return found
+
+    monkeypatch.setattr(Path, "stat", overtaking)
+    assert number_of(tmp_path) == 2
+    assert not overtaken[0].exists()
 
 
 @pytest.mark.slow
