@@ -263,7 +263,7 @@ def test_a_deadline_that_ends_in_the_last_tier_gives_the_first_tiers_answer(benc
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_tier_that_hangs_leaves_time_for_the_tiers_above(bench: Any, streaming: bool) -> None:
     bench.provider.script(hang(), hang())
-    last = bench.events({}, deadline_s=2.0)[-1] if streaming else bench.ask({}, deadline_s=2.0)
+    last = bench.events({}, deadline_s=3.0)[-1] if streaming else bench.ask({}, deadline_s=3.0)
     assert (last.text, last.tier) == ("how many are there?", 2)
     assert [trial.accepted for trial in last.tiers] == [False, False, True]
 

@@ -26,7 +26,7 @@ from semroute.types import BreakerState, CallResult, Completion, Delta, Request
 
 HELLO = Request(({"role": "user", "content": "hello there you"},), max_tokens=100)
 FORMATS = ("openai", "anthropic", "gemini", "responses")
-DEADLINE_S = 1.0
+DEADLINE_S = 2.0
 ONCE = {"in_a_row": 2, "open_s": 5.0, "jitter": 0.0, "probes": 1}
 T = TypeVar("T")
 
@@ -219,7 +219,7 @@ def test_a_probe_whose_stream_outlasts_its_deadline_is_a_success(first: FakeProv
     bench = Bench(config(place("a", first, 1.0), breaker=rules))
 
     async def work(dispatcher: Dispatcher) -> BreakerState:
-        first.script(fail(500), drip(0.2, scripted("one two three four five six seven eight nine ten")))
+        first.script(fail(500), drip(0.2 * DEADLINE_S, scripted("one two three four five six seven eight nine ten")))
         with suppress(DispatchError):
             await dispatcher.complete(HELLO, ("large",), Constraints(deadline_s=5.0))
         bench.now += 5.1

@@ -62,13 +62,13 @@ def test_a_decision_that_takes_too_long_ends_with_the_deadline_and_calls_nobody(
 def test_the_answer_has_what_the_decision_has_left_of_the_deadline(
     routing_index: Path, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow_scores(monkeypatch, threading.Event(), 1.5)
+    slow_scores(monkeypatch, threading.Event(), 3.0)
     provider.script(hang())
     routes = router(routing_index, provider)
     with pytest.raises(DeadlineError) as caught:
-        routes.complete(QUERY, constraints=Constraints(deadline_s=3.0))
+        routes.complete(QUERY, constraints=Constraints(deadline_s=4.0))
     (attempt,) = caught.value.attempts
-    assert attempt.latency_ms < 2500  # and not 3000; it is 1500, or less where the decision took longer
+    assert attempt.latency_ms < 3000  # and not 4000; it is 1000 on a machine with time
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from patience import PATIENCE_S
 from testing.conftest import Pace
 
 from semroute.testing import (
@@ -80,13 +81,22 @@ def server() -> Iterator[FakeProvider]:
         yield running
 
 
+def opened(server: FakeProvider, timeout: httpx.Timeout) -> httpx.Client:
+    headers = {"anthropic-version": "2023-06-01"}
+    return httpx.Client(base_url=server.anthropic_url, headers=headers, trust_env=False, verify=False, timeout=timeout)
+
+
 @pytest.fixture
 def client(server: FakeProvider) -> Iterator[httpx.Client]:
-    headers = {"anthropic-version": "2023-06-01"}
-    with httpx.Client(
-        base_url=server.anthropic_url, headers=headers, trust_env=False, verify=False, timeout=0.15
-    ) as open_client:
-        yield open_client
+    with opened(server, httpx.Timeout(PATIENCE_S)) as patient:
+        yield patient
+
+
+@pytest.fixture
+def hasty(server: FakeProvider) -> Iterator[httpx.Client]:
+    """A client for providers that are silent; all others may be slow on a busy machine."""
+    with opened(server, httpx.Timeout(PATIENCE_S, read=0.5)) as impatient:
+        yield impatient
 
 
 def ask(client: httpx.Client, form: Format) -> httpx.Response:
@@ -119,12 +129,12 @@ def test_an_honest_stream_is_whole(provider: FakeProvider, client: httpx.Client,
 
 @pytest.mark.slow
 def test_a_stalled_stream_keeps_the_connection_and_says_no_more(
-    provider: FakeProvider, client: httpx.Client, form: Format
+    provider: FakeProvider, hasty: httpx.Client, form: Format
 ) -> None:
     provider.script(stall_after(2))
     parts: list[bytes] = []
     with pytest.raises(httpx.ReadTimeout):
-        received(client, form, parts)
+        received(hasty, form, parts)
     assert words(form, parts) == "für einen"
     assert provider.wait_idle()
     assert provider.requests[0].disconnected
@@ -238,11 +248,11 @@ def test_a_drip_takes_its_time_and_loses_nothing(
     ids=["stall", "reset", "truncated", "hang"],
 )
 def test_an_answer_in_one_piece_breaks_too(
-    provider: FakeProvider, client: httpx.Client, form: Format, reply: Reply, error: type[httpx.HTTPError]
+    provider: FakeProvider, hasty: httpx.Client, form: Format, reply: Reply, error: type[httpx.HTTPError]
 ) -> None:
     provider.script(reply)
     with pytest.raises(error):
-        ask(client, form)
+        ask(hasty, form)
 
 
 def test_an_answer_in_one_piece_may_be_split_dripped_or_wrong(

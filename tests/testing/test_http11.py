@@ -5,6 +5,7 @@ import socket
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 
 from semroute.testing import FakeProvider
 from semroute.testing.http import BadRequestError, HttpRequest, RequestParser, head
@@ -62,12 +63,12 @@ def test_a_status_without_a_name_is_written_too() -> None:
 def test_the_server_says_continue_and_refuses_what_is_no_request() -> None:
     with FakeProvider() as provider:
         address = ("127.0.0.1", int(provider.base_url.split(":")[2].split("/")[0]))
-        with socket.create_connection(address, timeout=2) as raw:
+        with socket.create_connection(address, timeout=PATIENCE_S) as raw:
             raw.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
             assert raw.recv(100).startswith(b"HTTP/1.1 100 ")
             raw.sendall(b"{}")
             assert raw.recv(1000).startswith(b"HTTP/1.1 400 ")
-        with socket.create_connection(address, timeout=2) as raw:
+        with socket.create_connection(address, timeout=PATIENCE_S) as raw:
             raw.sendall(b"nonsense\r\n\r\n")
             assert raw.recv(1000).startswith(b"HTTP/1.1 400 ")
             assert raw.recv(1000) == b""
