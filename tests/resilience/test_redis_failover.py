@@ -11,6 +11,7 @@ import pytest
 from patience import PATIENCE_S
 from resilience.gates_contract import GatesContract
 from resilience.redis_server import OwnRedis, own_redis
+from resilience.test_redis_gates import own_prefix
 
 from semroute.config import BreakerRules, Selection
 from semroute.errors import StateError
@@ -46,8 +47,7 @@ class FailoverWorld:
 
     def __init__(self, url: str, rules: BreakerRules) -> None:
         self._now = time.time()
-        prefix = f"semroute:{{test-{secrets.token_hex(6)}}}:"
-        server = Server(url, timeout_s=PATIENCE_S)
+        server, prefix = Server(url, timeout_s=PATIENCE_S), own_prefix()
         shared = RedisGates(server, rules, prefix=prefix, slot_s=SLOT_S, clock=self.now)
         # A heartbeat stores its time with that of the gates.
         replicas = Replicas(server, prefix=prefix, wall=self.now)
@@ -423,13 +423,14 @@ def test_replicas_show_each_other_what_they_see(redis: OwnRedis) -> None:
 @pytest.mark.slow
 def test_a_replica_that_says_nothing_is_no_longer_counted(redis: OwnRedis) -> None:
     async def test() -> None:
-        now = 0.0
+        now, wall, prefix = 0.0, 1_794_656_600.0, own_prefix()
         server = Server(redis.url)
-        one, other = [Replicas(server, live_s=0.1, clock=lambda: now) for _ in range(2)]
+        quick: dict[str, Any] = {"live_s": 0.1, "clock": lambda: now, "wall": lambda: wall}
+        one, other = [Replicas(server, prefix=prefix, **quick) for _ in range(2)]
         await one.beat("{}")
         await other.beat("{}")
         assert other.count == 2
-        await asyncio.sleep(0.12)
+        wall += 0.12
         await other.beat()
         assert other.count == 2  # a moment ago there were two
         now = 0.2

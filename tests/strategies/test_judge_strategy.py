@@ -402,7 +402,7 @@ def test_equal_questions_at_the_same_time_share_one_call_and_one_pays(provider: 
 
 @pytest.mark.slow
 def test_when_one_who_waits_leaves_the_others_get_the_answer_and_the_bill(provider: FakeProvider) -> None:
-    provider.always(hang(0.2, choosing(2)))
+    provider.always(hang(1.0, choosing(2)))
     bench = Bench(provider)
 
     async def one_leaves(caller: DispatchCaller) -> StrategyResult:
