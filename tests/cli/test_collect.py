@@ -250,7 +250,7 @@ def test_a_killed_run_leaves_no_lock(provider: FakeProvider) -> None:
     while not provider.requests and first.poll() is None:
         time.sleep(0.05)
     first.kill()
-    first.wait(20)
+    first.wait(60)
     assert collect("--sample", "1")["asked"] == 1
 
 

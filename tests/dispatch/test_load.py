@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from patience import PATIENCE_S
 
 from semroute.config import Config
 from semroute.dispatch import Dispatcher
@@ -107,7 +108,7 @@ async def stats_at_rest(base_url: str) -> dict[str, Any]:
     """What the provider counted once it has noticed that nobody listens any more."""
     address = base_url.removesuffix("/v1") + "/_stats"
     async with httpx.AsyncClient() as client:
-        give_up = time.monotonic() + 5.0
+        give_up = time.monotonic() + PATIENCE_S
         while True:
             stats: dict[str, Any] = (await client.get(address)).json()
             if stats["in_flight"] == 0 or time.monotonic() > give_up:

@@ -250,7 +250,7 @@ def test_a_second_builder_is_refused_at_once_and_the_first_one_ends_well(folder:
 
     def slow(staging: Path) -> Mapping[str, Path]:
         writing.set()
-        assert finish.wait(20)
+        assert finish.wait(60)
         return writer("slow")(staging)
 
     thread = threading.Thread(target=write_artifact, args=(folder, manifest("slow"), slow))

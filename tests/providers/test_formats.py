@@ -115,9 +115,9 @@ class Wire:
         async def work() -> Completion:
             async with httpx.AsyncClient(trust_env=False, verify=False) as client:
                 if not streams:
-                    return await ADAPTERS[self.format].complete(client, where, request, within_s=5.0)
+                    return await ADAPTERS[self.format].complete(client, where, request, within_s=60.0)
                 last: Completion | None = None
-                async with aclosing(ADAPTERS[self.format].stream(client, where, request, within_s=5.0)) as events:
+                async with aclosing(ADAPTERS[self.format].stream(client, where, request, within_s=60.0)) as events:
                     async for event in events:
                         assert last is None, "nothing comes after the completion"
                         if isinstance(event, Completion):
@@ -361,7 +361,7 @@ def test_closing_a_stream_closes_its_connection(provider: FakeProvider, wire: Wi
 
     async def work() -> None:
         async with httpx.AsyncClient(trust_env=False, verify=False) as client:
-            events = ADAPTERS[wire.format].stream(client, wire.target(provider), HELLO, within_s=5.0)
+            events = ADAPTERS[wire.format].stream(client, wire.target(provider), HELLO, within_s=60.0)
             assert isinstance(await anext(events), Delta)
             await events.aclose()
             assert await asyncio.to_thread(provider.wait_idle)

@@ -106,7 +106,7 @@ def main(index: str, config: str, is_busy: bool, is_large: bool) -> None:
     wait_for(pids)
     stop.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     after = work(router, "after")
     for line in (before, after):
         os.write(1, (json.dumps(line) + "\n").encode())

@@ -116,7 +116,7 @@ def test_the_threads_of_a_router_end_when_it_is_closed(routing_index: Path, prov
     assert own
     routes.close()
     for thread in own:
-        thread.join(10)
+        thread.join(60)
     assert not any(thread.is_alive() for thread in own)
 
 

@@ -368,7 +368,7 @@ def test_what_the_reload_did_not_foresee_is_logged_and_the_old_index_serves(
     with caplog.at_level(logging.ERROR, logger="semroute"):
         thread = reloader.look(fail)
         assert thread is not None
-        thread.join(10)
+        thread.join(60)
     assert "the old one goes on serving" in caplog.text
 
 

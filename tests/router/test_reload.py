@@ -34,7 +34,7 @@ def look(reloader: Reloader, clock: Clock, at: float, reload: object = None) -> 
     clock.now = at
     thread = reloader.look(reload if callable(reload) else lambda: None)
     if thread is not None:
-        thread.join(10)
+        thread.join(60)
     return thread is not None
 
 
@@ -95,7 +95,7 @@ def test_many_threads_start_one_reload(folder: Path) -> None:
     clock.now = 2.0
 
     def work() -> None:
-        ready.wait(10)
+        ready.wait(60)
         thread = reloader.look(lambda: None)
         if thread is not None:
             started.append(thread)
@@ -104,5 +104,5 @@ def test_many_threads_start_one_reload(folder: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in [*threads, *started]:
-        thread.join(10)
+        thread.join(60)
     assert len(started) == 1

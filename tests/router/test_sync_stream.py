@@ -120,7 +120,7 @@ def test_threads_stream_at_once(router: Router) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert found == {number: f"recipe {number}" for number in range(8)}
 
 

@@ -60,7 +60,7 @@ def test_a_client_that_leaves_cancels_the_call_and_the_outcome_is_recorded(
 def test_a_silent_provider_is_bridged_by_pings_and_the_answer_follows(serve: Callable[..., Served]) -> None:
     served = serve(ping_s=0.05)
     served.provider.set_speed(first_token_s=0.5)
-    answered = httpx.post(f"{served.url}/v1/chat/completions", json={**CHAT, "stream": True}, timeout=20)
+    answered = httpx.post(f"{served.url}/v1/chat/completions", json={**CHAT, "stream": True}, timeout=60)
     lines = [line for line in answered.text.splitlines() if line]
     assert lines.count(": ping") >= 2
     assert lines[-1] == "data: [DONE]"
@@ -72,7 +72,7 @@ def test_an_error_after_the_start_of_a_stream_is_an_event(serve: Callable[..., S
     served.provider.set_speed(latency_s=0.3)
     served.provider.always(fail(500))
     answered = httpx.post(
-        f"{served.url}/v1/messages", json={**CHAT, "max_tokens": 5, "stream": True, "model": "small"}, timeout=20
+        f"{served.url}/v1/messages", json={**CHAT, "max_tokens": 5, "stream": True, "model": "small"}, timeout=60
     )
     assert answered.status_code == 200
     assert "event: error\n" in answered.text
@@ -139,7 +139,7 @@ def test_a_body_is_bounded_while_it_is_read(serve: Callable[..., Served]) -> Non
 def test_a_request_with_two_framings_is_refused(serve: Callable[..., Served]) -> None:
     served = serve()
     host, port = served.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(
             b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 4\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"

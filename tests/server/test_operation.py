@@ -133,7 +133,7 @@ def test_an_answer_that_fails_in_mid_stream_is_in_the_log_as_an_error(serve: Cal
     served = serve(log=RequestLog("json", lines), ping_s=0.01, retries={"attempts": 1})
     served.provider.set_speed(latency_s=0.3)
     served.provider.always(fail(500))
-    httpx.post(f"{served.url}/v1/chat/completions", json={**CHAT, "stream": True, "model": "small"}, timeout=20)
+    httpx.post(f"{served.url}/v1/chat/completions", json={**CHAT, "stream": True, "model": "small"}, timeout=60)
     assert soon(lambda: bool(lines.getvalue()))
     fields = json.loads(lines.getvalue())
     assert fields["status"] == 200
@@ -160,7 +160,7 @@ def request_under_way(served: Served) -> Iterator[None]:
     host, port = served.url.removeprefix("http://").split(":")
     body = json.dumps(CHAT).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(head.encode() + body)
         yield
 
@@ -189,7 +189,7 @@ def test_beyond_the_limit_a_request_is_turned_away_at_once_in_its_format(
 def test_a_slow_sender_is_turned_away(serve: Callable[..., Served]) -> None:
     served = serve(limits=GatewayLimits(body_s=0.2))
     host, port = served.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 90\r\n\r\n{")
         answer = connection.makefile("rb").read()  # until the server closes
     assert answer.startswith(b"HTTP/1.1 408")
@@ -212,7 +212,7 @@ def test_a_connection_that_sends_its_header_for_too_long_is_ended_and_others_are
         address = listening.getsockname()
         provider.always(hang())
         served = Served(f"http://127.0.0.1:{address[1]}", provider, router)
-        with socket.create_connection(address, timeout=20) as slow, request_under_way(served):
+        with socket.create_connection(address, timeout=60) as slow, request_under_way(served):
             slow.sendall(b"POST /v1/messages HTTP/1.1\r\nHost: ")
             assert soon(lambda: len(server._without_head) == 1 and app.state.running == 1)
             now[0] = 21.0

@@ -20,7 +20,7 @@ def provider() -> Iterator[FakeProvider]:
 def client(provider: FakeProvider) -> Iterator[httpx.Client]:
     headers = {"authorization": "Bearer right"}
     url = provider.anthropic_url
-    with httpx.Client(base_url=url, headers=headers, trust_env=False, verify=False, timeout=5) as open_client:
+    with httpx.Client(base_url=url, headers=headers, trust_env=False, verify=False, timeout=60) as open_client:
         yield open_client
 
 

@@ -37,7 +37,7 @@ def provider() -> Iterator[FakeProvider]:
 
 @pytest.fixture
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(trust_env=False, verify=False, timeout=10) as open_client:
+    with httpx.Client(trust_env=False, verify=False, timeout=60) as open_client:
         yield open_client
 
 
@@ -350,11 +350,11 @@ def test_it_runs_at_the_prompt_with_a_script(client: httpx.Client) -> None:
 @pytest.mark.slow
 def test_a_wrong_script_and_a_taken_port_are_refused_in_words() -> None:
     with start("--script", "200,nonsense") as process:
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "neither an error status" in said
     with socket.create_server(("127.0.0.1", 0)) as taken, start("--port", str(taken.getsockname()[1])) as process:
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "cannot listen" in said
     assert "Traceback" not in said

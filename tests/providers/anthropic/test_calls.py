@@ -33,8 +33,8 @@ def ask(provider: FakeProvider, *, streams: bool) -> Completion:
     async def work() -> Completion:
         async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             if not streams:
-                return await ADAPTERS["anthropic"].complete(client, where, HELLO, within_s=5.0)
-            *_, last = [event async for event in ADAPTERS["anthropic"].stream(client, where, HELLO, within_s=5.0)]
+                return await ADAPTERS["anthropic"].complete(client, where, HELLO, within_s=60.0)
+            *_, last = [event async for event in ADAPTERS["anthropic"].stream(client, where, HELLO, within_s=60.0)]
             assert isinstance(last, Completion)
             return last
 

@@ -31,7 +31,7 @@ def target(base_url: str, **settings: Any) -> CallTarget:
 def call(where: CallTarget, request: Request = HELLO) -> Completion:
     async def work() -> Completion:
         async with httpx.AsyncClient(trust_env=False, verify=False) as client:
-            return await ADAPTER.complete(client, where, request, within_s=5.0)
+            return await ADAPTER.complete(client, where, request, within_s=60.0)
 
     return asyncio.run(work())
 
@@ -42,7 +42,7 @@ def stream(where: CallTarget, request: Request = HELLO, said: list[str] | None =
     async def work() -> Completion:
         async with (
             httpx.AsyncClient(trust_env=False, verify=False) as client,
-            aclosing(ADAPTER.stream(client, where, request, within_s=5.0)) as events,
+            aclosing(ADAPTER.stream(client, where, request, within_s=60.0)) as events,
         ):
             last: Completion | None = None
             async for event in events:
