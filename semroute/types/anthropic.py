@@ -13,9 +13,9 @@ _BLOCKS = frozenset({"tool_use", "tool_result", "image"})
 
 
 def has_blocks(message: Mapping[str, Any]) -> bool:
-    """Return True if a message has blocks that OpenAI's format lacks.
+    """Return True if a message has content blocks of Anthropic's own shape.
 
-    It has their content in another shape.
+    OpenAI's format has their content in another one.
     """
     content = message.get("content")
     if not isinstance(content, list | tuple):
