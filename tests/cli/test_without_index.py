@@ -79,4 +79,8 @@ def test_a_policy_is_tuned_with_the_encoder_alone_and_the_note_names_what_an_ind
 
 @pytest.mark.slow
 def test_answers_are_put_in_order_for_judging_with_the_encoder_alone(outcomes: Path) -> None:
-    run("label", str(outcomes), "--out", "golden.jsonl", said="q\n")
+    done = run("label", str(outcomes), "--out", "golden.jsonl", said="n\rq")
+    (row,) = map(json.loads, Path("golden.jsonl").read_text().splitlines())
+    assert row["query"] in done.output
+    assert row["picked"] != "random", "the first is the one that is most worth judging"
+    assert {model: cell["quality"] for model, cell in row["outcomes"].items()} == dict.fromkeys(MODELS, 0.0)

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
-from resilience.gates_contract import RULES, GatesContract, World, end, entered, half_opened, refused, state, status
+from resilience.gates_contract import GatesContract
+from resilience.gates_world import RULES, World, end, entered, half_opened, refused, state, status
 
 from semroute.config import BreakerRules
 from semroute.errors import DataError
