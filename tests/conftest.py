@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import httpx
 import numpy as np
@@ -66,6 +67,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         mark = item.get_closest_marker("torch")
         if absent and mark and mark.kwargs.get("needed", True):
             item.add_marker(skipped)
+
+
+Report = TypeVar("Report", pytest.CollectReport, pytest.TestReport)
+ABSENT_MODULE = re.compile(r"could not import '|needs the extra \"")
+
+
+def _refuse_absent(report: Report) -> Report:
+    """Fail what was skipped for want of a module, where everything must be there; else it would never run anywhere."""
+    needed = os.environ.get("SEMROUTE_REQUIRE_SERVICES") == "1"
+    if needed and report.skipped and ABSENT_MODULE.search(str(report.longrepr)):
+        report.outcome = "failed"
+        report.longrepr = f"SEMROUTE_REQUIRE_SERVICES=1, but a module is missing: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _refuse_absent((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _refuse_absent((yield))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -255,7 +255,7 @@ def test_pydantic_writes_results(result: Any) -> None:
 
 
 def test_results_come_back_from_a_fastapi_handler(provider: FakeProvider, router: Router) -> None:
-    fastapi = pytest.importorskip("fastapi")
+    fastapi = pytest.importorskip("fastapi", reason='needs the extra "test"')
     import httpx
 
     app = fastapi.FastAPI()
