@@ -83,7 +83,8 @@ def thresholds_for_false_rejection(
     deviations from their category's mean. Categories weigh the same in both, however many queries each has, and none
     gets a threshold that rejects more than a share ``target`` + :data:`SLACK` of its own queries. Queries that are
     assigned to another category than their own are rejected more often: where the whole exceeds the target because of
-    them, all thresholds are lowered together until it does not.
+    them, all thresholds are lowered together until it does not; so a higher target may lower one category's threshold
+    where it raises another's.
 
     Args:
         scores: ``(m, categories)`` held-out scores of in-scope queries.

@@ -65,11 +65,24 @@ def test_a_category_with_many_high_scorers_gets_the_higher_threshold() -> None:
 
 
 @pytest.mark.slow
-@given(SCORES, st.lists(st.floats(0, 1), min_size=2, max_size=4))
+@given(scores_of(st.just(1)), st.lists(st.floats(0, 1), min_size=2, max_size=4))
 @MODEST
-def test_thresholds_rise_with_the_target(scores: Matrix, shares: list[float]) -> None:
+def test_the_threshold_of_one_category_rises_with_the_target(scores: Matrix, shares: list[float]) -> None:
+    found = [thresholds_for_false_rejection(scores, share)[0] for share in sorted(shares)]
+    assert all(low <= high + 1e-12 for low, high in pairwise(found))
+
+
+# A category's threshold may fall a little where another's rises much, since all are lowered together.
+FALLS = np.array([[0, 0], [0.5, 1], [0, 0.5]] + [[0.5, 0.5]] * 15, dtype=np.float32)
+
+
+@pytest.mark.slow
+@given(SCORES, st.lists(st.floats(0, 1), min_size=2, max_size=4))
+@example(FALLS, [0.0, 0.03125])
+@MODEST
+def test_some_threshold_rises_with_the_target_or_all_stay(scores: Matrix, shares: list[float]) -> None:
     found = [thresholds_for_false_rejection(scores, share) for share in sorted(shares)]
-    assert all(np.all(low <= high + 1e-12) for low, high in pairwise(found))
+    assert all(np.max(high - low) >= -1e-12 for low, high in pairwise(found))
 
 
 def test_the_share_of_rejected_queries_in_scope_is_the_one_asked_for() -> None:
