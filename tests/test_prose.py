@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,13 @@ QUESTIONS = frozenset({"How", "That", "What", "Whatever", "Where", "Whether", "W
 Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module
 
 
-def summaries(folder: str) -> Iterator[tuple[str, Documented, str]]:
-    """Yield the position, the node and the summary line of every docstring of a folder."""
+@cache
+def summaries(folder: str) -> tuple[tuple[str, Documented, str], ...]:
+    """Return the position, the node and the summary line of every docstring of a folder."""
+    return tuple(_summaries(folder))
+
+
+def _summaries(folder: str) -> Iterator[tuple[str, Documented, str]]:
     for path in sorted((ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, Documented) and (text := ast.get_docstring(node)):
@@ -30,7 +36,7 @@ def is_property(node: Documented) -> bool:
 
 @pytest.mark.parametrize("folder", ["semroute", "scripts"])
 def test_a_summary_fits_in_its_line(folder: str) -> None:
-    found = list(summaries(folder))
+    found = summaries(folder)
     assert len(found) > 50
     assert [f"{where}: {summary}" for where, _, summary in found if len(summary) > MAX_SUMMARY] == []
 

@@ -111,6 +111,7 @@ def test_the_language_of_the_query_can_be_asked_for() -> None:
     assert judged(GERMAN, "Wie lange muss ich ein Ei in kochendem Wasser lassen?", language="same").accepted
 
 
+@pytest.mark.slow
 def test_a_language_can_be_asked_for_by_name() -> None:
     assert judged(ENGLISH, language="de").reason == "it is in en, and not in de"
     assert judged(GERMAN, language="de").accepted

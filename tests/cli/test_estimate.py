@@ -251,6 +251,7 @@ def test_a_file_that_is_routed_ends_with_its_bill_on_standard_error(index: Path)
     assert silent.stderr == ""
 
 
+@pytest.mark.slow
 def test_the_bill_of_a_routed_file_is_that_of_estimate(index: Path) -> None:
     path = write_rows({"query": CODE}, {"query": [{"role": "user", "content": COOKING}]})
     routed = CliRunner().invoke(cli, ["route", "--file", path, "--index", str(index)], env={"COLUMNS": "80"})

@@ -174,6 +174,7 @@ def test_a_message_of_a_shape_that_no_server_takes_is_a_query_error(message: Any
         assert str(caught.value).startswith(said)
 
 
+@pytest.mark.slow
 def test_depth_is_bounded_and_a_cycle_is_as_deep() -> None:
     assert valid_request(Request((HELLO,), json_schema={"a": nested(MAX_DEPTH - 1)}))
     cycle: list[Any] = []

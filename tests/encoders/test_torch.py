@@ -74,6 +74,7 @@ def test_threads_share_an_encoder(encoder: TorchEncoder) -> None:
             np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_an_unknown_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="unknown model"):

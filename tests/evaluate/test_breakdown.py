@@ -73,6 +73,7 @@ def test_without_the_extra_scripts_stand_for_languages(monkeypatch: pytest.Monke
     assert set(found) == {"Latin script", "Cyrillic script", "other languages"}
 
 
+@pytest.mark.slow
 def test_languages_of_few_queries_are_merged() -> None:
     pytest.importorskip("py3langid")
     english = ["where is the invoice that I was sent last month"] * MIN_LANGUAGE

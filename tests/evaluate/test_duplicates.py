@@ -125,6 +125,7 @@ def test_pairs_are_those_of_a_comparison_of_all_with_all(drawn: list[tuple[bool,
 ITEMS = 1_500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("texts", "groups"),
     [

@@ -86,6 +86,7 @@ def test_the_better_the_scores_reject_alone_the_less_the_background_counts(one: 
     assert background_share(1.0) == 0
 
 
+@pytest.mark.slow
 def test_two_builds_take_shares_by_how_well_their_scores_reject(
     plain: Fitted, examples: tuple[Matrix, np.ndarray]
 ) -> None:
@@ -171,6 +172,7 @@ def test_a_background_that_cannot_be_used_says_why(exported_encoder: ExportedEnc
     assert "encoder" in reasons[1]
 
 
+@pytest.mark.slow
 def test_a_reused_fit_needs_no_vectors_of_the_background(exported_encoder: ExportedEncoder, tmp_path: Path) -> None:
     texts = [f"{word} {number}" for word in ("boil", "compile") for number in range(260)]
     owners = tuple(word for word in ("boil", "compile") for _ in range(260))
@@ -191,6 +193,7 @@ def test_a_reused_fit_needs_no_vectors_of_the_background(exported_encoder: Expor
     assert asked == ["first"]
 
 
+@pytest.mark.slow
 def test_an_index_keeps_its_background_head(exported_encoder: ExportedEncoder, tmp_path: Path) -> None:
     own = {str(number): ROUTING_EXAMPLES[name] for number, name in enumerate(sorted(ROUTING_EXAMPLES))}
     names = list(own)  # which say nothing, and so are no examples: with those, scores alone would separate all

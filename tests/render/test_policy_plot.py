@@ -80,6 +80,7 @@ def test_the_two_panels_have_one_scale_of_quality(study: Study) -> None:
     assert [axes.get_ylabel() for axes in (cost, share)] == ["mean quality", ""]
 
 
+@pytest.mark.slow
 def test_an_unwritable_file_is_named(study: Study, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"c\.pdf: a plot is one of \.png, \.svg"):
         plot_study(study, tmp_path / "c.pdf", title="")

@@ -79,6 +79,7 @@ def test_a_figure_has_its_interval_and_its_sign(report: ModuleType) -> None:
     assert report.with_interval(Interval(float("nan"), 0.0, 1.0)) == "-"
 
 
+@pytest.mark.slow
 def test_no_script_imports_the_command_line() -> None:
     """What a script shares with a command is a workflow, or the harness; a command may be run as a process."""
     found = [

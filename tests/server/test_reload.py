@@ -136,6 +136,7 @@ def test_a_replaced_index_is_opened(reloading: Callable[..., Reloading]) -> None
     assert httpx.post(f"{served.url}/v1/chat/completions", json=CHAT).status_code == 200
 
 
+@pytest.mark.slow
 def test_what_garbage_collections_leave_out_is_collected_once_it_is_replaced() -> None:
     class Loaded:
         def __init__(self) -> None:

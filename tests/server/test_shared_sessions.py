@@ -396,6 +396,7 @@ def test_without_redis_sealed_items_are_sent_as_before(redis: OwnRedis) -> None:
     asyncio.run(test())
 
 
+@pytest.mark.slow
 def test_a_gateway_that_has_gone_hears_of_no_items() -> None:
     memory, target = (
         SealedItems(),

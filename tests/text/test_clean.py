@@ -136,6 +136,7 @@ def test_a_text_that_shows_nothing_is_blank(row: dict[str, object]) -> None:
     assert is_blank(str(row["query"])) is row["blank"]
 
 
+@pytest.mark.slow
 @given(ANY_TEXT)
 def test_encodable_text_is_valid_and_stable(text: str) -> None:
     once = encodable(text)
@@ -148,6 +149,7 @@ def test_ascii_reaches_an_encoder_as_it_is(text: str) -> None:
     assert encodable(text) == text
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_the_normal_form_is_that_of_the_standard_library(text: str) -> None:
     assert nfkc(text) == unicodedata.normalize("NFKC", text)

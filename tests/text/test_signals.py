@@ -45,6 +45,7 @@ def test_the_runs_at_the_end_are_counted_since_the_users_last_words(
     assert expected.is_stalled is (max(same, errors) >= STALL)
 
 
+@pytest.mark.slow
 @given(st.lists(CALLS, max_size=6))
 def test_both_vendors_shapes_have_the_same_history(calls: list[tuple[str, str, str]]) -> None:
     assert tool_history(loop(calls)) == tool_history(loop(calls, of_anthropic))

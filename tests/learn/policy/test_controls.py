@@ -45,6 +45,7 @@ def informed() -> TunedControls:
     return controls(part(1000, skill=0.9), Goal(min_quality=0.9))
 
 
+@pytest.mark.slow
 def test_every_control_stands_with_the_policy_and_is_written(informed: TunedControls) -> None:
     assert [row.name for row in informed.rows] == [NAME, SHUFFLED, RANDOM, SINGLE, LENGTH, CLUSTERS, ORACLE]
     written = json.loads(json.dumps(informed.to_dict(), allow_nan=False))
@@ -64,6 +65,7 @@ def test_an_informed_policy_beats_its_own_calls_given_at_random(informed: TunedC
     assert informed.halves.saved > 0.3
 
 
+@pytest.mark.slow
 def test_what_was_lucky_on_the_rows_that_chose_it_is_not_credited() -> None:
     """Of policies without merit the luckiest is as good as the strongest model on its own rows, and on no others."""
     rows = part(400, seed=3, skill=0.0)
@@ -104,6 +106,7 @@ def test_all_rows_and_no_rows_named_choose_the_same() -> None:
     assert (every.family, every.parameter) == (named.family, named.parameter)
 
 
+@pytest.mark.slow
 def test_a_cascade_is_shuffled_with_all_of_its_calls() -> None:
     """Where all is a cascade of constant prices, its calls given at random cost what it costs itself."""
     rows = part(600, skill=0.9)
@@ -117,6 +120,7 @@ def test_a_cascade_is_shuffled_with_all_of_its_calls() -> None:
     assert cost[SHUFFLED] == pytest.approx(cost[NAME], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_held_out_rows_that_duplicate_no_other_have_controls_too() -> None:
     found = controls(part(200, seed=1), Goal(max_cost=0.01), part(200, seed=2))
     assert "of 200 splits kept the budget of USD 0.01 a query." in found.sentence()

@@ -103,6 +103,7 @@ def test_a_policys_classifier_takes_the_signals_of_conversations_too() -> None:
     assert found.held.predicted[stuck, 0].mean() < found.held.predicted[~stuck, 0].mean() - 0.2
 
 
+@pytest.mark.slow
 def test_without_held_out_rows_all_rows_tune_and_test_by_predictions_not_fitted_on_them() -> None:
     whole = material()
     rows = shuffled(whole.group, 0)
@@ -113,6 +114,7 @@ def test_without_held_out_rows_all_rows_tune_and_test_by_predictions_not_fitted_
     assert not np.allclose(served, found.held.predicted), "what is served was fitted on the row, the test was not"
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 5), min_size=60, max_size=120), st.integers(0, 9))
 def test_rows_are_shuffled_group_by_group(sizes: list[int], seed: int) -> None:
     group = np.repeat(np.arange(len(sizes)), sizes)

@@ -41,6 +41,7 @@ def elsewhere(n: int) -> Matrix:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_a_query_unlike_all_others_is_told_and_predicted_near_the_mean() -> None:
     rows = made(400)
     classifier = train(rows).classifier
@@ -55,6 +56,7 @@ def test_a_query_unlike_all_others_is_told_and_predicted_near_the_mean() -> None
     assert np.ptp(known_quality[:, 0]) > 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [True, False])
 def test_kinds_left_out_are_predicted_better_than_by_the_stack_for_near_queries(named: bool) -> None:
     figures = train(made(400, named=named)).novelty
@@ -65,6 +67,7 @@ def test_kinds_left_out_are_predicted_better_than_by_the_stack_for_near_queries(
     assert 0 < figures.perfect_calibration_error < 0.1
 
 
+@pytest.mark.slow
 def test_where_nothing_carries_over_the_longer_query_goes_to_the_stronger_model() -> None:
     classifier = train(made(400)).classifier
     assert classifier.novelty is not None
@@ -92,6 +95,7 @@ def test_few_rows_or_one_kind_alone_leave_nothing_out() -> None:
     assert train(rows).classifier.assess(rows.queries, rows.inputs.vectors)[1] is None
 
 
+@pytest.mark.slow
 def test_out_of_fold_predictions_are_those_of_a_decision_without_the_row() -> None:
     trained = train(made(400))
     assert trained.classifier.novelty is not None
@@ -99,6 +103,7 @@ def test_out_of_fold_predictions_are_those_of_a_decision_without_the_row() -> No
     assert ((trained.left_out >= 0) & (trained.left_out <= 1)).all()
 
 
+@pytest.mark.slow
 def test_a_stack_that_does_not_predict_new_kinds_better_takes_over_nothing() -> None:
     trained = train(made(400))
     assert trained.novelty is not None

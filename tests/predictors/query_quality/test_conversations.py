@@ -46,6 +46,7 @@ def plain() -> TrainedQueries:
     return trained(None)
 
 
+@pytest.mark.slow
 def test_the_signals_move_the_prediction_and_a_row_without_them_has_zeros(taught: TrainedQueries) -> None:
     asked, classifier = made(40, seed=1), taught.classifier
     given_none = classifier.predict(asked.queries, asked.vectors)
@@ -55,6 +56,7 @@ def test_the_signals_move_the_prediction_and_a_row_without_them_has_zeros(taught
     assert np.abs(stuck[:, 1] - given_none[:, 1]).mean() < 0.1
 
 
+@pytest.mark.slow
 def test_without_signals_in_training_nothing_changes(plain: TrainedQueries, tmp_path: Path) -> None:
     asked, classifier = made(40, seed=1), plain.classifier
     assert not classifier.needs_signals
